@@ -1,0 +1,87 @@
+//! `POST /api/broadcast`: one text to every WebSocket client that is connected.
+
+use mime::Mime;
+
+use super::{Action, CHANNEL, Reply, Request, Settings, http::BodyError};
+use crate::grip::{
+    publish::{Formats, Item, MAX_BODY, WsMessage},
+    websocket::{Header, Headers},
+};
+
+/// The backend behind which the proxy's publish API is.
+const PUBLISHER_BACKEND: &str = "publisher";
+
+/// What became of a publish request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The proxy answered with this status.
+    Status(u16),
+    /// The proxy did not answer in time.
+    TimedOut,
+    /// The proxy could not be reached, or broke off.
+    Unreachable,
+}
+
+/// Publishes the body.
+pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
+    if !is_plain_text(request) {
+        let line = "Body must be text/plain: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …)";
+        return Reply::text(415, line).into();
+    }
+    let publisher = match &settings.publisher {
+        Ok(publisher) => publisher,
+        Err(error) => return Reply::text(503, error).with_log(error).into(),
+    };
+    let body = match request.body(MAX_BODY) {
+        Ok(body) => body,
+        Err(BodyError::TooLarge) => {
+            return too_large(format_args!("it is longer than {MAX_BODY} bytes, which is the proxy's limit"));
+        }
+        Err(BodyError::Incomplete) => return Reply::text(400, "The body did not arrive whole").into(),
+    };
+    let text = match str::from_utf8(&body) {
+        Ok(text) => text,
+        Err(error) => {
+            return Reply::text(400, format_args!("Body must be UTF-8: it is not at byte {}", error.valid_up_to()))
+                .into();
+        }
+    };
+    let item = Item { channel: &CHANNEL, formats: Formats { ws_message: Some(WsMessage::Content(text)) } };
+    match publisher.request(&[item], now) {
+        Ok(request) => Action::Publish { backend: PUBLISHER_BACKEND, request },
+        Err(error) => too_large(format_args!("{error}")),
+    }
+}
+
+/// The answer to a broadcast. Only what the proxy accepted is `Ok`.
+pub fn answer(outcome: Outcome) -> Reply {
+    let (status, line) = match outcome {
+        Outcome::Status(200) => return Reply::text(200, "Ok"),
+        Outcome::Status(401 | 403) => (
+            502,
+            "The GRIP proxy refused the message: the token or key of the settings does not allow to publish".into(),
+        ),
+        Outcome::Status(status) => {
+            (502, format!("The GRIP proxy refused the message: it answered with status {status}"))
+        }
+        Outcome::Unreachable => (502, "The GRIP proxy could not be reached: the message is not published".into()),
+        Outcome::TimedOut => {
+            (504, "The GRIP proxy did not answer in time: the message may or may not be published".into())
+        }
+    };
+    Reply::text(status, &line).with_log(line)
+}
+
+fn too_large(what: std::fmt::Arguments<'_>) -> Action {
+    Reply::text(413, format_args!("The message is too large: {what}")).into()
+}
+
+/// `text/plain`, in UTF-8 or US-ASCII where it names a charset.
+fn is_plain_text(headers: &(impl Headers + ?Sized)) -> bool {
+    let Header::Value(value) = headers.header("content-type") else { return false };
+    let Ok(mime) = value.parse::<Mime>() else { return false };
+    let charset_is_fine = mime
+        .get_param(mime::CHARSET)
+        .is_none_or(|charset| ["utf-8", "us-ascii"].iter().any(|known| charset.as_str().eq_ignore_ascii_case(known)));
+    mime.essence_str() == mime::TEXT_PLAIN && charset_is_fine
+}

@@ -1,0 +1,91 @@
+//! What goes into the decision and what comes out of it: the only types that cross to the edge.
+
+use std::{borrow::Cow, fmt};
+
+use crate::grip::{publish::PublishRequest, websocket::Headers};
+
+/// A request, read as far as the decision needs it.
+pub trait Request: Headers {
+    /// The method, in upper case.
+    fn method(&self) -> &str;
+
+    /// The path, as it was sent.
+    fn path(&self) -> &str;
+
+    /// Takes the body.
+    ///
+    /// # Errors
+    /// [`BodyError`] where it is longer than so many bytes, or does not arrive whole.
+    fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError>;
+}
+
+/// A body that was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is longer than the limit.
+    TooLarge,
+    /// It did not arrive whole.
+    Incomplete,
+}
+
+/// What to do with a request.
+pub enum Action {
+    /// Send this answer.
+    Reply(Reply),
+    /// Hand the client over to the GRIP proxy, which calls the service back through this backend.
+    HandOff {
+        /// The name of a backend of the service that is the service itself.
+        backend: &'static str,
+    },
+    /// Send this request through this backend, then answer with what
+    /// [`broadcast::answer`](super::broadcast::answer) makes of the outcome.
+    Publish {
+        /// The name of a backend of the service.
+        backend: &'static str,
+        /// The request.
+        request: PublishRequest,
+    },
+}
+
+impl From<Reply> for Action {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// Names, in lower case, and values.
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// What the log should say about it. Never a secret, and nothing that a client chose.
+    pub log: Option<String>,
+}
+
+impl Reply {
+    /// A `text/plain` answer of one line; the line's end is added.
+    pub fn text(status: u16, line: impl fmt::Display) -> Self {
+        Self {
+            status,
+            headers: vec![("content-type".into(), "text/plain; charset=utf-8".into())],
+            body: format!("{line}\n").into_bytes(),
+            log: None,
+        }
+    }
+
+    /// The same with one more header.
+    pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The same with a line for the log.
+    pub fn with_log(mut self, line: impl fmt::Display) -> Self {
+        self.log = Some(line.to_string());
+        self
+    }
+}

@@ -1,0 +1,105 @@
+//! The settings: entries of the Secret Store `fanout`.
+
+use std::{error::Error, fmt};
+
+use crate::grip::{GripUri, Publisher, Verifier, VerifyKey};
+
+/// The name of the Secret Store.
+pub const STORE: &str = "fanout";
+
+/// Publishing on Fastly: an API token that may publish.
+pub const API_TOKEN: &str = "FANOUT_API_TOKEN";
+/// The service whose Fanout is used, where it is not the running one.
+pub const SERVICE_ID: &str = "FANOUT_SERVICE_ID";
+/// Another GRIP proxy, in place of the two above. See [`GripUri`].
+pub const GRIP_URL: &str = "GRIP_URL";
+/// The key of that proxy's signatures, where it is too long for the URL. See [`VerifyKey::parse`].
+pub const VERIFY_KEY: &str = "GRIP_VERIFY_KEY";
+
+/// What the service knows of its GRIP proxy. Either part may be unusable without the other.
+pub struct Settings {
+    /// Checks what comes from the proxy.
+    pub verifier: Result<Verifier, SettingsError>,
+    /// Publishes through the proxy.
+    pub publisher: Result<Publisher, SettingsError>,
+}
+
+/// What a store has under a name.
+pub type Lookup = Result<Option<String>, Unreadable>;
+
+/// A store or an entry that could not be read, or an entry that is not text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+impl Settings {
+    /// Reads the settings: from a store, and for the service that runs. With `GRIP_URL` they are those of that proxy,
+    /// without it those of Fastly Fanout.
+    pub fn read(store: &dyn Fn(&'static str) -> Lookup, running_service_id: &str) -> Self {
+        let entry = |name| match store(name) {
+            Ok(value) => Ok(value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())),
+            Err(Unreadable) => Err(SettingsError::new(name, "cannot be read as text")),
+        };
+        match entry(GRIP_URL) {
+            Ok(Some(uri)) => Self::of_grip_url(&uri, entry(VERIFY_KEY)),
+            Ok(None) => Self::of_fanout(entry(SERVICE_ID), entry(API_TOKEN), running_service_id),
+            Err(error) => Self { verifier: Err(error.clone()), publisher: Err(error) },
+        }
+    }
+
+    fn of_grip_url(uri: &str, verify_key: Result<Option<String>, SettingsError>) -> Self {
+        let uri = match GripUri::parse(uri) {
+            Ok(uri) => uri,
+            Err(error) => {
+                let error = SettingsError::new(GRIP_URL, format_args!("cannot be used: {error}"));
+                return Self { verifier: Err(error.clone()), publisher: Err(error) };
+            }
+        };
+        let key = match verify_key {
+            Ok(Some(key)) => VerifyKey::parse(&key)
+                .map_err(|error| SettingsError::new(VERIFY_KEY, format_args!("cannot be used: {error}"))),
+            Ok(None) => uri.verify_key.ok_or_else(|| SettingsError::new(GRIP_URL, "lacks verify-key")),
+            Err(error) => Err(error),
+        };
+        let issuer = uri.verify_iss.ok_or_else(|| SettingsError::new(GRIP_URL, "lacks verify-iss"));
+        Self { verifier: key.and_then(|key| Ok(Verifier::new(key, issuer?))), publisher: Ok(uri.publisher) }
+    }
+
+    fn of_fanout(
+        service_id: Result<Option<String>, SettingsError>,
+        api_token: Result<Option<String>, SettingsError>,
+        running_service_id: &str,
+    ) -> Self {
+        let service_id = service_id.map(|id| id.unwrap_or_else(|| running_service_id.to_owned()));
+        let verifier = service_id.clone().and_then(|id| {
+            Verifier::fanout(&id)
+                .map_err(|error| SettingsError::new(SERVICE_ID, format_args!("cannot be used: {error}")))
+        });
+        let publisher = service_id.and_then(|id| {
+            let token = api_token?.ok_or_else(|| SettingsError::new(API_TOKEN, "is missing"))?;
+            Publisher::fanout(&id, &token)
+                .ok_or_else(|| SettingsError::new(API_TOKEN, "or the service id has characters that it cannot have"))
+        });
+        Self { verifier, publisher }
+    }
+}
+
+/// An entry that is missing or cannot be used. The text names it and says why, and quotes nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsError {
+    entry: &'static str,
+    problem: String,
+}
+
+impl SettingsError {
+    fn new(entry: &'static str, problem: impl fmt::Display) -> Self {
+        Self { entry, problem: problem.to_string() }
+    }
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "The entry {} of the secret store `{STORE}` {}", self.entry, self.problem)
+    }
+}
+
+impl Error for SettingsError {}

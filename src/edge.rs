@@ -1,0 +1,125 @@
+//! The only code that names the Fastly SDK: it reads the request and the settings, and carries out what
+//! [`fanout_edge::app`] decides.
+
+use std::{
+    io::Read,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use fanout_edge::{
+    app::{
+        self, Action, Reply, Request, Settings,
+        broadcast::{self, Outcome},
+        http::BodyError,
+        settings::{self, Lookup, Unreadable},
+    },
+    grip::{
+        publish::PublishRequest,
+        websocket::{Header, Headers},
+    },
+};
+use fastly::{
+    SecretStore,
+    http::{HeaderValue, Method, header, request::SendErrorCause},
+};
+
+/// Serves the one request that the program was started for.
+pub(crate) fn run() {
+    let mut request = ClientRequest(fastly::Request::from_client());
+    let settings = read_settings();
+    match app::decide(&mut request, &settings, now()) {
+        Action::Reply(reply) => send(reply),
+        Action::HandOff { backend } => hand_off(request.0, backend),
+        Action::Publish { backend, request } => send(broadcast::answer(publish(request, backend))),
+    }
+}
+
+struct ClientRequest(fastly::Request);
+
+impl Headers for ClientRequest {
+    fn header(&self, name: &str) -> Header<'_> {
+        let mut values = self.0.get_header_all(name);
+        match (values.next(), values.next()) {
+            (None, _) => Header::Missing,
+            (Some(value), None) => value.to_str().map_or(Header::Invalid, Header::Value),
+            (Some(_), Some(_)) => Header::Invalid,
+        }
+    }
+}
+
+impl Request for ClientRequest {
+    fn method(&self) -> &str {
+        self.0.get_method_str()
+    }
+
+    fn path(&self) -> &str {
+        self.0.get_path()
+    }
+
+    fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError> {
+        let mut body = Vec::new();
+        let most = limit as u64 + 1;
+        self.0.take_body().take(most).read_to_end(&mut body).map_err(|_| BodyError::Incomplete)?;
+        if body.len() > limit { Err(BodyError::TooLarge) } else { Ok(body) }
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A service without the store has no entries: what cannot do without one names it.
+fn read_settings() -> Settings {
+    let store = SecretStore::open(settings::STORE).ok();
+    let entry = |name: &'static str| -> Lookup {
+        let Some(store) = &store else { return Ok(None) };
+        let Some(secret) = store.try_get(name).map_err(|_| Unreadable)? else { return Ok(None) };
+        let bytes = secret.try_plaintext().map_err(|_| Unreadable)?;
+        String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| Unreadable)
+    };
+    let service_id = std::env::var("FASTLY_SERVICE_ID").unwrap_or_default();
+    Settings::read(&entry, &service_id)
+}
+
+fn send(reply: Reply) {
+    if let Some(line) = &reply.log {
+        eprintln!("{line}");
+    }
+    let mut response = fastly::Response::from_status(reply.status).with_body(reply.body);
+    for (name, value) in &reply.headers {
+        response.append_header(&**name, &**value);
+    }
+    response.send_to_client();
+}
+
+fn hand_off(request: fastly::Request, backend: &str) {
+    if let Err(error) = request.handoff_fanout(backend) {
+        let cause = error.root_cause();
+        let line = format!("The WebSocket could not be handed off to Fanout with the backend `{backend}`: {cause}");
+        send(Reply::text(503, &line).with_log(line));
+    }
+}
+
+fn publish(request: PublishRequest, backend: &str) -> Outcome {
+    let mut to_proxy = fastly::Request::new(Method::POST, request.url)
+        .with_header(header::CONTENT_TYPE, "application/json")
+        .with_pass(true)
+        .with_body(request.body);
+    if let Some(Ok(mut authorization)) = request.authorization.map(HeaderValue::try_from) {
+        authorization.set_sensitive(true);
+        to_proxy.set_header(header::AUTHORIZATION, authorization);
+    }
+    match to_proxy.send(backend) {
+        Ok(response) => Outcome::Status(response.get_status().as_u16()),
+        Err(error) => {
+            let cause = error.root_cause();
+            eprintln!("publishing through the backend `{backend}` failed: {cause}");
+            match cause {
+                SendErrorCause::HttpResponseTimeout
+                | SendErrorCause::ConnectionTimeout
+                | SendErrorCause::DnsTimeout => Outcome::TimedOut,
+                _ => Outcome::Unreachable,
+            }
+        }
+    }
+}

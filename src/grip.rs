@@ -1,0 +1,29 @@
+//! GRIP, the Generic Realtime Intermediary Protocol, as an application behind a GRIP proxy speaks it.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`event`] | the body of a WebSocket-over-HTTP request or answer |
+//! | [`websocket`] | one request of a WebSocket connection and the answer to it |
+//! | [`control`] | messages from the application to the proxy on a WebSocket (`c:{…}`) |
+//! | [`channel`] | what clients subscribe to |
+//! | [`publish`] | messages to all subscribers of a channel |
+//! | [`signature`] | `Grip-Sig`: did this request come through the proxy? |
+//! | [`uri`] | `GRIP_URL`: one proxy's address, credentials and keys |
+//!
+//! Sources: the specification of WebSocket-over-HTTP and of GRIP (<https://pushpin.org/docs/protocols/>), and what
+//! Pushpin 1.41 was seen to do where the specification is silent.
+
+pub mod channel;
+pub mod control;
+pub mod event;
+pub mod publish;
+pub mod signature;
+pub mod uri;
+pub mod websocket;
+
+pub use channel::Channel;
+pub use event::{Event, Events};
+pub use publish::Publisher;
+pub use signature::{GripStatus, Verifier, VerifyKey};
+pub use uri::GripUri;
+pub use websocket::{Message, WebSocket};

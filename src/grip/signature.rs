@@ -1,0 +1,241 @@
+//! `Grip-Sig`: the signature of the proxy on each request that it passes on.
+//!
+//! # Format
+//! A JWT in the header `Grip-Sig`, with the claims `iss` and `exp`. Fastly Fanout signs with ES256 and the issuer
+//! `fastly:<service id>`, the Pushpin of the Fastly CLI with HS256 and the issuer `viceroy`.
+//!
+//! A valid signature says that the request came through the proxy, never that it is a WebSocket event: see
+//! [`is_websocket_over_http`](super::websocket::is_websocket_over_http). It names neither connection nor path, and
+//! holds for an hour. Source: <https://pushpin.org/docs/protocols/grip/#grip-sig>, RFC 7519.
+
+use std::{collections::HashSet, error::Error, fmt};
+
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
+use jwt_simple::{
+    JWTError,
+    prelude::{
+        Duration, ECDSAP256PublicKeyLike, ES256PublicKey, HS256Key, MACLike, NoCustomClaims, UnixTimeStamp,
+        VerificationOptions,
+    },
+};
+use serde::Deserialize;
+
+use super::websocket::Header;
+
+/// How far the clocks of proxy and service may differ, in seconds.
+pub const LEEWAY: u64 = 10;
+
+/// The longest token that is looked at, in bytes. Those of the proxies have about 200.
+pub const MAX_TOKEN_LENGTH: usize = 4096;
+
+/// The shortest HS256 secret, in bytes, that jwt-simple accepts.
+pub const MIN_SECRET_LENGTH: usize = 12;
+
+/// The public key of Fastly Fanout, the same for all services.
+/// Source: <https://www.fastly.com/documentation/guides/concepts/real-time-messaging/fanout/>.
+const FANOUT_PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAECKo5A1ebyFcnmVV8SE5On+8G81Jy
+BjSvcrx4VLetWCjuDAmppTo3xM/zz763COTCgHfp/6lPdCyYjjqc+GM7sw==
+-----END PUBLIC KEY-----";
+
+/// A key that signatures are checked with. It decides the algorithm: what the token says is only compared with it.
+#[derive(Clone)]
+pub enum VerifyKey {
+    /// HS256, with a secret that the proxy and the service share.
+    Hs256(HS256Key),
+    /// ES256, with the public key of the proxy.
+    Es256(ES256PublicKey),
+}
+
+impl VerifyKey {
+    /// Reads a key.
+    ///
+    /// # Format
+    /// * `base64:` and base64: what it decodes to is one of the following;
+    /// * PEM, `-----BEGIN PUBLIC KEY-----` (SPKI, P-256): ES256;
+    /// * a JWK, `{"kty":…}`: `EC` with `P-256` is ES256, `oct` is HS256;
+    /// * anything else is the secret of HS256 itself, of at least [`MIN_SECRET_LENGTH`] bytes.
+    ///
+    /// # Errors
+    /// [`InvalidKey`], which never quotes the key.
+    pub fn parse(key: &str) -> Result<Self, InvalidKey> {
+        match decode_base64(key)? {
+            Some(bytes) => Self::from_bytes(&bytes),
+            None => Self::from_bytes(key.as_bytes()),
+        }
+    }
+
+    fn from_bytes(key: &[u8]) -> Result<Self, InvalidKey> {
+        let text = str::from_utf8(key).map_or("", str::trim);
+        if text.starts_with("-----BEGIN") {
+            ES256PublicKey::from_pem(text).map(Self::Es256).map_err(|_| InvalidKey::Pem)
+        } else if text.starts_with('{') {
+            Self::from_jwk(text)
+        } else if key.len() < MIN_SECRET_LENGTH {
+            Err(InvalidKey::TooShort)
+        } else {
+            Ok(Self::Hs256(HS256Key::from_bytes(key)))
+        }
+    }
+
+    fn from_jwk(jwk: &str) -> Result<Self, InvalidKey> {
+        #[derive(Deserialize)]
+        struct Symmetric<'a> {
+            kty: &'a str,
+            k: &'a str,
+        }
+        match serde_json::from_str::<Symmetric<'_>>(jwk) {
+            Ok(Symmetric { kty: "oct", k }) => {
+                let secret = BASE64_URL_SAFE_NO_PAD.decode(k).map_err(|_| InvalidKey::Jwk)?;
+                if secret.len() < MIN_SECRET_LENGTH {
+                    return Err(InvalidKey::TooShort);
+                }
+                Ok(Self::Hs256(HS256Key::from_bytes(&secret)))
+            }
+            _ => ES256PublicKey::from_jwk(jwk).map(Self::Es256).map_err(|_| InvalidKey::Jwk),
+        }
+    }
+}
+
+/// Decodes what begins with `base64:`. A blank stands for a `+` that a URL was not given as `%2B`.
+pub(super) fn decode_base64(key: &str) -> Result<Option<Vec<u8>>, InvalidKey> {
+    let Some(encoded) = key.strip_prefix("base64:") else { return Ok(None) };
+    let encoded = encoded.trim_end().replace(' ', "+");
+    BASE64_STANDARD.decode(encoded).map(Some).map_err(|_| InvalidKey::Base64)
+}
+
+/// A key that cannot be used. The text says why, and nothing of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidKey {
+    /// What follows `base64:` is not base64.
+    Base64,
+    /// PEM, but not the public key of a P-256 key pair.
+    Pem,
+    /// JSON, but not a JWK of type `EC` with the curve P-256, or of type `oct`.
+    Jwk,
+    /// A secret of less than [`MIN_SECRET_LENGTH`] bytes.
+    TooShort,
+}
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Base64 => f.write_str("what follows `base64:` is not base64"),
+            Self::Pem => f.write_str("the PEM is not the public key (SPKI) of a P-256 key pair"),
+            Self::Jwk => f.write_str("the JWK is not a public P-256 key (`EC`) or a secret (`oct`)"),
+            Self::TooShort => write!(f, "a secret has at least {MIN_SECRET_LENGTH} bytes"),
+        }
+    }
+}
+
+impl Error for InvalidKey {}
+
+/// What signatures are checked against: one key and one issuer.
+#[derive(Clone)]
+pub struct Verifier {
+    key: VerifyKey,
+    issuers: HashSet<String>,
+}
+
+impl Verifier {
+    /// A verifier for what the key signs in the name of the issuer.
+    pub fn new(key: VerifyKey, issuer: impl Into<String>) -> Self {
+        Self { key, issuers: HashSet::from([issuer.into()]) }
+    }
+
+    /// A verifier for what Fastly Fanout signs for a service.
+    ///
+    /// # Errors
+    /// None that a caller can cause: Fanout's key is part of the source, and a test reads it.
+    pub fn fanout(service_id: &str) -> Result<Self, InvalidKey> {
+        Ok(Self::new(VerifyKey::parse(FANOUT_PUBLIC_KEY)?, format!("fastly:{service_id}")))
+    }
+
+    /// Checks a token at a time, in seconds since 1970: algorithm, signature, `exp` (which must be there), `nbf` and
+    /// `iat` (which need not) and the issuer. No other claim counts.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn verify(&self, token: &str, now: u64) -> Result<(), SignatureError> {
+        let options = VerificationOptions {
+            allowed_issuers: Some(self.issuers.clone()),
+            time_tolerance: Some(Duration::from_secs(LEEWAY)),
+            max_token_length: Some(MAX_TOKEN_LENGTH),
+            artificial_time: Some(UnixTimeStamp::from_secs(now)),
+            ..VerificationOptions::default()
+        };
+        let claims = match &self.key {
+            VerifyKey::Hs256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
+            VerifyKey::Es256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
+        };
+        let claims = claims.map_err(|error| match error.downcast_ref() {
+            Some(JWTError::AlgorithmMismatch) => SignatureError::Algorithm,
+            Some(JWTError::InvalidSignature | JWTError::InvalidAuthenticationTag) => SignatureError::Signature,
+            Some(JWTError::TokenHasExpired) => SignatureError::Expired,
+            Some(JWTError::TokenNotValidYet | JWTError::ClockDrift) => SignatureError::NotYetValid,
+            Some(JWTError::RequiredIssuerMismatch | JWTError::RequiredIssuerMissing) => SignatureError::Issuer,
+            _ => SignatureError::Malformed,
+        })?;
+        claims.expires_at.map(|_| ()).ok_or(SignatureError::NoExpiry)
+    }
+}
+
+/// Why a `Grip-Sig` does not verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureError {
+    /// It is not a JWT of at most [`MAX_TOKEN_LENGTH`] bytes, or is there more than once.
+    Malformed,
+    /// It names another algorithm than the key's.
+    Algorithm,
+    /// The key did not make the signature.
+    Signature,
+    /// `exp` has passed.
+    Expired,
+    /// `nbf` or `iat` is in the future.
+    NotYetValid,
+    /// `iss` is missing or another one.
+    Issuer,
+    /// `exp` is missing.
+    NoExpiry,
+}
+
+impl fmt::Display for SignatureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "it is not one JWT",
+            Self::Algorithm => "its algorithm is not the key's",
+            Self::Signature => "the key did not make its signature",
+            Self::Expired => "it has expired",
+            Self::NotYetValid => "it is not valid yet",
+            Self::Issuer => "its issuer is not the expected one",
+            Self::NoExpiry => "it has no expiry",
+        })
+    }
+}
+
+impl Error for SignatureError {}
+
+/// Where a request stands with the proxy.
+///
+/// In the terms of the other GRIP libraries: a request with a `Grip-Sig` says that it is *proxied*; every proxy here
+/// has a key, so it *needs a signature*; only [`Signed`](Self::Signed) is *signed*, and only that is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GripStatus {
+    /// No `Grip-Sig`: it came from a client, without a proxy.
+    Direct,
+    /// A `Grip-Sig` that does not verify: it lies, or the settings are those of another proxy.
+    Unverified(SignatureError),
+    /// A `Grip-Sig` that verifies: it came through the proxy.
+    Signed,
+}
+
+impl GripStatus {
+    /// The status of a request with that header `Grip-Sig`, at a time in seconds since 1970.
+    pub fn of(grip_sig: Header<'_>, verifier: &Verifier, now: u64) -> Self {
+        match grip_sig {
+            Header::Missing => Self::Direct,
+            Header::Invalid => Self::Unverified(SignatureError::Malformed),
+            Header::Value(token) => verifier.verify(token, now).map_or_else(Self::Unverified, |()| Self::Signed),
+        }
+    }
+}

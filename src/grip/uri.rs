@@ -1,0 +1,136 @@
+//! `GRIP_URL`: all that an application needs to know of one GRIP proxy, in one URL.
+//!
+//! # Format
+//! ```text
+//! http[s]://[user:password@]host[:port][/path][/]?iss=…&key=…&verify-iss=…&verify-key=…
+//! ```
+//! | parameter | what for |
+//! | --- | --- |
+//! | user and password | publishing: `Authorization: Basic` |
+//! | `iss` and `key` | publishing: a JWT of that issuer, signed with that secret (HS256) |
+//! | `key` alone | publishing: `Authorization: Bearer`, the key itself |
+//! | `verify-iss` | the issuer of the proxy's `Grip-Sig` |
+//! | `verify-key` | the key of the proxy's `Grip-Sig`, see [`VerifyKey::parse`]; by default the `key` of an `iss` |
+//!
+//! Values are percent-encoded. As in the other GRIP libraries, a key may begin with `base64:`.
+
+use std::{borrow::Cow, error::Error, fmt};
+
+use url::Url;
+
+use super::{
+    publish::{Authorization, Publisher},
+    signature::{InvalidKey, MIN_SECRET_LENGTH, VerifyKey, decode_base64},
+};
+
+/// What a `GRIP_URL` says.
+pub struct GripUri {
+    /// How to publish.
+    pub publisher: Publisher,
+    /// The issuer of signatures.
+    pub verify_iss: Option<String>,
+    /// The key of signatures.
+    pub verify_key: Option<VerifyKey>,
+}
+
+impl GripUri {
+    /// Reads a `GRIP_URL`.
+    ///
+    /// # Errors
+    /// [`InvalidGripUri`], which quotes nothing of the URL but the name of a parameter that is not known.
+    pub fn parse(uri: &str) -> Result<Self, InvalidGripUri> {
+        let mut control_uri = Url::parse(uri.trim()).map_err(|_| InvalidGripUri::Url)?;
+        if !matches!(control_uri.scheme(), "http" | "https") {
+            return Err(InvalidGripUri::Url);
+        }
+        let (mut iss, mut key, mut verify_iss, mut verify_key) = (None, None, None, None);
+        for (name, value) in control_uri.query_pairs() {
+            let slot = match &*name {
+                "iss" => &mut iss,
+                "key" => &mut key,
+                "verify-iss" => &mut verify_iss,
+                "verify-key" => &mut verify_key,
+                _ => return Err(InvalidGripUri::Parameter(name.chars().take(20).collect())),
+            };
+            *slot = Some(value.into_owned()).filter(|value| !value.is_empty());
+        }
+        let verify_key = match (&verify_key, &iss, &key) {
+            (Some(key), _, _) | (None, Some(_), Some(key)) => {
+                Some(VerifyKey::parse(key).map_err(InvalidGripUri::VerifyKey)?)
+            }
+            _ => None,
+        };
+        let authorization = authorization(&control_uri, iss, key)?;
+
+        control_uri.set_query(None);
+        control_uri.set_fragment(None);
+        // Cannot fail: an http URL has a host.
+        let _ = control_uri.set_username("");
+        let _ = control_uri.set_password(None);
+        Ok(Self { publisher: Publisher::new(control_uri.as_str(), authorization), verify_iss, verify_key })
+    }
+}
+
+fn authorization(uri: &Url, iss: Option<String>, key: Option<String>) -> Result<Authorization, InvalidGripUri> {
+    match (iss, key, uri.password()) {
+        (Some(issuer), Some(key), _) => {
+            let secret = decode_base64(&key).map_err(InvalidGripUri::Key)?.unwrap_or_else(|| key.into_bytes());
+            if secret.len() < MIN_SECRET_LENGTH {
+                return Err(InvalidGripUri::Key(InvalidKey::TooShort));
+            }
+            Ok(Authorization::Jwt { issuer, secret })
+        }
+        (Some(_), None, _) => Err(InvalidGripUri::IssWithoutKey),
+        (None, Some(key), _) => {
+            let token = match decode_base64(&key).map_err(InvalidGripUri::Key)? {
+                Some(bytes) => String::from_utf8(bytes).map_err(|_| InvalidGripUri::Bearer)?,
+                None => key,
+            };
+            Authorization::bearer(token).ok_or(InvalidGripUri::Bearer)
+        }
+        (None, None, Some(password)) => {
+            let decoded = |text| percent_decode(text).ok_or(InvalidGripUri::Url);
+            Ok(Authorization::basic(&decoded(uri.username())?, &decoded(password)?))
+        }
+        (None, None, None) => Ok(Authorization::None),
+    }
+}
+
+/// What a percent-encoded user or password stands for, as the `url` crate decodes it.
+fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+    percent_encoding::percent_decode_str(text).decode_utf8().ok()
+}
+
+/// A `GRIP_URL` that cannot be used. The text says why, and nothing of its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InvalidGripUri {
+    /// It is not an http or https URL.
+    Url,
+    /// It has a parameter that is not known.
+    Parameter(String),
+    /// `key` cannot be used.
+    Key(InvalidKey),
+    /// `key` without `iss` is sent as it is, but cannot be in a header.
+    Bearer,
+    /// `iss` has no `key` to sign with.
+    IssWithoutKey,
+    /// `verify-key`, or the `key` of an `iss`, cannot be used.
+    VerifyKey(InvalidKey),
+}
+
+impl fmt::Display for InvalidGripUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url => f.write_str("it is not an http or https URL"),
+            Self::Parameter(name) => {
+                write!(f, "the parameter `{}` is none of iss, key, verify-iss, verify-key", name.escape_debug())
+            }
+            Self::Key(error) => write!(f, "key: {error}"),
+            Self::Bearer => f.write_str("key: without iss it has printable ASCII characters only"),
+            Self::IssWithoutKey => f.write_str("iss needs a key"),
+            Self::VerifyKey(error) => write!(f, "verify-key: {error}"),
+        }
+    }
+}
+
+impl Error for InvalidGripUri {}

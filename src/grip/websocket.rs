@@ -1,0 +1,367 @@
+//! One request of a WebSocket connection, and the answer to it.
+//!
+//! The proxy holds the WebSocket and sends what the client does as POST requests, one after the other for each
+//! connection: see [`event`](super::event) for the body. [`WebSocket`] is one such request: it hands the messages to
+//! the application, answers pings, and gathers what the application says into one answer.
+
+use std::{borrow::Cow, error::Error, fmt};
+
+use super::{
+    Channel, Event, Events,
+    control::{self, Control},
+    event::{self, CONTENT_TYPE, DecodeError},
+};
+
+/// The longest body of an answer, in bytes. The proxy drops the connection where it is longer.
+pub const MAX_ANSWER: usize = 1_000_000;
+
+/// Room that is kept in an answer for the CLOSE that says that the rest would not fit.
+const CLOSE_ROOM: usize = 64;
+
+/// The proxy takes this prefix off messages, and acts on text that begins with `c:` instead. So nothing that a client
+/// sent and the application sends back is ever taken for a control message. Source: GRIP, `message-prefix`.
+const MESSAGE_PREFIX: &[u8] = b"m:";
+
+/// The headers of a request, as far as the protocol looks at them: each of them has one value.
+pub trait Headers {
+    /// The header of that name, in whatever case it was sent.
+    fn header(&self, name: &str) -> Header<'_>;
+}
+
+/// One header of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header<'a> {
+    /// It is not there.
+    Missing,
+    /// It is there once.
+    Value(&'a str),
+    /// It is there more than once, or is not text.
+    Invalid,
+}
+
+impl<'a> Header<'a> {
+    /// The one value, if it is there once and is text.
+    pub const fn value(self) -> Option<&'a str> {
+        if let Self::Value(value) = self { Some(value) } else { None }
+    }
+}
+
+/// Whether the headers are those of a WebSocket-over-HTTP request: `Content-Type` is byte for byte
+/// [`CONTENT_TYPE`], once. Any other spelling may have been forged by an HTTP client, even where the request carries a
+/// valid `Grip-Sig`: the proxy stops this one spelling only.
+pub fn is_websocket_over_http(headers: &dyn Headers) -> bool {
+    headers.header("content-type") == Header::Value(CONTENT_TYPE)
+}
+
+/// What a client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// A text message.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+    /// The client closes, with a code or without. It waits for [`WebSocket::close`].
+    Close(Option<CloseCode>),
+    /// The client is gone: nothing can be sent any more.
+    Disconnect,
+}
+
+/// A status code that may be sent in a close frame: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
+/// Source: RFC 6455, section 7.4, and the registry of close codes that it set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseCode(u16);
+
+impl CloseCode {
+    /// The purpose is fulfilled.
+    pub const NORMAL: Self = Self(1000);
+    /// The other side broke the protocol.
+    pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// The other side sent text that is not UTF-8.
+    pub const INVALID_DATA: Self = Self(1007);
+    /// Something is too large to be dealt with.
+    pub const TOO_BIG: Self = Self(1009);
+
+    /// `None` where the code must not be sent.
+    pub const fn new(code: u16) -> Option<Self> {
+        match code {
+            1000..=1003 | 1007..=1014 | 3000..=4999 => Some(Self(code)),
+            _ => None,
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// The reason of a close, of which [`WebSocket::close`] sends as much as fits into the frame.
+const MAX_REASON: usize = 123;
+
+/// One request of a WebSocket connection.
+///
+/// ```
+/// use fanout_edge::grip::{Channel, Message, WebSocket, websocket::{Header, Headers}};
+///
+/// struct Request;
+/// impl Headers for Request {
+///     fn header(&self, name: &str) -> Header<'_> {
+///         if name == "connection-id" { Header::Value("c1") } else { Header::Missing }
+///     }
+/// }
+///
+/// let mut ws = WebSocket::new(&Request, b"OPEN\r\nTEXT 5\r\nhello\r\n")?;
+/// if ws.is_opening() {
+///     ws.accept();
+///     ws.subscribe(&Channel::from_static("test"));
+/// }
+/// while let Some(message) = ws.receive() {
+///     if let Message::Text(text) = message {
+///         ws.send_text(text);
+///     }
+/// }
+/// let answer = ws.into_answer();
+/// assert!(answer.body.starts_with(b"OPEN\r\nTEXT 2b\r\nc:{\"type\":\"subscribe\",\"channel\":\"test\"}\r\n"));
+/// assert!(answer.body.ends_with(b"TEXT 7\r\nm:hello\r\n"));
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
+pub struct WebSocket<'a> {
+    headers: &'a dyn Headers,
+    connection_id: &'a str,
+    opening: bool,
+    events: Events<'a>,
+    /// Nothing more comes from the client.
+    received_all: bool,
+    /// Nothing more goes to the client.
+    closed: bool,
+    answer: Answer,
+}
+
+/// The answer to a request: status 200, these headers, this body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Names and values. `Content-Type` is [`CONTENT_TYPE`].
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// Events.
+    pub body: Vec<u8>,
+}
+
+impl<'a> WebSocket<'a> {
+    /// Reads a request whose `Grip-Sig` is verified and of which [`is_websocket_over_http`] holds.
+    ///
+    /// # Errors
+    /// [`RequestError`] where there is no `Connection-Id`, or the body is not valid as a whole.
+    pub fn new(headers: &'a dyn Headers, body: &'a [u8]) -> Result<Self, RequestError> {
+        let connection_id = match headers.header("connection-id") {
+            Header::Value(id) if !id.is_empty() => id,
+            Header::Value(_) | Header::Missing => return Err(RequestError::NoConnectionId),
+            Header::Invalid => return Err(RequestError::InvalidConnectionId),
+        };
+        let events = Events::decode(body).map_err(RequestError::Events)?;
+        Ok(Self {
+            headers,
+            connection_id,
+            opening: matches!(events.clone().next(), Some(Event::Open)),
+            events,
+            received_all: false,
+            closed: false,
+            answer: Answer {
+                headers: vec![("content-type".into(), CONTENT_TYPE.into())],
+                body: Vec::with_capacity(body.len() + CLOSE_ROOM),
+            },
+        })
+    }
+
+    /// The proxy's name for the connection, the same on each of its requests.
+    pub const fn connection_id(&self) -> &'a str {
+        self.connection_id
+    }
+
+    /// Whether this is the first request of the connection, which waits for [`accept`](Self::accept).
+    pub const fn is_opening(&self) -> bool {
+        self.opening
+    }
+
+    /// Accepts an opening connection, and turns GRIP on for it. Goes before all else that is sent.
+    pub fn accept(&mut self) {
+        self.answer.headers.push(("sec-websocket-extensions".into(), "grip".into()));
+        Event::Open.encode(&mut self.answer.body);
+    }
+
+    /// The next message; `None` when the request has no more. Pings are answered on the way, in order.
+    ///
+    /// Text that is not UTF-8 closes the connection with 1007, as RFC 6455, section 8.1 demands. A close with a code
+    /// that nobody may send is received as one with 1002. What follows a close is ignored.
+    pub fn receive(&mut self) -> Option<Message<'a>> {
+        while !self.received_all {
+            match self.events.next()? {
+                Event::Open | Event::Pong(_) => {}
+                Event::Ping(payload) => self.send("PONG", &[payload]),
+                Event::Binary(bytes) => return Some(Message::Binary(bytes)),
+                Event::Text(text) => match str::from_utf8(text) {
+                    Ok(text) => return Some(Message::Text(text)),
+                    Err(_) => self.close_with_reason(CloseCode::INVALID_DATA, "text is not UTF-8"),
+                },
+                Event::Close(frame) => {
+                    self.received_all = true;
+                    let code = frame.map(|frame| CloseCode::new(frame.code).unwrap_or(CloseCode::PROTOCOL_ERROR));
+                    return Some(Message::Close(code));
+                }
+                Event::Disconnect => {
+                    self.received_all = true;
+                    self.closed = true;
+                    return Some(Message::Disconnect);
+                }
+            }
+        }
+        None
+    }
+
+    /// Sends a text message to the client.
+    pub fn send_text(&mut self, text: &str) {
+        self.send("TEXT", &[MESSAGE_PREFIX, text.as_bytes()]);
+    }
+
+    /// Sends a binary message to the client.
+    pub fn send_binary(&mut self, bytes: &[u8]) {
+        self.send("BINARY", &[MESSAGE_PREFIX, bytes]);
+    }
+
+    /// Closes, or answers a close. Without a code the client sees 1000. What is sent later is dropped, and what the
+    /// client sent later is ignored.
+    pub fn close(&mut self, code: Option<CloseCode>) {
+        match code {
+            None => self.send("CLOSE", &[]),
+            Some(code) => self.send("CLOSE", &[&code.0.to_be_bytes()]),
+        }
+        self.received_all = true;
+        self.closed = true;
+    }
+
+    /// Closes with a code and a reason, which is cut at 123 bytes.
+    pub fn close_with_reason(&mut self, code: CloseCode, reason: &str) {
+        let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
+        self.send("CLOSE", &[&code.0.to_be_bytes(), reason.as_bytes()]);
+        self.received_all = true;
+        self.closed = true;
+    }
+
+    /// Subscribes the client to a channel.
+    pub fn subscribe(&mut self, channel: &Channel) {
+        self.write_control(&Control::Subscribe { channel });
+    }
+
+    /// Tells the proxy something.
+    ///
+    /// # Errors
+    /// [`ControlTooLong`] where the message is longer than [`control::MAX_LENGTH`]: the proxy would ignore it.
+    pub fn control(&mut self, message: &Control<'_>) -> Result<(), ControlTooLong> {
+        if self.write_control(message) { Ok(()) } else { Err(ControlTooLong) }
+    }
+
+    /// A value that an earlier answer set with [`set_meta`](Self::set_meta). On a WebSocket the proxy lets no client
+    /// send one itself.
+    pub fn meta(&self, name: &str) -> Option<&'a str> {
+        self.headers.header(&format!("meta-{name}")).value()
+    }
+
+    /// Sets a value that the proxy brings back with each later request of the connection. An empty one removes it.
+    /// It is a header on each request: keep it short.
+    ///
+    /// # Errors
+    /// [`InvalidMeta`] where the name is not a header name, or the value not printable ASCII.
+    pub fn set_meta(&mut self, name: &str, value: impl Into<String>) -> Result<(), InvalidMeta> {
+        let value = value.into();
+        let name_is_valid =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if !name_is_valid || !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(InvalidMeta);
+        }
+        self.answer.headers.push((format!("set-meta-{name}").into(), value.into()));
+        Ok(())
+    }
+
+    /// Asks for an empty request after so many seconds without traffic, until another answer sets another interval.
+    /// The proxy takes less than 20 for 20; 0 switches it off. Each such request costs what a message costs.
+    pub fn set_keep_alive_interval(&mut self, seconds: u32) {
+        self.answer.headers.push(("keep-alive-interval".into(), seconds.to_string().into()));
+    }
+
+    /// The answer to the request.
+    pub fn into_answer(self) -> Answer {
+        self.answer
+    }
+
+    fn write_control(&mut self, message: &Control<'_>) -> bool {
+        let json = serde_json::to_vec(message).expect("strings and numbers under known keys are JSON");
+        let fits = json.len() + 2 <= control::MAX_LENGTH;
+        if fits {
+            self.send("TEXT", &[b"c:", &json]);
+        }
+        fits
+    }
+
+    /// Appends an event to the answer. Where it would no longer fit, the client gets a close with 1009 instead of a
+    /// connection that breaks.
+    fn send(&mut self, kind: &str, parts: &[&[u8]]) {
+        if self.closed {
+            return;
+        }
+        let content = parts.iter().map(|part| part.len()).sum::<usize>();
+        if self.answer.body.len() + content + 2 * CLOSE_ROOM > MAX_ANSWER {
+            self.closed = true;
+            self.received_all = true;
+            let reason = b"the answer to one batch is too large";
+            event::write(&mut self.answer.body, "CLOSE", &[&CloseCode::TOO_BIG.0.to_be_bytes(), reason]);
+            return;
+        }
+        event::write(&mut self.answer.body, kind, parts);
+    }
+}
+
+/// A request that is not one of a WebSocket connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// There is no `Connection-Id`.
+    NoConnectionId,
+    /// There is more than one `Connection-Id`, or it is not text.
+    InvalidConnectionId,
+    /// The body is not a sequence of events.
+    Events(DecodeError),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoConnectionId => f.write_str("the header Connection-Id is missing"),
+            Self::InvalidConnectionId => f.write_str("the header Connection-Id must be there once, as text"),
+            Self::Events(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for RequestError {}
+
+/// A control message that is longer than the proxy takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlTooLong;
+
+impl fmt::Display for ControlTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a control message has at most {} bytes", control::MAX_LENGTH)
+    }
+}
+
+impl Error for ControlTooLong {}
+
+/// A meta value that cannot be a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidMeta;
+
+impl fmt::Display for InvalidMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a meta name has letters, digits, - and _; a meta value has printable ASCII characters")
+    }
+}
+
+impl Error for InvalidMeta {}

@@ -1,0 +1,16 @@
+//! The service, as a program for Fastly Compute.
+#![forbid(unsafe_code)]
+
+#[cfg(target_os = "wasi")]
+mod edge;
+
+#[cfg(target_os = "wasi")]
+fn main() {
+    edge::run();
+}
+
+#[cfg(not(target_os = "wasi"))]
+fn main() {
+    eprintln!("fanout-edge runs on Fastly Compute. Build it with `make build`, run it with `make serve`.");
+    std::process::exit(2);
+}
