@@ -14,6 +14,7 @@
 //!
 //! Nothing here does I/O, has a clock or names the Fastly SDK: the binary's `edge` module does, and decides nothing.
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
 pub mod app;
 pub mod grip;

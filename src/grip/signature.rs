@@ -100,7 +100,7 @@ impl VerifyKey {
 /// Decodes what begins with `base64:`. A blank stands for a `+` that a URL was not given as `%2B`.
 pub(super) fn decode_base64(key: &str) -> Result<Option<Vec<u8>>, InvalidKey> {
     let Some(encoded) = key.strip_prefix("base64:") else { return Ok(None) };
-    let encoded = encoded.trim_end().replace(' ', "+");
+    let encoded = encoded.trim_end_matches(['\r', '\n']).replace(' ', "+");
     BASE64_STANDARD.decode(encoded).map(Some).map_err(|_| InvalidKey::Base64)
 }
 

@@ -54,13 +54,9 @@ impl GripUri {
             };
             *slot = Some(value.into_owned()).filter(|value| !value.is_empty());
         }
-        let verify_key = match (&verify_key, &iss, &key) {
-            (Some(key), _, _) | (None, Some(_), Some(key)) => {
-                Some(VerifyKey::parse(key).map_err(InvalidGripUri::VerifyKey)?)
-            }
-            _ => None,
-        };
+        let verify_key = verify_key.or_else(|| iss.as_ref().and_then(|_| key.clone()));
         let authorization = authorization(&control_uri, iss, key)?;
+        let verify_key = verify_key.map(|key| VerifyKey::parse(&key)).transpose().map_err(InvalidGripUri::VerifyKey)?;
 
         control_uri.set_query(None);
         control_uri.set_fragment(None);

@@ -121,7 +121,7 @@ const MAX_REASON: usize = 123;
 ///     }
 /// }
 /// let answer = ws.into_answer();
-/// assert!(answer.body.starts_with(b"OPEN\r\nTEXT 2b\r\nc:{\"type\":\"subscribe\",\"channel\":\"test\"}\r\n"));
+/// assert!(answer.body.starts_with(b"OPEN\r\nTEXT 27\r\nc:{\"type\":\"subscribe\",\"channel\":\"test\"}\r\n"));
 /// assert!(answer.body.ends_with(b"TEXT 7\r\nm:hello\r\n"));
 /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
 /// ```

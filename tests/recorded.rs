@@ -1,0 +1,91 @@
+//! What Pushpin 1.41 really sent, recorded: each request is signed anew and answered as it must be.
+
+mod support;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use fanout_edge::app::{self, Action};
+use serde::Deserialize;
+use support::{NOW, Request, local_settings, local_signature};
+
+#[derive(Deserialize)]
+struct Recorded {
+    name: String,
+    request: RecordedRequest,
+}
+
+#[derive(Deserialize)]
+struct RecordedRequest {
+    method: String,
+    headers: Vec<(String, String)>,
+    body_b64: String,
+}
+
+const SUBSCRIBED: &[u8] = b"OPEN\r\nTEXT 27\r\nc:{\"type\":\"subscribe\",\"channel\":\"test\"}\r\n";
+
+/// The status, and for 200 the body, of the answer to a recorded request. `None`: whatever follows from `echo`.
+fn expected(name: &str) -> (u16, Option<&'static [u8]>) {
+    match name {
+        name if name.starts_with("attack-") => (400, None),
+        "http-get" | "via-viceroy-http-get" | "http-next-link-with-grip-last" | "http-response-hold-after-hint" => {
+            (426, None)
+        }
+        "http-options-preflight" => (405, None),
+        "http-post-text" | "http-gone-link" => (400, None),
+        name if name.starts_with("open-") || name.ends_with("-open") => (200, Some(SUBSCRIBED)),
+        "text-hello" | "via-viceroy-text" => (200, Some(b"TEXT 7\r\nm:hello\r\n")),
+        "text-invalid-utf8" => (200, Some(b"CLOSE 13\r\n\x03\xeftext is not UTF-8\r\n")),
+        "text-empty-no-length" => (200, Some(b"TEXT 2\r\nm:\r\n")),
+        "text-with-crlf-inside" => (200, Some(b"TEXT 18\r\nm:line1\r\nTEXT 5\r\nfake!\r\n\r\n")),
+        "text-client-sends-control-lookalike" => {
+            (200, Some(b"TEXT 29\r\nm:c:{\"type\":\"subscribe\",\"channel\":\"evil\"}\r\n"))
+        }
+        "binary-5" => (200, Some(b"BINARY 7\r\nm:\x00\x01\r\n\xff\r\n")),
+        "binary-empty-no-length" => (200, Some(b"BINARY 2\r\nm:\r\n")),
+        "ping-empty" => (200, Some(b"PONG\r\n")),
+        "ping-payload" => (200, Some(b"PONG 2\r\npp\r\n")),
+        "close-no-code" | "close-one-byte-payload" | "close-by-publish" | "close-after-detach" => {
+            (200, Some(b"CLOSE\r\n"))
+        }
+        "close-code-0" => (200, Some(b"CLOSE 2\r\n\x03\xea\r\n")),
+        "close-1000-reason-utf8" | "node-ws-close" | "via-viceroy-close" => (200, Some(b"CLOSE 2\r\n\x03\xe8\r\n")),
+        "close-4321-reason-123-bytes" => (200, Some(b"CLOSE 2\r\n\x10\xe1\r\n")),
+        "close-reply-to-server-close" => (200, Some(b"CLOSE 2\r\n\x0f\xa0\r\n")),
+        "pong-payload"
+        | "pong-empty"
+        | "disconnect-after-tcp-abort"
+        | "meta-on-disconnect"
+        | "refresh-empty-body"
+        | "keep-alive-empty-body" => (200, Some(b"")),
+        _ => (200, None),
+    }
+}
+
+#[test]
+fn each_recorded_request_is_answered() {
+    let recorded: Vec<Recorded> =
+        serde_json::from_str(include_str!("data/pushpin-capture.json")).expect("the recording is JSON");
+    assert_eq!(recorded.len(), 60);
+    for Recorded { name, request: recorded } in recorded {
+        let mut request = Request::new(&recorded.method, "/api/websocket")
+            .with_body(BASE64_STANDARD.decode(&recorded.body_b64).expect("base64"));
+        for (header, value) in &recorded.headers {
+            request = request.with(header, value.replace("@SIG@", &local_signature(NOW)));
+        }
+        let Action::Reply(reply) = app::decide(&mut request, &local_settings(), NOW) else {
+            panic!("{name}: not a reply");
+        };
+        let (status, body) = expected(&name);
+        assert_eq!(reply.status, status, "{name}");
+        match body {
+            Some(body) => {
+                assert_eq!(reply.body.escape_ascii().to_string(), body.escape_ascii().to_string(), "{name}");
+            }
+            // The rest are messages: each comes back, with two bytes more.
+            None if status == 200 => {
+                assert!(reply.body.len() > 10, "{name}");
+                assert!(reply.body.starts_with(b"TEXT ") || reply.body.starts_with(b"BINARY "), "{name}");
+            }
+            None => {}
+        }
+    }
+}

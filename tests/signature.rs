@@ -1,0 +1,273 @@
+//! `Grip-Sig`, the keys that it is checked with, and what else a `GRIP_URL` says.
+
+mod support;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use fanout_edge::grip::{
+    Channel, GripStatus, GripUri, Publisher, Verifier, VerifyKey,
+    publish::{Authorization, Formats, Item, MAX_BODY, PublishRequest, WsMessage},
+    signature::{InvalidKey, LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
+    uri::InvalidGripUri,
+    websocket::Header,
+};
+use jwt_simple::prelude::{ES256KeyPair, HS256Key, HS512Key, MACLike, NoCustomClaims};
+use support::{LOCAL_GRIP_URL, LOCAL_ISSUER, LOCAL_KEY, NOW, claims, local_signature, sign_es256, sign_hs256};
+
+const ANOTHER_KEY: &str = "another key of the proper length";
+
+fn verifier(key: &str) -> Verifier {
+    Verifier::new(VerifyKey::parse(key).expect("a valid key"), LOCAL_ISSUER)
+}
+
+fn good_claims() -> jwt_simple::prelude::JWTClaims<NoCustomClaims> {
+    claims(Some(LOCAL_ISSUER), Some(NOW + 3600))
+}
+
+fn public_pem(key: &ES256KeyPair) -> String {
+    key.public_key().to_pem().expect("PEM")
+}
+
+#[test]
+fn accepts_what_the_key_signed() {
+    assert_eq!(verifier(LOCAL_KEY).verify(&local_signature(NOW), NOW), Ok(()));
+    let pair = ES256KeyPair::generate();
+    assert_eq!(verifier(&public_pem(&pair)).verify(&sign_es256(&pair, good_claims()), NOW), Ok(()));
+}
+
+#[test]
+fn a_signature_in_the_form_of_pushpins_verifies() {
+    // What Pushpin 1.41 makes: header {"typ":"JWT","alg":"HS256"}, claims exp and iss.
+    let header = r#"{"typ":"JWT","alg":"HS256"}"#;
+    let claims = format!(r#"{{"exp":{},"iss":"viceroy"}}"#, NOW + 3600);
+    let encode = |text: &str| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(text);
+    let signed = format!("{}.{}", encode(header), encode(&claims));
+    let tag = hmac_sha256(LOCAL_KEY.as_bytes(), signed.as_bytes());
+    let token = format!("{signed}.{}", base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(tag));
+    assert_eq!(verifier(LOCAL_KEY).verify(&token, NOW), Ok(()));
+}
+
+/// The tag over bytes of our own choice, which jwt-simple makes only for tokens of its own.
+fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
+    HS256Key::from_bytes(key).authentication_tag(std::str::from_utf8(message).expect("text").as_bytes())
+}
+
+#[test]
+fn refuses_what_is_wrong_and_says_why() {
+    use SignatureError as Error;
+    let unsigned = |header: &str| {
+        let encode = |text: &str| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.", encode(header), encode(&format!(r#"{{"exp":{},"iss":"viceroy"}}"#, NOW + 3600)))
+    };
+    let good = local_signature(NOW);
+    let hs512 = HS512Key::from_bytes(LOCAL_KEY.as_bytes()).authenticate(good_claims()).expect("a token");
+    let mut early = good_claims();
+    early.invalid_before = Some(jwt_simple::prelude::UnixTimeStamp::from_secs(NOW + LEEWAY + 1));
+    let sign = |claims| sign_hs256(LOCAL_KEY, claims);
+    for (token, error) in [
+        (String::new(), Error::Malformed),
+        ("not a token".to_owned(), Error::Malformed),
+        ("a.b.c".to_owned(), Error::Malformed),
+        (format!("{good}="), Error::Malformed),
+        (format!("{good}.x"), Error::Malformed),
+        ("x".repeat(MAX_TOKEN_LENGTH + 1), Error::Malformed),
+        (unsigned(r#"{"alg":"none"}"#), Error::Algorithm),
+        (unsigned(r#"{"alg":"HS256"}"#), Error::Signature),
+        (hs512, Error::Algorithm),
+        (sign_es256(&ES256KeyPair::generate(), good_claims()), Error::Algorithm),
+        (sign_hs256(ANOTHER_KEY, good_claims()), Error::Signature),
+        (sign(claims(Some(LOCAL_ISSUER), Some(NOW - LEEWAY - 1))), Error::Expired),
+        (sign(claims(Some(LOCAL_ISSUER), None)), Error::NoExpiry),
+        (sign(claims(Some("fastly:other"), Some(NOW + 3600))), Error::Issuer),
+        (sign(claims(None, Some(NOW + 3600))), Error::Issuer),
+        (sign(early), Error::NotYetValid),
+    ] {
+        assert_eq!(verifier(LOCAL_KEY).verify(&token, NOW), Err(error), "{token}");
+    }
+}
+
+#[test]
+fn clocks_may_differ_by_seconds() {
+    let expired = sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(NOW - LEEWAY)));
+    assert_eq!(verifier(LOCAL_KEY).verify(&expired, NOW), Ok(()));
+}
+
+#[test]
+fn a_public_key_is_never_a_secret() {
+    let pair = ES256KeyPair::generate();
+    let pem = public_pem(&pair);
+    let forged = sign_hs256(&pem, good_claims());
+    for key in [pem.clone(), format!("base64:{}", BASE64_STANDARD.encode(&pem)), pair.public_key().to_jwk()] {
+        assert_eq!(verifier(&key).verify(&forged, NOW), Err(SignatureError::Algorithm));
+        assert_eq!(verifier(&key).verify(&sign_es256(&pair, good_claims()), NOW), Ok(()));
+        let other = sign_es256(&ES256KeyPair::generate(), good_claims());
+        assert_eq!(verifier(&key).verify(&other, NOW), Err(SignatureError::Signature));
+    }
+}
+
+#[test]
+fn fanout_is_checked_with_its_key_and_the_service() {
+    let verifier = Verifier::fanout("SERVICE1").expect("Fanout's key is valid");
+    let forged = sign_es256(&ES256KeyPair::generate(), claims(Some("fastly:SERVICE1"), Some(NOW + 3600)));
+    assert_eq!(verifier.verify(&forged, NOW), Err(SignatureError::Signature));
+    assert_eq!(verifier.verify(&local_signature(NOW), NOW), Err(SignatureError::Algorithm));
+}
+
+#[test]
+fn secrets_come_in_several_forms() {
+    let token = local_signature(NOW);
+    let jwk = format!(r#"{{"kty":"oct","k":"{}"}}"#, base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(LOCAL_KEY));
+    for key in [LOCAL_KEY.to_owned(), format!("base64:{}", BASE64_STANDARD.encode(LOCAL_KEY)), jwk] {
+        assert_eq!(verifier(&key).verify(&token, NOW), Ok(()), "{key}");
+    }
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_refused() {
+    let p384 = jwt_simple::prelude::ES384KeyPair::generate().public_key().to_pem().expect("PEM");
+    let private = ES256KeyPair::generate().to_pem().expect("PEM");
+    for (key, error) in [
+        ("", InvalidKey::TooShort),
+        ("short", InvalidKey::TooShort),
+        ("base64:c2hvcnQ=", InvalidKey::TooShort),
+        (r#"{"kty":"oct","k":"c2hvcnQ"}"#, InvalidKey::TooShort),
+        ("base64:***", InvalidKey::Base64),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", InvalidKey::Pem),
+        (&p384, InvalidKey::Pem),
+        (&private, InvalidKey::Pem),
+        ("{}", InvalidKey::Jwk),
+        (r#"{"kty":"oct","k":"***"}"#, InvalidKey::Jwk),
+        (r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#, InvalidKey::Jwk),
+    ] {
+        assert_eq!(VerifyKey::parse(key).err(), Some(error), "{key}");
+    }
+}
+
+#[test]
+fn the_status_tells_direct_unverified_and_signed_apart() {
+    let status = |header| GripStatus::of(header, &verifier(LOCAL_KEY), NOW);
+    let (good, bad) = (local_signature(NOW), sign_hs256(ANOTHER_KEY, good_claims()));
+    assert_eq!(status(Header::Missing), GripStatus::Direct);
+    assert_eq!(status(Header::Value(&good)), GripStatus::Signed);
+    assert_eq!(status(Header::Value(&bad)), GripStatus::Unverified(SignatureError::Signature));
+    assert_eq!(status(Header::Invalid), GripStatus::Unverified(SignatureError::Malformed));
+}
+
+fn publish(publisher: &Publisher, text: &str) -> PublishRequest {
+    let channel = Channel::from_static("test");
+    let item = Item { channel: &channel, formats: Formats { ws_message: Some(WsMessage::Content(text)) } };
+    publisher.request(&[item], NOW).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn authorization_of(uri: &str) -> Option<String> {
+    publish(&GripUri::parse(uri).unwrap_or_else(|error| panic!("{error}")).publisher, "x").authorization
+}
+
+#[test]
+fn a_publish_request_is_json_to_the_control_uri() {
+    let request = publish(&Publisher::new("http://127.0.0.1:5561/", Authorization::None), "Hell\u{f6}\n\"");
+    assert_eq!(request.url, "http://127.0.0.1:5561/publish/");
+    assert_eq!(request.authorization, None);
+    let body = "{\"items\":[{\"channel\":\"test\",\"formats\":{\"ws-message\":{\"content\":\"Hell\u{f6}\\n\\\"\"}}}]}";
+    assert_eq!(String::from_utf8(request.body).expect("text"), body);
+}
+
+#[test]
+fn a_publish_request_that_the_proxy_would_refuse_is_not_made() {
+    let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::None);
+    let overhead = publish(&publisher, "").body.len();
+    let channel = Channel::from_static("test");
+    let length = |text: &str| {
+        let item = Item { channel: &channel, formats: Formats { ws_message: Some(WsMessage::Content(text)) } };
+        publisher.request(&[item], NOW).map(|request| request.body.len()).map_err(|error| error.length)
+    };
+    assert_eq!(length(&"x".repeat(MAX_BODY - overhead)), Ok(MAX_BODY));
+    assert_eq!(length(&"x".repeat(MAX_BODY - overhead + 1)), Err(MAX_BODY + 1));
+    assert_eq!(length(&"\n".repeat(MAX_BODY / 2)), Err(MAX_BODY + overhead));
+}
+
+#[test]
+fn fanout_publishes_to_the_api_of_fastly() {
+    let publisher = Publisher::fanout("SERVICE1", "token").expect("a valid id and token");
+    let request = publish(&publisher, "x");
+    assert_eq!(request.url, "https://api.fastly.com/service/SERVICE1/publish/");
+    assert_eq!(request.authorization.as_deref(), Some("Bearer token"));
+    for (id, token) in [("", "token"), ("a/b", "token"), ("SERVICE1", ""), ("SERVICE1", "a b"), ("SERVICE1", "a\nb")] {
+        assert!(Publisher::fanout(id, token).is_none(), "{id:?} {token:?}");
+    }
+}
+
+#[test]
+fn a_grip_url_has_an_address_and_keys() {
+    let uri = GripUri::parse(LOCAL_GRIP_URL).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(uri.verify_iss.as_deref(), Some("viceroy"));
+    let verifier = Verifier::new(uri.verify_key.expect("a key"), "viceroy");
+    assert_eq!(verifier.verify(&local_signature(NOW), NOW), Ok(()));
+    for (uri, url) in [
+        ("http://127.0.0.1:5561", "http://127.0.0.1:5561/publish/"),
+        ("http://127.0.0.1:5561/", "http://127.0.0.1:5561/publish/"),
+        ("https://user:pw@proxy.example/realm/x/?verify-iss=y#z", "https://proxy.example/realm/x/publish/"),
+    ] {
+        let uri = GripUri::parse(uri).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(publish(&uri.publisher, "x").url, url);
+    }
+}
+
+#[test]
+fn a_grip_url_says_how_publishing_is_authorized() {
+    assert_eq!(authorization_of("http://localhost/"), None);
+    assert_eq!(authorization_of("http://us%40er:p%3Aw@localhost/").as_deref(), Some("Basic dXNAZXI6cDp3"));
+    assert_eq!(authorization_of("http://localhost/?key=abc").as_deref(), Some("Bearer abc"));
+    assert_eq!(authorization_of("http://localhost/?key=base64:YWJj").as_deref(), Some("Bearer abc"));
+    for uri in ["?iss=me&key=a+secret+of+some+length", "?iss=me&key=base64:YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg="] {
+        let header = authorization_of(&format!("http://localhost/{uri}")).expect("a header");
+        let token = header.strip_prefix("Bearer ").expect("a token");
+        let verifier = Verifier::new(VerifyKey::parse("a secret of some length").expect("a valid key"), "me");
+        assert_eq!(verifier.verify(token, NOW), Ok(()));
+        assert_eq!(verifier.verify(token, NOW + 600 + LEEWAY + 1), Err(SignatureError::Expired));
+    }
+}
+
+#[test]
+fn the_key_of_an_issuer_also_checks_signatures() {
+    let verifies = |uri: &str| {
+        let uri = GripUri::parse(uri).unwrap_or_else(|error| panic!("{error}"));
+        let key = uri.verify_key?;
+        Some(Verifier::new(key, LOCAL_ISSUER).verify(&local_signature(NOW), NOW).is_ok())
+    };
+    assert_eq!(verifies(&format!("http://localhost/?iss=me&key={LOCAL_KEY}")), Some(true));
+    assert_eq!(verifies(&format!("http://localhost/?iss=me&key={LOCAL_KEY}&verify-key={ANOTHER_KEY}")), Some(false));
+    assert_eq!(verifies(&format!("http://localhost/?key={LOCAL_KEY}")), None);
+}
+
+#[test]
+fn a_base64_key_whose_plus_became_a_blank_is_read() {
+    let secret = [0xfb, 0xef, 0xbe, 0xfb, 0xef, 0xbe, 0xfb, 0xef, 0xbe, 0xfb, 0xef, 0xbe];
+    let encoded = BASE64_STANDARD.encode(secret);
+    assert!(encoded.contains('+'));
+    let uri = GripUri::parse(&format!("http://localhost/?verify-key=base64:{encoded}"));
+    let verifier =
+        Verifier::new(uri.unwrap_or_else(|error| panic!("{error}")).verify_key.expect("a key"), LOCAL_ISSUER);
+    let token = HS256Key::from_bytes(&secret).authenticate(good_claims()).expect("a token");
+    assert_eq!(verifier.verify(&token, NOW), Ok(()));
+}
+
+#[test]
+fn a_grip_url_that_cannot_be_used_is_refused_without_its_secrets() {
+    for (uri, error) in [
+        ("", InvalidGripUri::Url),
+        ("localhost:5561", InvalidGripUri::Url),
+        ("ftp://localhost/", InvalidGripUri::Url),
+        ("http://:%ff@localhost/", InvalidGripUri::Url),
+        ("http://localhost/?verify_key=x", InvalidGripUri::Parameter("verify_key".into())),
+        ("http://localhost/?iss=me", InvalidGripUri::IssWithoutKey),
+        ("http://localhost/?iss=me&key=s3cret", InvalidGripUri::Key(InvalidKey::TooShort)),
+        ("http://localhost/?key=base64:***", InvalidGripUri::Key(InvalidKey::Base64)),
+        ("http://localhost/?key=base64:/w==", InvalidGripUri::Bearer),
+        ("http://localhost/?key=a%0Ab", InvalidGripUri::Bearer),
+        ("http://localhost/?verify-key=s3cret", InvalidGripUri::VerifyKey(InvalidKey::TooShort)),
+    ] {
+        let refused = GripUri::parse(uri).err().unwrap_or_else(|| panic!("{uri} is taken"));
+        assert_eq!(refused, error, "{uri}");
+        assert!(!refused.to_string().contains("s3cret"));
+    }
+}

@@ -1,0 +1,108 @@
+//! What several tests need.
+#![allow(dead_code, reason = "each test uses its part")]
+
+#[cfg(not(target_os = "wasi"))]
+pub mod http;
+#[cfg(not(target_os = "wasi"))]
+pub mod stack;
+
+use fanout_edge::{
+    app::{Settings, http::BodyError, settings::Lookup},
+    grip::websocket::{Header, Headers},
+};
+use jwt_simple::prelude::{
+    Claims, Duration, ECDSAP256KeyPairLike, ES256KeyPair, HS256Key, JWTClaims, MACLike, NoCustomClaims, UnixTimeStamp,
+};
+
+/// The time of the tests that take the time as an argument, in seconds since 1970.
+pub const NOW: u64 = 1_800_000_000;
+pub const LOCAL_KEY: &str = "viceroy_dev_signing_key_dont_use_in_production";
+pub const LOCAL_ISSUER: &str = "viceroy";
+pub const LOCAL_GRIP_URL: &str =
+    "http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=viceroy_dev_signing_key_dont_use_in_production";
+
+/// Claims as the proxies sign them: an issuer and an expiry.
+pub fn claims(issuer: Option<&str>, expiry: Option<u64>) -> JWTClaims<NoCustomClaims> {
+    let mut claims = Claims::create(Duration::from_secs(0));
+    claims.issued_at = None;
+    claims.invalid_before = None;
+    claims.issuer = issuer.map(str::to_owned);
+    claims.expires_at = expiry.map(UnixTimeStamp::from_secs);
+    claims
+}
+
+pub fn sign_hs256(secret: &str, claims: JWTClaims<NoCustomClaims>) -> String {
+    HS256Key::from_bytes(secret.as_bytes()).authenticate(claims).expect("a token")
+}
+
+pub fn sign_es256(key: &ES256KeyPair, claims: JWTClaims<NoCustomClaims>) -> String {
+    key.sign(claims).expect("a token")
+}
+
+/// A `Grip-Sig` as the local Pushpin makes it, valid for an hour from a time on.
+pub fn local_signature(now: u64) -> String {
+    sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(now + 3600)))
+}
+
+/// Settings made of these entries, for the service `SERVICE1`.
+pub fn settings(entries: &[(&str, &str)]) -> Settings {
+    Settings::read(
+        &|name| -> Lookup {
+            Ok(entries.iter().find(|(entry, _)| *entry == name).map(|(_, value)| (*value).to_owned()))
+        },
+        "SERVICE1",
+    )
+}
+
+pub fn local_settings() -> Settings {
+    settings(&[("GRIP_URL", LOCAL_GRIP_URL)])
+}
+
+/// A request that was written down.
+pub struct Request {
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    pub fn new(method: &str, path: &str) -> Self {
+        Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self
+    }
+}
+
+impl Headers for Request {
+    fn header(&self, name: &str) -> Header<'_> {
+        let mut values = self.headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
+        match (values.next(), values.next()) {
+            (None, _) => Header::Missing,
+            (Some((_, value)), None) => Header::Value(value),
+            (Some(_), Some(_)) => Header::Invalid,
+        }
+    }
+}
+
+impl fanout_edge::app::Request for Request {
+    fn method(&self) -> &str {
+        &self.method
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError> {
+        if self.body.len() > limit { Err(BodyError::TooLarge) } else { Ok(std::mem::take(&mut self.body)) }
+    }
+}

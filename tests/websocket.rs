@@ -1,0 +1,231 @@
+//! The context of a WebSocket, and the echo that is built on it: what each request is answered with, byte for byte.
+
+mod support;
+
+use fanout_edge::{
+    app::echo::echo,
+    grip::{
+        Channel, Message, WebSocket,
+        control::{self, Control},
+        event::DecodeErrorKind,
+        websocket::{CloseCode, MAX_ANSWER, RequestError},
+    },
+};
+use support::Request;
+
+const SUBSCRIBE: &str = "TEXT 27\r\nc:{\"type\":\"subscribe\",\"channel\":\"test\"}\r\n";
+
+fn request() -> Request {
+    Request::new("POST", "/api/websocket").with("Connection-Id", "c1")
+}
+
+#[track_caller]
+fn echoes(body: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
+    let request = request();
+    let mut ws = WebSocket::new(&request, body.as_ref()).expect("a valid request");
+    echo(&mut ws);
+    let answer = ws.into_answer();
+    assert_eq!(answer.body.escape_ascii().to_string(), expected.as_ref().escape_ascii().to_string());
+}
+
+/// The answer to a request when the application does just this.
+fn answer_to(body: &[u8], act: impl FnOnce(&mut WebSocket<'_>)) -> fanout_edge::grip::websocket::Answer {
+    let request = request();
+    let mut ws = WebSocket::new(&request, body).expect("a valid request");
+    act(&mut ws);
+    ws.into_answer()
+}
+
+fn answer_body(body: &[u8], act: impl FnOnce(&mut WebSocket<'_>)) -> String {
+    String::from_utf8(answer_to(body, act).body).expect("text")
+}
+
+#[test]
+fn an_opening_is_accepted_and_subscribed() {
+    echoes("OPEN\r\n", format!("OPEN\r\n{SUBSCRIBE}"));
+    echoes("OPEN\r\nTEXT 2\r\nhi\r\n", format!("OPEN\r\n{SUBSCRIBE}TEXT 4\r\nm:hi\r\n"));
+}
+
+#[test]
+fn only_an_opening_answer_turns_grip_on() {
+    let extension = |body: &[u8]| {
+        let answer = answer_to(body, echo);
+        assert!(answer.headers.contains(&("content-type".into(), "application/websocket-events".into())));
+        answer.headers.into_iter().find(|(name, _)| name == "sec-websocket-extensions").map(|(_, value)| value)
+    };
+    assert_eq!(extension(b"OPEN\r\n").as_deref(), Some("grip"));
+    assert_eq!(extension(b"TEXT 1\r\nx\r\n"), None);
+}
+
+#[test]
+fn messages_keep_their_type_and_their_bytes() {
+    echoes("TEXT 5\r\nhello\r\n", "TEXT 7\r\nm:hello\r\n");
+    echoes("TEXT a\r\nh\u{e9}llo \u{2603}\r\n", "TEXT c\r\nm:h\u{e9}llo \u{2603}\r\n");
+    echoes(b"BINARY 4\r\n\x00\xff\r\n\r\n", b"BINARY 6\r\nm:\x00\xff\r\n\r\n");
+    echoes("TEXT\r\nBINARY\r\n", "TEXT 2\r\nm:\r\nBINARY 2\r\nm:\r\n");
+}
+
+#[test]
+fn what_looks_like_a_control_message_is_sent_back_as_a_message() {
+    echoes(
+        "TEXT 28\r\nc:{\"type\":\"subscribe\",\"channel\":\"other\"}\r\n",
+        "TEXT 2a\r\nm:c:{\"type\":\"subscribe\",\"channel\":\"other\"}\r\n",
+    );
+}
+
+#[test]
+fn a_batch_is_answered_in_order() {
+    echoes(
+        b"TEXT 2\r\nm1\r\nPING 2\r\npi\r\nPONG 2\r\npo\r\nBINARY 1\r\nb\r\nTEXT 2\r\nm2\r\nCLOSE 2\r\n\x0f\xa0\r\n",
+        b"TEXT 4\r\nm:m1\r\nPONG 2\r\npi\r\nBINARY 3\r\nm:b\r\nTEXT 4\r\nm:m2\r\nCLOSE 2\r\n\x0f\xa0\r\n",
+    );
+}
+
+#[test]
+fn a_ping_is_answered_also_when_nothing_follows() {
+    echoes("PING 2\r\npp\r\n", "PONG 2\r\npp\r\n");
+    echoes("PING\r\n", "PONG\r\n");
+    echoes("PONG 2\r\nqq\r\n", "");
+}
+
+#[test]
+fn a_close_is_answered_with_its_code() {
+    echoes(b"CLOSE 2\r\n\x03\xe8\r\n", b"CLOSE 2\r\n\x03\xe8\r\n");
+    echoes(b"CLOSE 6\r\n\x0f\xa1done\r\n", b"CLOSE 2\r\n\x0f\xa1\r\n");
+    echoes("CLOSE\r\n", "CLOSE\r\n");
+}
+
+#[test]
+fn a_close_with_a_code_that_nobody_may_send_is_a_protocol_error() {
+    for code in [0u16, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65535] {
+        let body = [b"CLOSE 2\r\n", &code.to_be_bytes()[..], b"\r\n"].concat();
+        echoes(body, b"CLOSE 2\r\n\x03\xea\r\n");
+    }
+}
+
+#[test]
+fn what_follows_a_close_or_a_disconnect_is_ignored() {
+    echoes("CLOSE\r\nTEXT 1\r\nx\r\n", "CLOSE\r\n");
+    echoes("DISCONNECT\r\nTEXT 1\r\nx\r\n", "");
+}
+
+#[test]
+fn a_keep_alive_and_a_disconnect_have_an_empty_answer() {
+    echoes("", "");
+    echoes("DISCONNECT\r\n", "");
+}
+
+#[test]
+fn text_that_is_not_utf8_closes_with_1007() {
+    echoes(b"TEXT 3\r\n\xff\xfe\x80\r\nTEXT 1\r\nx\r\n", b"CLOSE 13\r\n\x03\xeftext is not UTF-8\r\n");
+}
+
+#[test]
+fn an_answer_that_the_proxy_would_not_take_becomes_a_close() {
+    let body = "TEXT 1\r\nx\r\n".repeat(80_000);
+    let answer = answer_to(body.as_bytes(), echo);
+    assert!(answer.body.len() <= MAX_ANSWER);
+    assert!(answer.body.len() > MAX_ANSWER - 200);
+    let tail = answer.body.escape_ascii().to_string();
+    assert!(tail.ends_with(r"TEXT 3\r\nm:x\r\nCLOSE 26\r\n\x03\xf1the answer to one batch is too large\r\n"));
+}
+
+#[test]
+fn a_request_needs_a_connection_id_and_a_valid_body() {
+    let error = |request: Request, body: &[u8]| WebSocket::new(&request, body).err();
+    let post = || Request::new("POST", "/api/websocket");
+    assert_eq!(error(post(), b"OPEN\r\n"), Some(RequestError::NoConnectionId));
+    assert_eq!(error(post().with("Connection-Id", ""), b""), Some(RequestError::NoConnectionId));
+    let twice = post().with("Connection-Id", "c1").with("connection-id", "c2");
+    assert_eq!(error(twice, b""), Some(RequestError::InvalidConnectionId));
+    let Some(RequestError::Events(broken)) = error(request(), b"OPEN\r\nTEXT 5\r\nhel") else { panic!("no error") };
+    assert_eq!((broken.offset, broken.kind), (6, DecodeErrorKind::Truncated));
+    let ws = request();
+    assert_eq!(WebSocket::new(&ws, b"").map(|ws| ws.connection_id().to_owned()), Ok("c1".to_owned()));
+}
+
+#[test]
+fn only_the_first_event_opens() {
+    let opening = |body: &[u8]| WebSocket::new(&request(), body).map(|ws| ws.is_opening());
+    assert_eq!(opening(b"OPEN\r\n"), Ok(true));
+    assert_eq!(opening(b"TEXT\r\nOPEN\r\n"), Ok(false));
+    assert_eq!(opening(b""), Ok(false));
+}
+
+#[test]
+fn control_messages_are_what_the_proxy_knows() {
+    let channel = Channel::from_static("room:1");
+    for (message, json) in [
+        (Control::Subscribe { channel: &channel }, r#"{"type":"subscribe","channel":"room:1"}"#),
+        (Control::Unsubscribe { channel: &channel }, r#"{"type":"unsubscribe","channel":"room:1"}"#),
+        (Control::Detach, r#"{"type":"detach"}"#),
+        (
+            Control::KeepAlive { content: Some("a\"b"), timeout: 30 },
+            r#"{"type":"keep-alive","content":"a\"b","timeout":30}"#,
+        ),
+        (Control::KeepAlive { content: None, timeout: 30 }, r#"{"type":"keep-alive","timeout":30}"#),
+        (Control::SetMeta { name: "user", value: "alice" }, r#"{"type":"set-meta","name":"user","value":"alice"}"#),
+        (
+            Control::SendDelayed { content: "late", timeout: 5 },
+            r#"{"type":"send-delayed","content":"late","timeout":5}"#,
+        ),
+        (Control::FlushDelayed, r#"{"type":"flush-delayed"}"#),
+    ] {
+        let body = answer_body(b"", |ws| ws.control(&message).expect("short enough"));
+        assert_eq!(body, format!("TEXT {:x}\r\nc:{json}\r\n", json.len() + 2));
+    }
+}
+
+#[test]
+fn a_control_message_that_the_proxy_would_ignore_is_refused() {
+    let overhead = r#"c:{"type":"send-delayed","content":"","timeout":1}"#.len();
+    for (length, fits) in [(control::MAX_LENGTH - overhead, true), (control::MAX_LENGTH - overhead + 1, false)] {
+        let content = "x".repeat(length);
+        let body = answer_body(b"", |ws| {
+            let sent = ws.control(&Control::SendDelayed { content: &content, timeout: 1 });
+            assert_eq!(sent.is_ok(), fits);
+        });
+        assert_eq!(body.is_empty(), !fits);
+    }
+}
+
+#[test]
+fn meta_is_read_set_and_removed() {
+    let request = request().with("Meta-User", "alice");
+    let mut ws = WebSocket::new(&request, b"").expect("a valid request");
+    assert_eq!(ws.meta("user"), Some("alice"));
+    assert_eq!(ws.meta("other"), None);
+    ws.set_meta("room", "a b;c=\"d\"").expect("a valid value");
+    ws.set_meta("user", "").expect("a valid value");
+    for (name, value) in [("", "x"), ("a b", "x"), ("a:b", "x"), ("x", "line\r\nSet-Cookie: y"), ("x", "\u{e9}")] {
+        assert!(ws.set_meta(name, value).is_err(), "{name:?}: {value:?}");
+    }
+    let headers = ws.into_answer().headers;
+    assert_eq!(headers[1..], [("set-meta-room".into(), "a b;c=\"d\"".into()), ("set-meta-user".into(), "".into())]);
+}
+
+#[test]
+fn the_keep_alive_interval_is_a_header() {
+    let answer = answer_to(b"", |ws| ws.set_keep_alive_interval(20));
+    assert!(answer.headers.contains(&("keep-alive-interval".into(), "20".into())));
+}
+
+#[test]
+fn the_application_may_close_first() {
+    let body = answer_to(b"TEXT 1\r\na\r\nTEXT 1\r\nb\r\n", |ws| {
+        assert_eq!(ws.receive(), Some(Message::Text("a")));
+        ws.close_with_reason(CloseCode::new(4000).expect("a valid code"), &"\u{e9}".repeat(100));
+        assert_eq!(ws.receive(), None);
+        ws.send_text("too late");
+    })
+    .body;
+    let reason = "\u{e9}".repeat(61);
+    assert_eq!(body, [b"CLOSE 7c\r\n\x0f\xa0", reason.as_bytes(), b"\r\n"].concat());
+}
+
+#[test]
+fn a_close_code_is_one_that_may_be_sent() {
+    for code in [1000, 1003, 1007, 1014, 3000, 4999] {
+        assert_eq!(CloseCode::new(code).map(CloseCode::get), Some(code));
+    }
+}
