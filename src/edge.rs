@@ -3,7 +3,7 @@
 
 use std::{
     io::Read,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use fanout_edge::{
@@ -22,6 +22,9 @@ use fastly::{
     SecretStore,
     http::{HeaderValue, Method, header, request::SendErrorCause},
 };
+
+/// How long the backend `publisher` may be silent: `first_byte_timeout_ms` of fastly.toml. On Fastly its setting counts.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves the one request that the program was started for.
 pub(crate) fn run() {
@@ -109,6 +112,7 @@ fn publish(request: PublishRequest, backend: &str) -> Outcome {
         authorization.set_sensitive(true);
         to_proxy.set_header(header::AUTHORIZATION, authorization);
     }
+    let start = Instant::now();
     match to_proxy.send(backend) {
         Ok(response) => Outcome::Status(response.get_status().as_u16()),
         Err(error) => {
@@ -118,6 +122,8 @@ fn publish(request: PublishRequest, backend: &str) -> Outcome {
                 SendErrorCause::HttpResponseTimeout
                 | SendErrorCause::ConnectionTimeout
                 | SendErrorCause::DnsTimeout => Outcome::TimedOut,
+                // Viceroy does not say which of its errors is a timeout.
+                SendErrorCause::InternalError(_) if start.elapsed() >= PATIENCE => Outcome::TimedOut,
                 _ => Outcome::Unreachable,
             }
         }

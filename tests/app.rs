@@ -246,7 +246,11 @@ fn only_what_the_proxy_accepted_is_ok() {
             502,
             "The GRIP proxy refused the message: the token or key of the settings does not allow to publish\n",
         ),
-        (Outcome::Unreachable, 502, "The GRIP proxy could not be reached: the message is not published\n"),
+        (
+            Outcome::Unreachable,
+            502,
+            "The GRIP proxy could not be reached, or broke off: do not count on the message being published\n",
+        ),
         (Outcome::TimedOut, 504, "The GRIP proxy did not answer in time: the message may or may not be published\n"),
     ] {
         let reply = broadcast::answer(outcome);

@@ -64,7 +64,10 @@ pub fn answer(outcome: Outcome) -> Reply {
         Outcome::Status(status) => {
             (502, format!("The GRIP proxy refused the message: it answered with status {status}"))
         }
-        Outcome::Unreachable => (502, "The GRIP proxy could not be reached: the message is not published".into()),
+        Outcome::Unreachable => (
+            502,
+            "The GRIP proxy could not be reached, or broke off: do not count on the message being published".into(),
+        ),
         Outcome::TimedOut => {
             (504, "The GRIP proxy did not answer in time: the message may or may not be published".into())
         }

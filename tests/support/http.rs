@@ -1,1 +1,186 @@
+//! HTTP/1.1 with every byte in the test's hand: a client, and a server that records what it was sent.
 
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A request that arrived, or an answer that came back.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// The first line.
+    pub start: String,
+    /// Names as they were sent, and values.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    pub fn status(&self) -> u16 {
+        self.start.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+    }
+
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        let named = self.headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| &**value).collect()
+    }
+
+    /// The value of a header that is there once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        if let [value] = self.values(name)[..] { Some(value) } else { None }
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn read(stream: &mut impl BufRead, body_until_end: bool) -> Option<Self> {
+        let mut line = || {
+            let mut line = Vec::new();
+            stream.read_until(b'\n', &mut line).ok()?;
+            Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+        };
+        let mut message = Self { start: line()?, ..Self::default() };
+        if message.start.is_empty() {
+            return None;
+        }
+        while let Some(line) = line().filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':')?;
+            message.headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+        match message.header("content-length") {
+            Some(length) => {
+                message.body = vec![0; length.parse().ok()?];
+                stream.read_exact(&mut message.body).ok()?;
+            }
+            None if body_until_end => {
+                stream.read_to_end(&mut message.body).ok()?;
+            }
+            None => {}
+        }
+        Some(message)
+    }
+}
+
+/// Sends a request and returns the answer. `Host`, `Content-Length` and `Connection: close` are added.
+#[track_caller]
+pub fn send(port: u16, start: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Message {
+    let body = body.as_ref();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut head = format!("{start} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {}\r\n", body.len());
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
+        head.push_str("Connection: close\r\n");
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).expect("the head is sent");
+    // A server may answer, and close, before it has read a body that it does not want.
+    let _ = stream.write_all(body);
+    Message::read(&mut BufReader::new(stream), true).expect("an answer")
+}
+
+pub fn is_open(port: u16) -> bool {
+    TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(1)).is_ok()
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// Waits until something holds; fails when it takes too long.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What a server does with a request.
+pub enum Answer {
+    /// Sends these bytes and keeps the connection.
+    Bytes(Vec<u8>),
+    /// Closes the connection without an answer.
+    Hangup,
+    /// Says nothing.
+    Silence,
+}
+
+impl Answer {
+    pub fn new(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
+        let body = body.as_ref();
+        let mut bytes = format!("HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n", body.len());
+        for (name, value) in headers {
+            bytes.push_str(&format!("{name}: {value}\r\n"));
+        }
+        bytes.push_str("\r\n");
+        Self::Bytes([bytes.as_bytes(), body].concat())
+    }
+}
+
+/// A server that records every request, and answers it as the test says. It lives as long as the test's process.
+#[derive(Clone)]
+pub struct Server {
+    pub port: u16,
+    requests: Arc<Mutex<Vec<Message>>>,
+}
+
+impl Server {
+    pub fn start(answer: impl Fn(&Message) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let server = Self { port, requests: Arc::default() };
+        let (requests, answer) = (Arc::clone(&server.requests), Arc::new(answer));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (requests, answer) = (Arc::clone(&requests), Arc::clone(&answer));
+                thread::spawn(move || {
+                    let mut reader = BufReader::new(stream);
+                    while let Some(request) = Message::read(&mut reader, false) {
+                        requests.lock().expect("no panic under the lock").push(request.clone());
+                        match answer(&request) {
+                            Answer::Bytes(bytes) => {
+                                if reader.get_mut().write_all(&bytes).is_err() {
+                                    break;
+                                }
+                            }
+                            Answer::Hangup => {
+                                let _ = reader.get_mut().shutdown(Shutdown::Both);
+                            }
+                            Answer::Silence => thread::sleep(Duration::from_secs(60)),
+                        }
+                    }
+                });
+            }
+        });
+        server
+    }
+
+    pub fn requests(&self) -> Vec<Message> {
+        self.requests.lock().expect("no panic under the lock").clone()
+    }
+
+    /// The POST that was sent, of which there is one. (Viceroy asks each backend with a GET whether it is up.)
+    #[track_caller]
+    pub fn only_post(&self) -> Message {
+        let mut posts = self.requests();
+        posts.retain(|request| request.start.starts_with("POST "));
+        assert_eq!(posts.len(), 1, "{posts:?}");
+        posts.remove(0)
+    }
+
+    /// Waits for so many requests in all, and returns them.
+    #[track_caller]
+    pub fn wait_for(&self, count: usize) -> Vec<Message> {
+        wait_until(&format!("there are {count} requests"), || self.requests().len() >= count);
+        self.requests()
+    }
+}

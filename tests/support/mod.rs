@@ -2,9 +2,11 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 #[cfg(not(target_os = "wasi"))]
+pub mod client;
+#[cfg(not(target_os = "wasi"))]
 pub mod http;
 #[cfg(not(target_os = "wasi"))]
-pub mod stack;
+pub mod process;
 
 use fanout_edge::{
     app::{Settings, http::BodyError, settings::Lookup},

@@ -1,0 +1,39 @@
+# Bare `make` prints what each command does.
+SHELL := bash
+.DEFAULT_GOAL := help
+
+# Every recipe runs with the project's tools, installed on first use.
+with_tools = set -euo pipefail; environment=$$(scripts/setup --env); eval "$$environment";
+wasm = --target wasm32-wasip1
+
+.PHONY: help serve test build env lint
+help: ## Print this
+	@echo "fanout-edge: real-time WebSockets at Fastly's edge"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: build ## Run the service on this machine, with Pushpin (PORT=8000 for another port)
+	@scripts/serve
+
+test: build ## Run all tests: native, in wasm under Viceroy, end to end
+	@$(with_tools) \
+	echo "== native"; cargo test; \
+	echo "== the library in wasm, under Viceroy"; \
+	cargo test $(wasm) --lib --test app --test event --test recorded --test signature --test websocket; \
+	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
+	echo "== what is relied on of Pushpin"; cargo test --test pushpin -- --include-ignored; \
+	echo "== end to end"; cargo test --test end_to_end -- --include-ignored
+
+# Cargo first, as the CLI does not show its progress; its own run then finds all of it built.
+build: ## Build bin/main.wasm and the package under pkg/
+	@$(with_tools) \
+	cargo build --bin fanout-edge --release $(wasm); \
+	fastly compute build --non-interactive --quiet
+
+env: ## Print the line to eval for a shell with the project's tools: eval "$(make -s env)"
+	@scripts/setup --env
+
+lint: ## Check format and lints for both targets; warnings are errors
+	@$(with_tools) \
+	cargo fmt --check; \
+	cargo clippy --all-targets -- -D warnings; \
+	cargo clippy --all-targets $(wasm) -- -D warnings

@@ -1,0 +1,267 @@
+//! The real programs: Viceroy, Pushpin, and all of it as `make serve` starts it.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use super::http::{free_port, is_open, wait_until};
+
+/// A program that is stopped when the test is done with it. What it prints is kept.
+pub struct Process {
+    child: Child,
+    name: &'static str,
+    output: Arc<Mutex<String>>,
+}
+
+impl Process {
+    fn start(name: &'static str, command: &mut Command) -> Self {
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap_or_else(|error| panic!("{name} does not start ({error}). `make test` installs it; `eval \"$(make -s env)\"` puts it on the PATH"));
+        let output = Arc::default();
+        keep(child.stdout.take(), &output);
+        keep(child.stderr.take(), &output);
+        Self { child, name, output }
+    }
+
+    /// All that it has printed.
+    pub fn output(&self) -> String {
+        self.output.lock().expect("no panic under the lock").clone()
+    }
+
+    #[track_caller]
+    fn wait_until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let mut ended = None;
+        wait_until(what, || {
+            ended = ended.or_else(|| self.child.try_wait().ok().flatten());
+            ended.is_some() || holds(self)
+        });
+        assert!(ended.is_none(), "{} ended:\n{}", self.name, self.output());
+    }
+
+    pub fn stop(&mut self) -> Option<ExitStatus> {
+        signal("TERM", self.child.id());
+        self.child.wait().ok()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+        if thread::panicking() {
+            eprintln!("--- {}:\n{}", self.name, self.output());
+        }
+    }
+}
+
+fn keep(stream: Option<impl Read + Send + 'static>, output: &Arc<Mutex<String>>) {
+    let (stream, output) = (stream.expect("the stream is piped"), Arc::clone(output));
+    thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            output.lock().expect("no panic under the lock").push_str(&(line + "\n"));
+        }
+    });
+}
+
+fn signal(name: &str, pid: u32) {
+    let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).stderr(Stdio::null()).status();
+}
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// An empty folder for one test, below the build's own.
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", free_port()));
+    fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+fn module() -> PathBuf {
+    let module = root().join("bin/main.wasm");
+    assert!(module.exists(), "bin/main.wasm is missing: run `make build`, or `make test` for all");
+    module
+}
+
+/// Viceroy with the service.
+pub struct Viceroy {
+    pub port: u16,
+    process: Process,
+}
+
+impl Viceroy {
+    /// Starts it with the `[local_server]` part of a fastly.toml, and a port where it takes Pushpin to be.
+    pub fn start(local_server: &str, pushpin_port: Option<u16>) -> Self {
+        let (port, manifest) = (free_port(), scratch("viceroy").join("fastly.toml"));
+        let head = "manifest_version = 3\nname = \"test\"\nlanguage = \"rust\"\n";
+        fs::write(&manifest, format!("{head}{local_server}")).expect("a manifest");
+        let mut command = Command::new("viceroy");
+        command.arg("serve").arg("-v").arg("-C").arg(manifest).arg("--addr").arg(format!("127.0.0.1:{port}"));
+        if let Some(port) = pushpin_port {
+            command.arg(format!("--local-pushpin-proxy-port={port}"));
+        }
+        let mut process = Process::start("viceroy", command.arg(module()));
+        process.wait_until("Viceroy listens", |process| process.output().contains("Listening on"));
+        Self { port, process }
+    }
+
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Waits until the log says something.
+    #[track_caller]
+    pub fn wait_for(&self, line: &str) {
+        wait_until(&format!("the log says: {line}"), || self.output().contains(line));
+    }
+}
+
+/// Pushpin, with all of its requests going to one backend, configured as the Fastly CLI does it.
+pub struct Pushpin {
+    pub port: u16,
+    pub publish_port: u16,
+    process: Process,
+}
+
+impl Pushpin {
+    pub fn start(backend_port: u16) -> Self {
+        let folder = scratch("pushpin");
+        let (port, publish_port) = (free_port(), free_port());
+        let [push, sub, command] = [free_port(), free_port(), free_port()];
+        let routes = folder.join("routes");
+        fs::write(&routes, format!("* 127.0.0.1:{backend_port},over_http\n")).expect("a file");
+        // The socket paths of ipc are short: the run folder is one below the system's.
+        let run = env::temp_dir().join(format!("fanout-edge-{port}"));
+        fs::create_dir_all(&run).expect("a folder");
+        let config = folder.join("pushpin.conf");
+        let text = format!(
+            "[global]\n\
+             include={{libdir}}/internal.conf\n\
+             rundir={run}\n\
+             ipc_prefix=\n\
+             port_offset=0\n\
+             [runner]\n\
+             services=connmgr,proxy,handler\n\
+             http_port={port}\n\
+             logdir={logs}\n\
+             log_level=2\n\
+             client_buffer_size=8192\n\
+             client_maxconn=1000\n\
+             allow_compression=false\n\
+             [proxy]\n\
+             routesfile={routes}\n\
+             auto_cross_origin=false\n\
+             sig_iss={issuer}\n\
+             sig_key={key}\n\
+             [handler]\n\
+             push_in_spec=tcp://127.0.0.1:{push}\n\
+             push_in_sub_specs=tcp://127.0.0.1:{sub}\n\
+             push_in_http_addr=127.0.0.1\n\
+             push_in_http_port={publish_port}\n\
+             push_in_http_max_headers_size=8192\n\
+             push_in_http_max_body_size=65536\n\
+             stats_spec=ipc://{{rundir}}/{{ipc_prefix}}stats\n\
+             command_spec=tcp://127.0.0.1:{command}\n\
+             message_rate=2500\n\
+             message_hwm=25000\n\
+             connection_subscription_max=20\n",
+            run = run.display(),
+            logs = folder.display(),
+            routes = routes.display(),
+            issuer = super::LOCAL_ISSUER,
+            key = super::LOCAL_KEY,
+        );
+        fs::write(&config, text).expect("a file");
+        let mut process = Process::start(
+            "pushpin",
+            Command::new("pushpin").arg(format!("--config={}", config.display())).current_dir(&folder),
+        );
+        process.wait_until("Pushpin listens", |_| is_open(port) && is_open(publish_port));
+        Self { port, publish_port, process }
+    }
+
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+}
+
+/// All of it, as `make serve` starts it.
+pub struct Stack {
+    pub port: u16,
+    pub pushpin_port: u16,
+    pub publish_port: u16,
+    process: Process,
+}
+
+impl Stack {
+    /// The ports that fastly.toml names.
+    pub fn start() -> Self {
+        Self::start_on([7676, 7677, 5561], &[])
+    }
+
+    /// Ports of its own, as with `make serve PORT=…`.
+    pub fn start_elsewhere() -> Self {
+        let ports = [free_port(), free_port(), free_port()];
+        let names = ["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"];
+        let variables: Vec<_> = names.into_iter().zip(ports.map(|port| port.to_string())).collect();
+        Self::start_on(ports, &variables)
+    }
+
+    fn start_on([port, pushpin_port, publish_port]: [u16; 3], variables: &[(&str, String)]) -> Self {
+        module();
+        let mut command = Command::new(root().join("scripts/serve"));
+        for name in ["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"] {
+            command.env_remove(name);
+        }
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        let mut process = Process::start("scripts/serve", &mut command);
+        process.wait_until("the service is ready", |process| process.output().contains("\nReady: "));
+        // The probe of scripts/serve ends after that line.
+        thread::sleep(Duration::from_millis(500));
+        Self { port, pushpin_port, publish_port, process }
+    }
+
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// How many requests Viceroy has begun to handle.
+    pub fn handled(&self) -> usize {
+        self.output().matches("handling request").count()
+    }
+
+    /// Ends Pushpin, and waits until its ports are closed. Its runner is a child of the Fastly CLI, which is a child
+    /// of scripts/serve.
+    pub fn stop_pushpin(&self) {
+        let of = |parent: u32| -> Vec<(u32, String)> {
+            let listed = Command::new("ps").args(["-eo", "pid=,ppid=,args="]).output().expect("ps runs");
+            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+            listed
+                .lines()
+                .filter_map(|line| {
+                    let mut words = line.split_whitespace();
+                    let (pid, ppid) = (words.next()?.parse().ok()?, words.next()?.parse::<u32>().ok()?);
+                    (ppid == parent).then(|| (pid, words.collect::<Vec<_>>().join(" ")))
+                })
+                .collect()
+        };
+        let runner = of(self.process.child.id())
+            .into_iter()
+            .flat_map(|(fastly, _)| of(fastly))
+            .find(|(_, arguments)| arguments.contains("pushpin") && arguments.contains("--config="));
+        let (pid, _) = runner.expect("Pushpin is a child of the Fastly CLI");
+        signal("TERM", pid);
+        wait_until("Pushpin is gone", || !is_open(self.publish_port) && !is_open(self.pushpin_port));
+    }
+
+    pub fn stop(mut self) -> Option<ExitStatus> {
+        self.process.stop()
+    }
+}

@@ -1,0 +1,239 @@
+//! The edge shell in the wasm program under the real Viceroy: stores, backends, the hand-off, and the publish request
+//! as it leaves. Servers of the test's own stand where Pushpin would, to show what is sent and to fail on demand.
+#![cfg(not(target_os = "wasi"))]
+
+mod support;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jwt_simple::prelude::ES256KeyPair;
+use support::{
+    LOCAL_GRIP_URL, claims,
+    http::{Answer, Message, Server, free_port, send},
+    local_signature,
+    process::Viceroy,
+    sign_es256,
+};
+
+const EVENTS: &str = "application/websocket-events";
+const UNREACHABLE: &str =
+    "The GRIP proxy could not be reached, or broke off: do not count on the message being published";
+const TEXT: (&str, &str) = ("Content-Type", "text/plain");
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()
+}
+
+fn backend(name: &str, port: u16) -> String {
+    format!("[local_server.backends.{name}]\nurl = \"http://127.0.0.1:{port}/\"\nfirst_byte_timeout_ms = 5000\n")
+}
+
+fn store(entries: &[(&str, &str)]) -> String {
+    let entry = |(key, data): &(&str, &str)| {
+        format!("[[local_server.secret_stores.fanout]]\nkey = \"{key}\"\ndata = '''{data}'''\n")
+    };
+    entries.iter().map(entry).collect()
+}
+
+fn local() -> String {
+    store(&[("GRIP_URL", LOCAL_GRIP_URL)])
+}
+
+fn published() -> Server {
+    Server::start(|_| Answer::new(200, &[("Content-Type", "text/plain")], "Published\n"))
+}
+
+fn broadcast(viceroy: &Viceroy, text: impl AsRef<[u8]>) -> Message {
+    send(viceroy.port, "POST /api/broadcast", &[TEXT], text)
+}
+
+#[track_caller]
+fn is(answer: &Message, status: u16, body: &str) {
+    assert_eq!((answer.status(), answer.text()), (status, format!("{body}\n")));
+    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn the_publish_request_leaves_as_the_proxy_wants_it() {
+    let publisher = published();
+    let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
+    is(&broadcast(&viceroy, "Hell\u{f6}"), 200, "Ok");
+    let request = publisher.only_post();
+    assert_eq!(request.start, "POST /publish/ HTTP/1.1");
+    let body = "{\"items\":[{\"channel\":\"test\",\"formats\":{\"ws-message\":{\"content\":\"Hell\u{f6}\"}}}]}";
+    assert_eq!(request.text(), body);
+    assert_eq!(request.header("content-length"), Some(&*body.len().to_string()));
+    assert_eq!(request.header("content-type"), Some("application/json"));
+    assert_eq!(request.values("transfer-encoding"), [""; 0]);
+    assert_eq!(request.values("authorization"), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn on_fastly_the_token_goes_to_the_api() {
+    let publisher = published();
+    let entries = [("FANOUT_API_TOKEN", "s3cret-token"), ("FANOUT_SERVICE_ID", "SERVICE1")];
+    let viceroy = Viceroy::start(&(store(&entries) + &backend("publisher", publisher.port)), None);
+    is(&broadcast(&viceroy, "Hello"), 200, "Ok");
+    let request = publisher.only_post();
+    assert_eq!(request.start, "POST /service/SERVICE1/publish/ HTTP/1.1");
+    assert_eq!(request.header("authorization"), Some("Bearer s3cret-token"));
+    assert!(!viceroy.output().contains("s3cret"));
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn the_running_service_is_the_default() {
+    let publisher = published();
+    let settings = store(&[("FANOUT_API_TOKEN", "token")]) + &backend("publisher", publisher.port);
+    let viceroy = Viceroy::start(&settings, None);
+    is(&broadcast(&viceroy, "Hello"), 200, "Ok");
+    let request = publisher.only_post();
+    // Viceroy's own FASTLY_SERVICE_ID.
+    assert_eq!(request.start, "POST /service/0000000000000000000000/publish/ HTTP/1.1");
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_missing_token_is_named() {
+    for settings in [String::new(), store(&[("FANOUT_SERVICE_ID", "SERVICE1")])] {
+        let viceroy = Viceroy::start(&settings, None);
+        let problem = "The entry FANOUT_API_TOKEN of the secret store `fanout` is missing";
+        is(&broadcast(&viceroy, "Hello"), 503, problem);
+        viceroy.wait_for(problem);
+    }
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn nothing_but_an_accepted_message_is_ok() {
+    for (answer, status, body) in [
+        (
+            &(|| Answer::new(400, &[], "Bad")) as &'static (dyn Fn() -> Answer + Sync),
+            502,
+            "The GRIP proxy refused the message: it answered with status 400",
+        ),
+        (
+            &|| Answer::new(401, &[], ""),
+            502,
+            "The GRIP proxy refused the message: the token or key of the settings does not allow to publish",
+        ),
+        (&|| Answer::new(429, &[], ""), 502, "The GRIP proxy refused the message: it answered with status 429"),
+        (&|| Answer::new(500, &[], ""), 502, "The GRIP proxy refused the message: it answered with status 500"),
+        (&|| Answer::Hangup, 502, UNREACHABLE),
+        (&|| Answer::Bytes(b"garbage\r\n\r\n".to_vec()), 502, UNREACHABLE),
+        (&|| Answer::Silence, 504, "The GRIP proxy did not answer in time: the message may or may not be published"),
+    ] {
+        let publisher = Server::start(move |_| answer());
+        let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
+        is(&broadcast(&viceroy, "Hello"), status, body);
+        viceroy.wait_for(body);
+        is(&send(viceroy.port, "GET /", &[], ""), 404, "Not found");
+    }
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_proxy_that_is_not_there_cannot_be_reached() {
+    let closed = Viceroy::start(&(local() + &backend("publisher", free_port())), None);
+    is(&broadcast(&closed, "Hello"), 502, UNREACHABLE);
+    let no_backend = Viceroy::start(&local(), None);
+    is(&broadcast(&no_backend, "Hello"), 502, UNREACHABLE);
+    no_backend.wait_for("publishing through the backend `publisher` failed");
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn bodies_are_read_up_to_their_limit() {
+    let publisher = published();
+    let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
+    is(&broadcast(&viceroy, vec![b'x'; 65_536 - 70]), 200, "Ok");
+    assert_eq!(publisher.only_post().body.len(), 65_536);
+    for length in [65_537, 3_000_000] {
+        let problem = "The message is too large: it is longer than 65536 bytes, which is the proxy's limit";
+        is(&broadcast(&viceroy, vec![b'x'; length]), 413, problem);
+    }
+    is(&broadcast(&viceroy, b"\xff"), 400, "Body must be UTF-8: it is not at byte 0");
+    publisher.only_post();
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_websocket_client_is_handed_off_with_its_own_headers() {
+    let proxy = Server::start(|_| Answer::new(418, &[("X-From", "proxy")], "short and stout"));
+    let viceroy = Viceroy::start(&(local() + &backend("self", free_port())), Some(proxy.port));
+    let answer = send(
+        viceroy.port,
+        "GET /api/websocket?room=1",
+        &[
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Key", "c2VydmUgaXMgcmVhZHkhIQ=="),
+            ("Sec-WebSocket-Version", "13"),
+            ("Cookie", "a=1"),
+        ],
+        "",
+    );
+    assert_eq!((answer.status(), answer.header("x-from")), (418, Some("proxy")));
+    let [request] = &proxy.requests()[..] else { panic!("not one request") };
+    assert_eq!(request.start, "GET /api/websocket?room=1 HTTP/1.1");
+    assert_eq!(request.header("pushpin-route"), Some("self"));
+    assert_eq!(request.header("upgrade"), Some("websocket"));
+    assert_eq!(request.header("cookie"), Some("a=1"));
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_hand_off_that_is_not_possible_says_so() {
+    let viceroy = Viceroy::start(&local(), None);
+    let upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade")];
+    let answer = send(viceroy.port, "GET /api/websocket", &upgrade, "");
+    assert_eq!(answer.status(), 503);
+    let problem = "The WebSocket could not be handed off to Fanout with the backend `self`: ";
+    assert!(answer.text().starts_with(problem), "{}", answer.text());
+    viceroy.wait_for(problem);
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn signatures_are_checked_in_wasm_with_the_key_of_the_store() {
+    let pair = ES256KeyPair::generate();
+    let pem = pair.public_key().to_pem().expect("PEM");
+    let viceroy = Viceroy::start(&store(&[("GRIP_URL", LOCAL_GRIP_URL), ("GRIP_VERIFY_KEY", &pem)]), None);
+    let post = |signature: &str, content_types: &[&str], body: &[u8]| {
+        let mut headers = vec![("Grip-Sig", signature), ("Connection-Id", "c1")];
+        headers.extend(content_types.iter().map(|value| ("Content-Type", *value)));
+        send(viceroy.port, "POST /api/websocket", &headers, body)
+    };
+    let good = sign_es256(&pair, claims(Some("viceroy"), Some(now() + 60)));
+    let answer = post(&good, &[EVENTS], b"BINARY 4\r\n\x00\xff\r\n\r\n");
+    assert_eq!((answer.status(), answer.values("content-type")), (200, vec![EVENTS]));
+    assert_eq!(answer.body, b"BINARY 6\r\nm:\x00\xff\r\n\r\n");
+    is(&post(&good, &["text/plain", EVENTS], b"OPEN\r\n"), 400, "[not a websocket request]");
+
+    let expired = sign_es256(&pair, claims(Some("viceroy"), Some(now() - 60)));
+    let another = sign_es256(&ES256KeyPair::generate(), claims(Some("viceroy"), Some(now() + 60)));
+    for (signature, why) in [
+        (expired, "it has expired"),
+        (another, "the key did not make its signature"),
+        (local_signature(now()), "its algorithm is not the key's"),
+        ("\u{fc}".to_owned(), "it is not one JWT"),
+    ] {
+        is(&post(&signature, &[EVENTS], b"OPEN\r\n"), 403, "[not proxied]");
+        viceroy.wait_for(&format!("refused a Grip-Sig: {why}"));
+        assert!(!viceroy.output().contains(&signature));
+    }
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn routes_are_those_of_the_library() {
+    let viceroy = Viceroy::start(&local(), None);
+    is(&send(viceroy.port, "GET /api/websocket%20?x", &[], ""), 404, "Not found");
+    let answer = send(viceroy.port, "PUT /api/websocket?x=1", &[], "");
+    is(&answer, 405, "Method not allowed. Use: GET, POST");
+    assert_eq!(answer.header("allow"), Some("GET, POST"));
+    let answer = send(viceroy.port, "GET /api/websocket", &[], "");
+    assert_eq!((answer.status(), answer.header("upgrade")), (426, Some("websocket")));
+}
