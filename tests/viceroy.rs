@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jwt_simple::prelude::ES256KeyPair;
 use support::{
     LOCAL_GRIP_URL, claims,
-    http::{Answer, Message, Server, free_port, send},
+    http::{Answer, Message, Server, free_port, handshake, send},
     local_signature,
     process::Viceroy,
     sign_es256,
@@ -163,18 +163,7 @@ fn bodies_are_read_up_to_their_limit() {
 fn a_websocket_client_is_handed_off_with_its_own_headers() {
     let proxy = Server::start(|_| Answer::new(418, &[("X-From", "proxy")], "short and stout"));
     let viceroy = Viceroy::start(&(local() + &backend("self", free_port())), Some(proxy.port));
-    let answer = send(
-        viceroy.port,
-        "GET /api/websocket?room=1",
-        &[
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Key", "c2VydmUgaXMgcmVhZHkhIQ=="),
-            ("Sec-WebSocket-Version", "13"),
-            ("Cookie", "a=1"),
-        ],
-        "",
-    );
+    let answer = handshake(viceroy.port, "/api/websocket?room=1", &[("Cookie", "a=1")]);
     assert_eq!((answer.status(), answer.header("x-from")), (418, Some("proxy")));
     let [request] = &proxy.requests()[..] else { panic!("not one request") };
     assert_eq!(request.start, "GET /api/websocket?room=1 HTTP/1.1");
@@ -187,8 +176,7 @@ fn a_websocket_client_is_handed_off_with_its_own_headers() {
 #[ignore = "needs Viceroy and the wasm build: make test"]
 fn a_hand_off_that_is_not_possible_says_so() {
     let viceroy = Viceroy::start(&local(), None);
-    let upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade")];
-    let answer = send(viceroy.port, "GET /api/websocket", &upgrade, "");
+    let answer = handshake(viceroy.port, "/api/websocket", &[]);
     assert_eq!(answer.status(), 503);
     let problem = "The WebSocket could not be handed off to Fanout with the backend `self`: ";
     assert!(answer.text().starts_with(problem), "{}", answer.text());

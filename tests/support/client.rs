@@ -14,8 +14,7 @@ use tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-/// How a handshake failed: the status and the body of the answer.
-pub type Refused = (u16, String);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Client {
     ws: WebSocket<TcpStream>,
@@ -25,27 +24,28 @@ pub struct Client {
 impl Client {
     #[track_caller]
     pub fn connect(port: u16) -> Self {
-        Self::connect_with(port, "/api/websocket", &[]).unwrap_or_else(|refused| panic!("refused: {refused:?}"))
+        Self::connect_with(port, "/api/websocket", &[])
     }
 
     /// Connects with headers of its own.
-    pub fn connect_with(port: u16, target: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-        stream.set_nodelay(true).expect("a socket option");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        let mut request = format!("ws://127.0.0.1:{port}{target}").into_client_request().expect("a request");
+    #[track_caller]
+    pub fn connect_with(port: u16, target: &str, headers: &[(&str, &str)]) -> Self {
+        Self::try_connect(port, target, headers, PATIENCE).expect("the handshake succeeds")
+    }
+
+    /// The same, and `None` where the handshake fails or takes too long.
+    pub fn try_connect(port: u16, target: &str, headers: &[(&str, &str)], timeout: Duration) -> Option<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(timeout)).ok()?;
+        let mut request = format!("ws://127.0.0.1:{port}{target}").into_client_request().ok()?;
         for (name, value) in headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
-            request.headers_mut().append(name, HeaderValue::from_str(value).expect("a header value"));
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            request.headers_mut().append(name, HeaderValue::from_str(value).ok()?);
         }
-        match tungstenite::client(request, stream) {
-            Ok((ws, response)) => Ok(Self { ws, response }),
-            Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
-                let body = response.body().as_deref().unwrap_or_default();
-                Err((response.status().as_u16(), String::from_utf8_lossy(body).into_owned()))
-            }
-            Err(error) => panic!("the handshake failed: {error}"),
-        }
+        let (ws, response) = tungstenite::client(request, stream).ok()?;
+        ws.get_ref().set_read_timeout(Some(PATIENCE)).ok()?;
+        Some(Self { ws, response })
     }
 
     #[track_caller]
@@ -72,7 +72,7 @@ impl Client {
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         self.ws.get_ref().set_read_timeout(Some(time)).expect("a timeout");
         let result = self.ws.read();
-        self.ws.get_ref().set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        self.ws.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
         matches!(result, Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 

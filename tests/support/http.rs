@@ -3,7 +3,11 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    process,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -58,7 +62,7 @@ impl Message {
                 message.body = vec![0; length.parse().ok()?];
                 stream.read_exact(&mut message.body).ok()?;
             }
-            None if body_until_end => {
+            None if body_until_end && message.status() != 101 => {
                 stream.read_to_end(&mut message.body).ok()?;
             }
             None => {}
@@ -67,31 +71,57 @@ impl Message {
     }
 }
 
-/// Sends a request and returns the answer. `Host`, `Content-Length` and `Connection: close` are added.
+/// Sends a request and returns the answer. `Host`, `Connection: close` and, with a body, `Content-Length` are added.
 #[track_caller]
 pub fn send(port: u16, start: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Message {
-    let body = body.as_ref();
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let mut head = format!("{start} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {}\r\n", body.len());
+    try_send(port, start, headers, body.as_ref()).expect("an answer")
+}
+
+fn try_send(port: u16, start: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Message> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut head = format!("{start} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
+    if !start.starts_with("GET ") {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
         head.push_str("Connection: close\r\n");
     }
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    stream.write_all(format!("{head}\r\n").as_bytes()).expect("the head is sent");
+    stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
     // A server may answer, and close, before it has read a body that it does not want.
     let _ = stream.write_all(body);
-    Message::read(&mut BufReader::new(stream), true).expect("an answer")
+    Message::read(&mut BufReader::new(stream), true)
+}
+
+/// Asks for a WebSocket and returns the answer, whatever it is.
+#[track_caller]
+pub fn handshake(port: u16, target: &str, headers: &[(&str, &str)]) -> Message {
+    let mut all = vec![
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", "c2VydmUgaXMgcmVhZHkhIQ=="),
+        ("Sec-WebSocket-Version", "13"),
+    ];
+    all.retain(|(name, _)| headers.iter().all(|(header, _)| header != name));
+    all.extend_from_slice(headers);
+    send(port, &format!("GET {target}"), &all, "")
 }
 
 pub fn is_open(port: u16) -> bool {
     TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(1)).is_ok()
 }
 
+/// A port that nobody listens on, below those that the system gives to outgoing connections, and never the same twice
+/// in one process.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 20_000 + (process::id() % 100) as u16 * 100;
+    let ports = std::iter::repeat_with(|| base + NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut free = ports.take(1000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a free port")
 }
 
 /// Waits until something holds; fails when it takes too long.
@@ -126,6 +156,9 @@ impl Answer {
     }
 }
 
+/// A path that a server answers by itself and does not record: it accepts a WebSocket and subscribes it to `probe`.
+pub const PROBE: &str = "/probe";
+
 /// A server that records every request, and answers it as the test says. It lives as long as the test's process.
 #[derive(Clone)]
 pub struct Server {
@@ -145,6 +178,16 @@ impl Server {
                 thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     while let Some(request) = Message::read(&mut reader, false) {
+                        if request.start.split(' ').nth(1) == Some(PROBE) {
+                            let headers = [
+                                ("Content-Type", "application/websocket-events"),
+                                ("Sec-WebSocket-Extensions", "grip"),
+                            ];
+                            let subscribe = "OPEN\r\nTEXT 28\r\nc:{\"type\":\"subscribe\",\"channel\":\"probe\"}\r\n";
+                            let Answer::Bytes(bytes) = Answer::new(200, &headers, subscribe) else { break };
+                            let _ = reader.get_mut().write_all(&bytes);
+                            continue;
+                        }
                         requests.lock().expect("no panic under the lock").push(request.clone());
                         match answer(&request) {
                             Answer::Bytes(bytes) => {

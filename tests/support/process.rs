@@ -4,13 +4,16 @@ use std::{
     env, fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
 
-use super::http::{free_port, is_open, wait_until};
+use super::{
+    client::Client,
+    http::{PROBE, free_port, is_open, send, wait_until},
+};
 
 /// A program that is stopped when the test is done with it. What it prints is kept.
 pub struct Process {
@@ -44,9 +47,12 @@ impl Process {
         assert!(ended.is_none(), "{} ended:\n{}", self.name, self.output());
     }
 
-    pub fn stop(&mut self) -> Option<ExitStatus> {
-        signal("TERM", self.child.id());
-        self.child.wait().ok()
+    fn stop(&mut self) {
+        // Not a second time: the number may be another program's by then.
+        if let Ok(None) = self.child.try_wait() {
+            signal("TERM", self.child.id());
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -128,6 +134,7 @@ pub struct Pushpin {
     pub port: u16,
     pub publish_port: u16,
     process: Process,
+    run: PathBuf,
 }
 
 impl Pushpin {
@@ -157,7 +164,17 @@ impl Pushpin {
              allow_compression=false\n\
              [proxy]\n\
              routesfile={routes}\n\
+             debug=false\n\
              auto_cross_origin=false\n\
+             accept_x_forwarded_protocol=false\n\
+             set_x_forwarded_protocol=proto-only\n\
+             x_forwarded_for=\n\
+             x_forwarded_for_trusted=\n\
+             orig_headers_need_mark=\n\
+             accept_pushpin_route=true\n\
+             cdn_loop=\n\
+             log_from=false\n\
+             log_user_agent=false\n\
              sig_iss={issuer}\n\
              sig_key={key}\n\
              [handler]\n\
@@ -171,7 +188,15 @@ impl Pushpin {
              command_spec=tcp://127.0.0.1:{command}\n\
              message_rate=2500\n\
              message_hwm=25000\n\
-             connection_subscription_max=20\n",
+             message_wait=5000\n\
+             id_cache_ttl=60\n\
+             update_on_first_subscription=true\n\
+             connection_subscription_max=20\n\
+             subscription_linger=60\n\
+             stats_connection_ttl=60\n\
+             stats_subscription_ttl=60\n\
+             stats_report_interval=10\n\
+             stats_format=tnetstring\n",
             run = run.display(),
             logs = folder.display(),
             routes = routes.display(),
@@ -183,13 +208,26 @@ impl Pushpin {
             "pushpin",
             Command::new("pushpin").arg(format!("--config={}", config.display())).current_dir(&folder),
         );
-        process.wait_until("Pushpin listens", |_| is_open(port) && is_open(publish_port));
-        Self { port, publish_port, process }
+        process.wait_until("Pushpin is ready", |_| is_open(publish_port) && delivers(port, publish_port));
+        Self { port, publish_port, process, run }
     }
+}
 
-    pub fn output(&self) -> String {
-        self.process.output()
+impl Drop for Pushpin {
+    fn drop(&mut self) {
+        self.process.stop();
+        let _ = fs::remove_dir_all(&self.run);
     }
+}
+
+/// Whether what is published reaches a WebSocket client: Pushpin listens before its parts know each other.
+fn delivers(port: u16, publish_port: u16) -> bool {
+    let Some(mut client) = Client::try_connect(port, PROBE, &[], Duration::from_millis(500)) else { return false };
+    let item = r#"{"items":[{"channel":"probe","formats":{"ws-message":{"content":"ready"}}}]}"#;
+    (0..10).any(|_| {
+        send(publish_port, "POST /publish/", &[], item);
+        !client.is_silent_for(Duration::from_millis(100))
+    })
 }
 
 /// All of it, as `make serve` starts it.
@@ -261,7 +299,7 @@ impl Stack {
         wait_until("Pushpin is gone", || !is_open(self.publish_port) && !is_open(self.pushpin_port));
     }
 
-    pub fn stop(mut self) -> Option<ExitStatus> {
-        self.process.stop()
+    pub fn stop(&mut self) {
+        self.process.stop();
     }
 }

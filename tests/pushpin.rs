@@ -1,0 +1,429 @@
+//! What the service relies on of Pushpin, each on the real one: a new version that changes it is noticed here.
+//!
+//! The backend is a server of the test's own, which records what Pushpin sends and mostly answers with the library.
+#![cfg(not(target_os = "wasi"))]
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    io::Write,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use fanout_edge::{
+    app::{self, Action},
+    grip::{Event, WebSocket, event::CloseFrame, websocket::Answer as EventsAnswer},
+};
+use support::{
+    LOCAL_KEY, Request,
+    client::Client,
+    http::{Answer, Message, Server, handshake, send, wait_until},
+    local_settings,
+    process::Pushpin,
+};
+use tungstenite::{Bytes, Message as WsMessage};
+
+const EVENTS: &str = "application/websocket-events";
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()
+}
+
+fn recorded(message: &Message) -> Request {
+    let mut words = message.start.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = target.split('?').next().unwrap_or_default();
+    let request = Request::new(method, path).with_body(&message.body);
+    message.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
+}
+
+/// What the service answers.
+fn service(message: &Message) -> Answer {
+    match app::decide(&mut recorded(message), &local_settings(), now()) {
+        Action::Reply(reply) => {
+            let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+            Answer::new(reply.status, &headers, reply.body)
+        }
+        Action::HandOff { .. } | Action::Publish { .. } => Answer::new(500, &[], "neither can happen here"),
+    }
+}
+
+fn events(answer: EventsAnswer) -> Answer {
+    let headers: Vec<_> = answer.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+    Answer::new(200, &headers, answer.body)
+}
+
+/// Opens a connection as the service does, and answers what follows as the test says.
+fn after_opening(act: impl Fn(&mut WebSocket<'_>) + Send + Sync + 'static) -> impl Fn(&Message) -> Answer {
+    move |message| {
+        if message.body == b"OPEN\r\n" {
+            return service(message);
+        }
+        let request = recorded(message);
+        let mut ws = WebSocket::new(&request, &message.body).expect("what Pushpin sends is valid");
+        act(&mut ws);
+        events(ws.into_answer())
+    }
+}
+
+struct Setup {
+    backend: Server,
+    pushpin: Pushpin,
+}
+
+impl Setup {
+    fn new(answer: impl Fn(&Message) -> Answer + Send + Sync + 'static) -> Self {
+        let backend = Server::start(answer);
+        let pushpin = Pushpin::start(backend.port);
+        Self { backend, pushpin }
+    }
+
+    #[track_caller]
+    fn connect(&self) -> Client {
+        Client::connect(self.pushpin.port)
+    }
+
+    /// The body of each request so far.
+    fn bodies(&self) -> Vec<Vec<u8>> {
+        self.backend.requests().into_iter().map(|request| request.body).collect()
+    }
+
+    #[track_caller]
+    fn wait_for_body(&self, body: &[u8]) {
+        wait_until(&format!("the backend gets {:?}", body.escape_ascii().to_string()), || {
+            self.bodies().iter().any(|seen| seen == body)
+        });
+    }
+
+    fn publish(&self, body: impl AsRef<[u8]>) -> Message {
+        send(self.pushpin.publish_port, "POST /publish/", &[], body)
+    }
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn each_batch_is_one_signed_post_with_the_headers_of_the_handshake() {
+    let setup = Setup::new(service);
+    let forged = [
+        ("Cookie", "a=1"),
+        ("Grip-Sig", "forged"),
+        ("Connection-Id", "forged"),
+        ("Meta-User", "forged"),
+        ("Set-Meta-User", "kept"),
+    ];
+    let mut client = Client::connect_with(setup.pushpin.port, "/api/websocket?a=%20b", &forged);
+    client.echoes("one");
+    client.echoes("two");
+    client.vanish();
+    setup.wait_for_body(b"DISCONNECT\r\n");
+    let requests = setup.backend.requests();
+    assert_eq!(setup.bodies()[..2], [&b"OPEN\r\n"[..], b"TEXT 3\r\none\r\n"]);
+    let mut ids = HashSet::new();
+    for request in &requests {
+        assert_eq!(request.start, "POST /api/websocket?a=%20b HTTP/1.1");
+        assert_eq!(request.values("content-type"), [EVENTS]);
+        assert_eq!(request.values("cookie"), ["a=1"]);
+        assert_eq!(request.values("set-meta-user"), ["kept"], "what is kept is the client's word");
+        assert_eq!(request.values("meta-user"), [""; 0]);
+        assert_eq!(request.values("grip-sig").len(), 1);
+        assert_ne!(request.values("grip-sig"), ["forged"]);
+        ids.insert(request.header("connection-id").expect("one Connection-Id").to_owned());
+    }
+    assert_eq!(ids.len(), 1);
+    assert!(!ids.contains("forged"));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_signature_has_an_issuer_and_an_expiry() {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+    use jwt_simple::prelude::{HS256Key, MACLike, NoCustomClaims};
+
+    let setup = Setup::new(service);
+    setup.connect().echoes("one");
+    let requests = setup.backend.requests();
+    let token = requests[0].header("grip-sig").expect("one Grip-Sig");
+    let header = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap_or_default()).expect("base64");
+    assert_eq!(String::from_utf8_lossy(&header), r#"{"typ":"JWT","alg":"HS256"}"#);
+    let claims = HS256Key::from_bytes(LOCAL_KEY.as_bytes()).verify_token::<NoCustomClaims>(token, None);
+    let claims = claims.expect("a valid token");
+    assert_eq!(claims.issuer.as_deref(), Some("viceroy"));
+    let lifetime = claims.expires_at.expect("an expiry").as_secs() - now();
+    assert!((3590..=3600).contains(&lifetime), "{lifetime}");
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn messages_arrive_as_the_decoder_reads_them() {
+    let setup = Setup::new(service);
+    let mut client = setup.connect();
+    client.echoes("h\u{e9}llo \u{2603}");
+    client.echoes("");
+    client.echoes(WsMessage::Binary(Bytes::from_static(b"\x00\xff\r\n")));
+    client.echoes(WsMessage::Binary(Bytes::new()));
+    let large = "0123456789abcdef".repeat(200_000 / 16);
+    client.echoes(large.clone());
+    client.send(WsMessage::Ping(Bytes::from_static(b"pp")));
+    assert_eq!(client.next(), WsMessage::Pong(Bytes::from_static(b"pp")));
+    client.send(WsMessage::Pong(Bytes::from_static(b"qq")));
+    client.echoes("end");
+    let bodies = setup.bodies().concat();
+    let expected: [&[u8]; 9] = [
+        b"OPEN\r\n",
+        "TEXT a\r\nh\u{e9}llo \u{2603}\r\n".as_bytes(),
+        b"TEXT\r\n",
+        b"BINARY 4\r\n\x00\xff\r\n\r\n",
+        b"BINARY\r\n",
+        &[b"TEXT 30d40\r\n", large.as_bytes(), b"\r\n"].concat(),
+        b"PING 2\r\npp\r\n",
+        b"PONG 2\r\nqq\r\n",
+        b"TEXT 3\r\nend\r\n",
+    ];
+    assert!(bodies == expected.concat(), "not what was expected");
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn what_arrives_during_a_request_is_one_batch_in_order() {
+    let setup = Setup::new(after_opening(|ws| {
+        thread::sleep(Duration::from_millis(300));
+        app::echo::echo(ws);
+    }));
+    let mut client = setup.connect();
+    client.send("first");
+    setup.wait_for_body(b"TEXT 5\r\nfirst\r\n");
+    client.send("m1");
+    client.send(WsMessage::Ping(Bytes::from_static(b"pi")));
+    client.send(WsMessage::Binary(Bytes::from_static(b"b")));
+    client.send("");
+    client.send("m2");
+    setup.wait_for_body(b"TEXT 2\r\nm1\r\nPING 2\r\npi\r\nBINARY 1\r\nb\r\nTEXT\r\nTEXT 2\r\nm2\r\n");
+    let expected = [
+        WsMessage::text("first"),
+        WsMessage::text("m1"),
+        WsMessage::Pong(Bytes::from_static(b"pi")),
+        WsMessage::Binary(Bytes::from_static(b"b")),
+        WsMessage::text(""),
+        WsMessage::text("m2"),
+    ];
+    for message in expected {
+        assert_eq!(client.next(), message);
+    }
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn text_is_not_checked_by_the_proxy() {
+    let setup = Setup::new(service);
+    let mut client = setup.connect();
+    client.stream().write_all(b"\x81\x83\0\0\0\0\xff\xfe\x80").expect("a frame");
+    setup.wait_for_body(b"TEXT 3\r\n\xff\xfe\x80\r\n");
+    assert_eq!(client.closed(), Some((1007, "text is not UTF-8".to_owned())));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn closes_arrive_with_code_and_reason_and_are_answered() {
+    let setup = Setup::new(service);
+    assert_eq!(setup.connect().close(Some((1000, "bye \u{2603}"))), Some((1000, String::new())));
+    setup.wait_for_body(b"CLOSE 9\r\n\x03\xe8bye \xe2\x98\x83\r\n");
+    assert_eq!(setup.connect().close(Some((4001, ""))), Some((4001, String::new())));
+    setup.wait_for_body(b"CLOSE 2\r\n\x0f\xa1\r\n");
+    assert_eq!(setup.connect().close(None), Some((1000, String::new())), "an answer without a code is 1000");
+    setup.wait_for_body(b"CLOSE\r\n");
+    // Code 0, which no proper client sends.
+    let mut client = setup.connect();
+    client.stream().write_all(b"\x88\x82\0\0\0\0\0\0").expect("a frame");
+    setup.wait_for_body(b"CLOSE 2\r\n\x00\x00\r\n");
+    assert_eq!(client.closed(), Some((1002, String::new())));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn the_backend_may_close_with_a_code_and_a_reason() {
+    let setup = Setup::new(after_opening(|ws| {
+        let code = fanout_edge::grip::websocket::CloseCode::new(4000).expect("a valid code");
+        ws.close_with_reason(code, "why");
+    }));
+    let mut client = setup.connect();
+    client.send("x");
+    assert_eq!(client.closed(), Some((4000, "why".to_owned())));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn only_the_exact_content_type_accepts_a_connection() {
+    let accepted = |content_type: &'static str| {
+        let open = move |_: &Message| Answer::new(200, &[("Content-Type", content_type)], "OPEN\r\n");
+        handshake(Setup::new(open).pushpin.port, "/api/websocket", &[]).status()
+    };
+    assert_eq!(accepted(EVENTS), 101);
+    assert_eq!(accepted("application/websocket-events; charset=utf-8"), 200);
+    assert_eq!(accepted("Application/WebSocket-Events"), 200);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_rejection_reaches_the_client_as_it_is() {
+    let setup = Setup::new(|_: &Message| Answer::new(403, &[("Content-Type", "text/plain")], "[not proxied]\n"));
+    let refused = handshake(setup.pushpin.port, "/api/websocket", &[]);
+    assert_eq!((refused.status(), &*refused.text()), (403, "[not proxied]\n"));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn text_that_begins_with_c_is_obeyed_where_nothing_stands_before_it() {
+    // What the message prefix is for: without it, this client would subscribe itself.
+    let control = r#"c:{"type":"subscribe","channel":"other"}"#;
+    let publish = r#"{"items":[{"channel":"other","formats":{"ws-message":{"content":"secret"}}}]}"#;
+    let receives = |setup: &Setup| {
+        let mut client = setup.connect();
+        client.send(control);
+        let before = setup.backend.requests().len();
+        setup.backend.wait_for(before.max(2));
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(setup.publish(publish).status(), 200);
+        let next = client.next();
+        (next == WsMessage::text("secret")).then_some(()).ok_or_else(|| {
+            assert_eq!(next, WsMessage::text(control));
+            client.is_silent_for(Duration::from_secs(1))
+        })
+    };
+    let unprefixed = Setup::new(|message: &Message| {
+        let headers = [("Content-Type", EVENTS), ("Sec-WebSocket-Extensions", "grip; message-prefix=\"\"")];
+        Answer::new(200, &headers, &message.body)
+    });
+    assert_eq!(receives(&unprefixed), Ok(()), "Pushpin no longer obeys: is the prefix still needed?");
+    assert_eq!(receives(&Setup::new(service)), Err(true));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn forged_events_arrive_signed_in_every_spelling_but_one() {
+    let setup = Setup::new(service);
+    let post = |content_types: &[&str]| {
+        let mut headers = vec![("Connection-Id", "forged"), ("Meta-User", "forged")];
+        headers.extend(content_types.iter().map(|value| ("Content-Type", *value)));
+        send(setup.pushpin.port, "POST /api/websocket", &headers, "OPEN\r\nTEXT 7\r\nspoofed\r\n")
+    };
+    for content_types in [
+        &["application/websocket-events ; x=1"][..],
+        &["application/websocket-events\t; x=1"],
+        &["Application/WebSocket-Events"],
+        &["application/websocket-events, text/plain"],
+        &["text/plain", EVENTS],
+    ] {
+        let before = setup.backend.requests().len();
+        let answer = post(content_types);
+        assert_eq!((answer.status(), &*answer.text()), (400, "[not a websocket request]\n"), "{content_types:?}");
+        let request = &setup.backend.wait_for(before + 1)[before];
+        assert_eq!(request.values("connection-id"), ["forged"]);
+        assert_eq!(request.values("meta-user"), ["forged"]);
+        assert_eq!(request.values("grip-sig").len(), 1);
+    }
+    let before = setup.backend.requests().len();
+    let answer = post(&[EVENTS]);
+    assert_eq!(answer.status(), 403);
+    assert_eq!(setup.backend.requests().len(), before, "this one Pushpin stops itself");
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn only_lower_case_websocket_is_a_websocket() {
+    let setup = Setup::new(service);
+    let answer = handshake(setup.pushpin.port, "/api/websocket", &[("Upgrade", "WebSocket")]);
+    assert_eq!(answer.status(), 426);
+    let request = &setup.backend.wait_for(1)[0];
+    assert_eq!(request.start, "GET /api/websocket HTTP/1.1");
+    assert_eq!(request.values("grip-sig").len(), 1, "it is signed: that is what ends a loop");
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn an_answer_has_a_largest_size() {
+    let sized = |length: usize| Setup::new(after_opening(move |ws| ws.send_text(&"x".repeat(length))));
+    let setup = sized(990_000);
+    let mut client = setup.connect();
+    client.send("x");
+    assert_eq!(client.next().len(), 990_000);
+    // The library does not send what Pushpin would not take.
+    let setup = sized(1_000_000);
+    let mut client = setup.connect();
+    client.send("x");
+    assert_eq!(client.closed(), Some((1009, "the answer to one batch is too large".to_owned())));
+    // What Pushpin does with it: the end of the connection, without a close frame.
+    let setup = Setup::new(|message: &Message| {
+        if message.body == b"OPEN\r\n" {
+            return service(message);
+        }
+        let mut body = Vec::new();
+        Event::Text(&[b"m:", &[b'x'; 1_000_000][..]].concat()).encode(&mut body);
+        Answer::new(200, &[("Content-Type", EVENTS)], body)
+    });
+    let mut client = setup.connect();
+    client.send("x");
+    assert_eq!(client.closed(), None);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn meta_that_an_answer_sets_comes_back() {
+    let setup = Setup::new(after_opening(|ws| {
+        let seen = ws.meta("user").unwrap_or("none").to_owned();
+        ws.send_text(&seen);
+        let next = if seen == "none" { "A b;c=\"d\"" } else { "" };
+        ws.set_meta("user", next).expect("a valid value");
+    }));
+    let mut client = setup.connect();
+    for expected in ["none", "A b;c=\"d\"", "none"] {
+        client.send("x");
+        assert_eq!(client.next(), WsMessage::text(expected));
+    }
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn the_publish_api_takes_what_the_service_sends() {
+    let setup = Setup::new(service);
+    let mut client = setup.connect();
+    let item = |content: &str| {
+        format!(r#"{{"items":[{{"channel":"test","formats":{{"ws-message":{{"content":"{content}"}}}}}}]}}"#)
+    };
+    let published = AtomicBool::new(false);
+    wait_until("the client is subscribed", || {
+        let answer = setup.publish(item("probe"));
+        assert_eq!((answer.status(), &*answer.text()), (200, "Published\n"));
+        published.store(true, Ordering::Relaxed);
+        !client.is_silent_for(Duration::from_millis(200))
+    });
+    for content in ["", "c:x", "m:x", "h\u{e9}llo"] {
+        setup.publish(item(content));
+        let next = std::iter::repeat_with(|| client.next()).find(|message| *message != WsMessage::text("probe"));
+        assert_eq!(next, Some(WsMessage::text(content)));
+    }
+    let overhead = item("").len();
+    assert_eq!(setup.publish(item(&"x".repeat(65_536 - overhead))).status(), 200);
+    assert_eq!(client.next().len(), 65_536 - overhead);
+    assert_eq!(setup.publish(item(&"x".repeat(65_537 - overhead))).status(), 400);
+    assert_eq!(send(setup.pushpin.publish_port, "POST //publish/", &[], item("x")).status(), 404);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn close_frames_are_encoded_as_pushpin_reads_them() {
+    let setup = Setup::new(|message: &Message| {
+        let mut body = Vec::new();
+        if message.body == b"OPEN\r\n" {
+            Event::Open.encode(&mut body);
+        }
+        Event::Binary(b"\x01").encode(&mut body);
+        Event::Close(Some(CloseFrame { code: 1013, reason: "sp\u{e4}ter".as_bytes() })).encode(&mut body);
+        Answer::new(200, &[("Content-Type", EVENTS)], body)
+    });
+    let mut client = setup.connect();
+    assert_eq!(client.next(), WsMessage::Binary(Bytes::from_static(b"\x01")));
+    assert_eq!(client.closed(), Some((1013, "sp\u{e4}ter".to_owned())));
+}
