@@ -29,7 +29,7 @@ build: ## Build bin/main.wasm and the package under pkg/
 	cargo build --bin fanout-edge --release $(wasm); \
 	fastly compute build --non-interactive --quiet
 
-env: ## Print the line to eval for a shell with the project's tools: eval "$(make -s env)"
+env: ## Print the lines for a shell with the project's tools: eval "$(make -s env)"
 	@scripts/setup --env
 
 lint: ## Check format and lints for both targets; warnings are errors
