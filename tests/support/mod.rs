@@ -23,6 +23,15 @@ pub const LOCAL_ISSUER: &str = "viceroy";
 pub const LOCAL_GRIP_URL: &str =
     "http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=viceroy_dev_signing_key_dont_use_in_production";
 
+/// Values of `Content-Type` with which an HTTP client can send events that Pushpin passes on, signed.
+pub const FORGED_CONTENT_TYPES: &[&[&str]] = &[
+    &["application/websocket-events ; x=1"],
+    &["application/websocket-events\t; x=1"],
+    &["Application/WebSocket-Events"],
+    &["application/websocket-events, text/plain"],
+    &["text/plain", "application/websocket-events"],
+];
+
 /// Claims as the proxies sign them: an issuer and an expiry.
 pub fn claims(issuer: Option<&str>, expiry: Option<u64>) -> JWTClaims<NoCustomClaims> {
     let mut claims = Claims::create(Duration::from_secs(0));
