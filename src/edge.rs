@@ -21,6 +21,7 @@ use fanout_edge::{
 use fastly::{
     SecretStore,
     http::{HeaderValue, Method, header, request::SendErrorCause},
+    secret_store::OpenError,
 };
 
 /// How long the backend `publisher` may be silent: `first_byte_timeout_ms` of fastly.toml. On Fastly its setting counts.
@@ -68,14 +69,18 @@ impl Request for ClientRequest {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs()
 }
 
 /// A service without the store has no entries: what cannot do without one names it.
 fn read_settings() -> Settings {
-    let store = SecretStore::open(settings::STORE).ok();
+    let store = SecretStore::open(settings::STORE);
     let entry = |name: &'static str| -> Lookup {
-        let Some(store) = &store else { return Ok(None) };
+        let store = match &store {
+            Ok(store) => store,
+            Err(OpenError::SecretStoreDoesNotExist(_)) => return Ok(None),
+            Err(_) => return Err(Unreadable),
+        };
         let Some(secret) = store.try_get(name).map_err(|_| Unreadable)? else { return Ok(None) };
         let bytes = secret.try_plaintext().map_err(|_| Unreadable)?;
         String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| Unreadable)

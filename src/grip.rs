@@ -6,6 +6,7 @@
 //! | [`websocket`] | one request of a WebSocket connection and the answer to it |
 //! | [`control`] | messages from the application to the proxy on a WebSocket (`c:{…}`) |
 //! | [`channel`] | what clients subscribe to |
+//! | [`fanout`] | the proxy of a Fastly service |
 //! | [`publish`] | messages to all subscribers of a channel |
 //! | [`signature`] | `Grip-Sig`: did this request come through the proxy? |
 //! | [`uri`] | `GRIP_URL`: one proxy's address, credentials and keys |
@@ -16,6 +17,7 @@
 pub mod channel;
 pub mod control;
 pub mod event;
+pub mod fanout;
 pub mod publish;
 pub mod signature;
 pub mod uri;

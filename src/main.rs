@@ -11,6 +11,8 @@ fn main() {
 
 #[cfg(not(target_os = "wasi"))]
 fn main() {
-    eprintln!("fanout-edge runs on Fastly Compute. Build it with `make build`, run it with `make serve`.");
+    eprintln!(
+        "fanout-edge runs on Fastly Compute. Build it for wasm32-wasip1 with `make build`, run it with `make serve`."
+    );
     std::process::exit(2);
 }

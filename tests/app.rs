@@ -7,6 +7,7 @@ use fanout_edge::app::{
     broadcast::{self, Outcome},
     settings::Unreadable,
 };
+use fanout_edge::grip::Verifier;
 use support::{LOCAL_GRIP_URL, LOCAL_KEY, NOW, Request, claims, local_settings, local_signature, settings, sign_hs256};
 
 const EVENTS: &str = "application/websocket-events";
@@ -178,6 +179,7 @@ fn a_broadcast_is_published() {
         "text/plain; charset=utf-8",
         "text/plain;charset=\"UTF-8\"",
         "text/plain; charset=US-ASCII",
+        "text/plain ; Charset=utf-8 ; x",
         "text/plain; format=flowed",
     ] {
         let request = Request::new("POST", "/api/broadcast").with("content-type", content_type).with_body("Hello");
@@ -205,6 +207,7 @@ fn a_broadcast_is_plain_text() {
         "text/html",
         "text/plainer",
         "text/plain; charset=latin1",
+        "text/plain; charset=utf-8; charset=latin1",
         "text/plain, text/html",
         "text",
         "",
@@ -227,6 +230,13 @@ fn a_broadcast_that_cannot_be_sent_is_refused() {
         413,
         "The message is too large: it is longer than 65536 bytes, which is the proxy's limit\n",
     );
+}
+
+#[test]
+fn a_body_that_does_not_arrive_whole_is_refused() {
+    for request in [broadcast(), events()] {
+        answers(request.with_broken_body(), 400, "The body did not arrive whole\n");
+    }
 }
 
 #[test]
@@ -281,28 +291,38 @@ fn other_paths_are_not_found() {
     }
 }
 
+/// What cannot be used: neither connecting, events nor broadcasting, or just one side.
+#[derive(Clone, Copy, PartialEq)]
+enum Unusable {
+    Both,
+    Verifier,
+    Publisher,
+}
+
 #[track_caller]
-fn unusable(settings: &Settings, problem: &str) {
-    let line = format!("The entry {problem}\n");
-    for request in [connect(), events().with_body("OPEN\r\n")] {
-        if settings.verifier.is_err() {
-            let reply = reply_to(request, settings);
-            assert_eq!((reply.status, String::from_utf8(reply.body).expect("text")), (503, line.clone()));
-            assert!(reply.log.is_some());
-        }
+fn unusable(settings: &Settings, side: Unusable, problem: &str) {
+    let problem = format!("The entry {problem}\n");
+    assert_eq!(settings.verifier.is_err(), side != Unusable::Publisher);
+    assert_eq!(settings.publisher.is_err(), side != Unusable::Verifier);
+    let mut requests = Vec::new();
+    if side != Unusable::Publisher {
+        requests.extend([connect(), events().with_body("OPEN\r\n")]);
     }
-    if settings.publisher.is_err() {
-        let reply = reply_to(broadcast().with_body("Hello"), settings);
-        assert_eq!((reply.status, String::from_utf8(reply.body).expect("text")), (503, line));
+    if side != Unusable::Verifier {
+        requests.push(broadcast().with_body("Hello"));
     }
-    assert!(settings.verifier.is_err() || settings.publisher.is_err());
+    for request in requests {
+        let reply = reply_to(request, settings);
+        assert_eq!((reply.status, String::from_utf8(reply.body).expect("text")), (503, problem.clone()));
+        assert!(reply.log.is_some());
+    }
 }
 
 #[test]
 fn on_fastly_nothing_but_the_token_is_needed() {
     let without = settings(&[]);
-    assert!(without.verifier.is_ok());
-    unusable(&without, "FANOUT_API_TOKEN of the secret store `fanout` is missing");
+    assert_eq!(without.verifier.as_ref().map(Verifier::issuer), Ok("fastly:SERVICE1"));
+    unusable(&without, Unusable::Publisher, "FANOUT_API_TOKEN of the secret store `fanout` is missing");
     for token in ["token", " token\n"] {
         for (id, service) in [(None, "SERVICE1"), (Some("OTHER1"), "OTHER1")] {
             let mut entries = vec![("FANOUT_API_TOKEN", token)];
@@ -326,24 +346,31 @@ fn on_fastly_a_local_signature_proves_nothing() {
 #[test]
 fn settings_that_cannot_be_used_are_named_and_refused() {
     let grip_url = |parameters: &str| format!("http://127.0.0.1:5561/?{parameters}");
-    for (entries, problem) in [
-        (
-            &[("GRIP_URL", &*grip_url("verify-key=a+secret+of+some+length"))][..],
-            "GRIP_URL of the secret store `fanout` lacks verify-iss",
-        ),
-        (&[("GRIP_URL", &grip_url("verify-iss=viceroy"))], "GRIP_URL of the secret store `fanout` lacks verify-key"),
-        (
-            &[("GRIP_URL", "nonsense")],
-            "GRIP_URL of the secret store `fanout` cannot be used: it is not an http or https URL",
-        ),
+    let (no_issuer, no_key) = (grip_url("verify-key=a+secret+of+some+length"), grip_url("verify-iss=viceroy"));
+    for (entries, side, entry, problem) in [
+        (&[("GRIP_URL", &*no_issuer)][..], Unusable::Verifier, "GRIP_URL", "lacks verify-iss"),
+        (&[("GRIP_URL", &no_key)], Unusable::Verifier, "GRIP_URL", "lacks verify-key"),
+        (&[("GRIP_URL", "nonsense")], Unusable::Both, "GRIP_URL", "cannot be used: it is not an http or https URL"),
         (
             &[("GRIP_URL", LOCAL_GRIP_URL), ("GRIP_VERIFY_KEY", "s3cret")],
-            "GRIP_VERIFY_KEY of the secret store `fanout` cannot be used: a secret has at least 12 bytes",
+            Unusable::Verifier,
+            "GRIP_VERIFY_KEY",
+            "cannot be used: a secret has at least 12 bytes",
         ),
-        (&[("FANOUT_API_TOKEN", "to ken")], "FANOUT_API_TOKEN or the service id has characters that it cannot have"),
+        (
+            &[("FANOUT_API_TOKEN", "to ken")],
+            Unusable::Publisher,
+            "FANOUT_API_TOKEN",
+            "has characters that no token has",
+        ),
+        (
+            &[("FANOUT_API_TOKEN", "token"), ("FANOUT_SERVICE_ID", "fastly:ABC")],
+            Unusable::Both,
+            "FANOUT_SERVICE_ID",
+            "is not the id of a service",
+        ),
     ] {
-        let problem = problem.replace("FANOUT_API_TOKEN or", "FANOUT_API_TOKEN of the secret store `fanout` or");
-        unusable(&settings(entries), &problem);
+        unusable(&settings(entries), side, &format!("{entry} of the secret store `fanout` {problem}"));
     }
 }
 
@@ -363,13 +390,19 @@ fn a_verify_key_of_its_own_comes_before_that_of_the_url() {
 
 #[test]
 fn an_entry_that_cannot_be_read_is_never_taken_for_a_missing_one() {
-    for unreadable in ["GRIP_URL", "GRIP_VERIFY_KEY", "FANOUT_SERVICE_ID", "FANOUT_API_TOKEN"] {
+    for (unreadable, side) in [
+        ("GRIP_URL", Unusable::Both),
+        ("GRIP_VERIFY_KEY", Unusable::Verifier),
+        ("FANOUT_SERVICE_ID", Unusable::Both),
+        ("FANOUT_API_TOKEN", Unusable::Publisher),
+    ] {
         let entry = |name: &'static str| match name {
             name if name == unreadable => Err(Unreadable),
+            "FANOUT_API_TOKEN" if unreadable != "GRIP_URL" => Ok(Some("token".to_owned())),
             "GRIP_URL" if unreadable == "GRIP_VERIFY_KEY" => Ok(Some(LOCAL_GRIP_URL.to_owned())),
             _ => Ok(None),
         };
         let problem = format!("{unreadable} of the secret store `fanout` cannot be read as text");
-        unusable(&Settings::read(&entry, "SERVICE1"), &problem);
+        unusable(&Settings::read(&entry, "SERVICE1"), side, &problem);
     }
 }

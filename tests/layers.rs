@@ -21,9 +21,12 @@ fn each_layer_knows_only_those_below_it() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let all = sources(&source);
     assert_eq!(naming(&all, "fastly::"), ["edge.rs"]);
+    assert_eq!(naming(&all, "use fastly"), ["edge.rs"]);
+    assert_eq!(naming(&all, "SystemTime"), ["edge.rs"]);
     let mut grip = sources(&source.join("grip"));
     grip.push(source.join("grip.rs"));
     assert!(grip.len() > 5);
-    assert_eq!(naming(&grip, "crate::app"), [""; 0]);
-    assert_eq!(naming(&grip, "SystemTime"), [""; 0]);
+    for app in ["crate::app", "super::app", "super::super"] {
+        assert_eq!(naming(&grip, app), [""; 0]);
+    }
 }

@@ -5,12 +5,13 @@ mod support;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fanout_edge::grip::{
     Channel, GripStatus, GripUri, Publisher, Verifier, VerifyKey,
+    fanout::Service,
     publish::{Authorization, Formats, Item, MAX_BODY, PublishRequest, WsMessage},
     signature::{InvalidKey, LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
     uri::InvalidGripUri,
     websocket::Header,
 };
-use jwt_simple::prelude::{ES256KeyPair, HS256Key, HS512Key, MACLike, NoCustomClaims};
+use jwt_simple::prelude::{ES256KeyPair, ES256PublicKey, HS256Key, HS512Key, MACLike, NoCustomClaims};
 use support::{LOCAL_GRIP_URL, LOCAL_ISSUER, LOCAL_KEY, NOW, claims, local_signature, sign_es256, sign_hs256};
 
 const ANOTHER_KEY: &str = "another key of the proper length";
@@ -96,7 +97,15 @@ fn a_public_key_is_never_a_secret() {
     let pair = ES256KeyPair::generate();
     let pem = public_pem(&pair);
     let forged = sign_hs256(&pem, good_claims());
-    for key in [pem.clone(), format!("base64:{}", BASE64_STANDARD.encode(&pem)), pair.public_key().to_jwk()] {
+    let body: String = pem.lines().filter(|line| !line.starts_with("---")).collect();
+    for key in [
+        pem.clone(),
+        format!("\u{feff}# the key of the proxy\n{pem}"),
+        format!("base64:{}", BASE64_STANDARD.encode(&pem)),
+        format!("base64:{body}"),
+        body,
+        pair.public_key().to_jwk(),
+    ] {
         assert_eq!(verifier(&key).verify(&forged, NOW), Err(SignatureError::Algorithm));
         assert_eq!(verifier(&key).verify(&sign_es256(&pair, good_claims()), NOW), Ok(()));
         let other = sign_es256(&ES256KeyPair::generate(), good_claims());
@@ -106,10 +115,19 @@ fn a_public_key_is_never_a_secret() {
 
 #[test]
 fn fanout_is_checked_with_its_key_and_the_service() {
-    let verifier = Verifier::fanout("SERVICE1").expect("Fanout's key is valid");
+    let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
+    assert_eq!(verifier.issuer(), "fastly:SERVICE1");
+    // The same key as Fastly publishes it in another form.
+    let jwk = r#"{"kty":"EC","crv":"P-256","x":"CKo5A1ebyFcnmVV8SE5On-8G81JyBjSvcrx4VLetWCg",
+        "y":"7gwJqaU6N8TP88--twjkwoB36f-pT3QsmI46nPhjO7M"}"#;
+    let VerifyKey::Es256(key) = verifier.key() else { panic!("not ES256") };
+    assert_eq!(key.to_bytes(), ES256PublicKey::from_jwk(jwk).expect("a key").to_bytes());
     let forged = sign_es256(&ES256KeyPair::generate(), claims(Some("fastly:SERVICE1"), Some(NOW + 3600)));
     assert_eq!(verifier.verify(&forged, NOW), Err(SignatureError::Signature));
     assert_eq!(verifier.verify(&local_signature(NOW), NOW), Err(SignatureError::Algorithm));
+    for id in ["", "a/b", "fastly:SERVICE1", "a b"] {
+        assert_eq!(Service::new(id), None, "{id}");
+    }
 }
 
 #[test]
@@ -134,7 +152,11 @@ fn keys_that_cannot_be_used_are_refused() {
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", InvalidKey::Pem),
         (&p384, InvalidKey::Pem),
         (&private, InvalidKey::Pem),
+        (&format!("\"{}\"", p384.replace('\n', "")), InvalidKey::Pem),
+        (&p384.lines().filter(|line| !line.starts_with("---")).collect::<String>(), InvalidKey::Pem),
+        ("base64:MAA=", InvalidKey::Pem),
         ("{}", InvalidKey::Jwk),
+        (r#"[{"kty":"oct","k":"YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg"}]"#, InvalidKey::Jwk),
         (r#"{"kty":"oct","k":"***"}"#, InvalidKey::Jwk),
         (r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#, InvalidKey::Jwk),
     ] {
@@ -146,10 +168,10 @@ fn keys_that_cannot_be_used_are_refused() {
 fn the_status_tells_direct_unverified_and_signed_apart() {
     let status = |header| GripStatus::of(header, &verifier(LOCAL_KEY), NOW);
     let (good, bad) = (local_signature(NOW), sign_hs256(ANOTHER_KEY, good_claims()));
-    assert_eq!(status(Header::Missing), GripStatus::Direct);
+    assert_eq!(status(Header::Missing), GripStatus::NotProxied);
     assert_eq!(status(Header::Value(&good)), GripStatus::Signed);
-    assert_eq!(status(Header::Value(&bad)), GripStatus::Unverified(SignatureError::Signature));
-    assert_eq!(status(Header::Invalid), GripStatus::Unverified(SignatureError::Malformed));
+    assert_eq!(status(Header::Value(&bad)), GripStatus::NeedsSignature(SignatureError::Signature));
+    assert_eq!(status(Header::Invalid), GripStatus::NeedsSignature(SignatureError::Malformed));
 }
 
 fn publish(publisher: &Publisher, text: &str) -> PublishRequest {
@@ -187,12 +209,13 @@ fn a_publish_request_that_the_proxy_would_refuse_is_not_made() {
 
 #[test]
 fn fanout_publishes_to_the_api_of_fastly() {
-    let publisher = Publisher::fanout("SERVICE1", "token").expect("a valid id and token");
+    let service = Service::new("SERVICE1").expect("a valid id");
+    let publisher = service.publisher("token").expect("a valid token");
     let request = publish(&publisher, "x");
     assert_eq!(request.url, "https://api.fastly.com/service/SERVICE1/publish/");
     assert_eq!(request.authorization.as_deref(), Some("Bearer token"));
-    for (id, token) in [("", "token"), ("a/b", "token"), ("SERVICE1", ""), ("SERVICE1", "a b"), ("SERVICE1", "a\nb")] {
-        assert!(Publisher::fanout(id, token).is_none(), "{id:?} {token:?}");
+    for token in ["", "a b", "a\nb", "\u{fc}"] {
+        assert!(service.publisher(token).is_none(), "{token:?}");
     }
 }
 
@@ -205,7 +228,7 @@ fn a_grip_url_has_an_address_and_keys() {
     for (uri, url) in [
         ("http://127.0.0.1:5561", "http://127.0.0.1:5561/publish/"),
         ("http://127.0.0.1:5561/", "http://127.0.0.1:5561/publish/"),
-        ("https://user:pw@proxy.example/realm/x/?verify-iss=y#z", "https://proxy.example/realm/x/publish/"),
+        ("https://user:pw@proxy.example/realm/x/?verify-iss=y", "https://proxy.example/realm/x/publish/"),
     ] {
         let uri = GripUri::parse(uri).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(publish(&uri.publisher, "x").url, url);
@@ -258,7 +281,9 @@ fn a_grip_url_that_cannot_be_used_is_refused_without_its_secrets() {
         ("localhost:5561", InvalidGripUri::Url),
         ("ftp://localhost/", InvalidGripUri::Url),
         ("http://:%ff@localhost/", InvalidGripUri::Url),
-        ("http://localhost/?verify_key=x", InvalidGripUri::Parameter("verify_key".into())),
+        ("http://localhost/?verify_key=x", InvalidGripUri::Parameter),
+        ("http://localhost/?verify-key=a+long+beginning&s3cret", InvalidGripUri::Parameter),
+        ("http://localhost/?verify-key=a+long+beginning#s3cret", InvalidGripUri::Fragment),
         ("http://localhost/?iss=me", InvalidGripUri::IssWithoutKey),
         ("http://localhost/?iss=me&key=s3cret", InvalidGripUri::Key(InvalidKey::TooShort)),
         ("http://localhost/?key=base64:***", InvalidGripUri::Key(InvalidKey::Base64)),

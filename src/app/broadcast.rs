@@ -1,7 +1,5 @@
 //! `POST /api/broadcast`: one text to every WebSocket client that is connected.
 
-use mime::Mime;
-
 use super::{Action, CHANNEL, Reply, Request, Settings, http::BodyError};
 use crate::grip::{
     publish::{Formats, Item, MAX_BODY, WsMessage},
@@ -79,12 +77,15 @@ fn too_large(what: std::fmt::Arguments<'_>) -> Action {
     Reply::text(413, format_args!("The message is too large: {what}")).into()
 }
 
-/// `text/plain`, in UTF-8 or US-ASCII where it names a charset.
+/// `text/plain`, in UTF-8 or US-ASCII where it names a charset. Source: RFC 9110, section 8.3.1.
 fn is_plain_text(headers: &(impl Headers + ?Sized)) -> bool {
     let Header::Value(value) = headers.header("content-type") else { return false };
-    let Ok(mime) = value.parse::<Mime>() else { return false };
-    let charset_is_fine = mime
-        .get_param(mime::CHARSET)
-        .is_none_or(|charset| ["utf-8", "us-ascii"].iter().any(|known| charset.as_str().eq_ignore_ascii_case(known)));
-    mime.essence_str() == mime::TEXT_PLAIN && charset_is_fine
+    let mut parts = value.split(';').map(str::trim);
+    let is_text = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("text/plain"));
+    is_text
+        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+            let charset = value.trim_matches('"');
+            !name.eq_ignore_ascii_case("charset")
+                || ["utf-8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
+        })
 }

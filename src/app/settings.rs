@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use crate::grip::{GripUri, Publisher, Verifier, VerifyKey};
+use crate::grip::{GripUri, Publisher, Verifier, VerifyKey, fanout::Service};
 
 /// The name of the Secret Store.
 pub const STORE: &str = "fanout";
@@ -69,15 +69,14 @@ impl Settings {
         api_token: Result<Option<String>, SettingsError>,
         running_service_id: &str,
     ) -> Self {
-        let service_id = service_id.map(|id| id.unwrap_or_else(|| running_service_id.to_owned()));
-        let verifier = service_id.clone().and_then(|id| {
-            Verifier::fanout(&id)
-                .map_err(|error| SettingsError::new(SERVICE_ID, format_args!("cannot be used: {error}")))
+        let service = service_id.and_then(|id| {
+            let id = id.as_deref().unwrap_or(running_service_id);
+            Service::new(id).ok_or_else(|| SettingsError::new(SERVICE_ID, "is not the id of a service"))
         });
-        let publisher = service_id.and_then(|id| {
+        let verifier = service.as_ref().map(Service::verifier).map_err(Clone::clone);
+        let publisher = service.and_then(|service| {
             let token = api_token?.ok_or_else(|| SettingsError::new(API_TOKEN, "is missing"))?;
-            Publisher::fanout(&id, &token)
-                .ok_or_else(|| SettingsError::new(API_TOKEN, "or the service id has characters that it cannot have"))
+            service.publisher(&token).ok_or_else(|| SettingsError::new(API_TOKEN, "has characters that no token has"))
         });
         Self { verifier, publisher }
     }

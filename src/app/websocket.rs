@@ -25,14 +25,14 @@ pub(super) fn connect(request: &mut dyn Request, settings: &Settings, now: u64) 
     };
     match GripStatus::of(request.header("grip-sig"), verifier, now) {
         // Only the spelling that the proxy takes for a WebSocket: anything else it would send back as a plain GET.
-        GripStatus::Direct if request.header("upgrade") == Header::Value("websocket") => {
+        GripStatus::NotProxied if request.header("upgrade") == Header::Value("websocket") => {
             Action::HandOff { backend: SELF_BACKEND }
         }
         // What has been through the proxy is never handed to it again: that could go on for ever.
-        GripStatus::Direct | GripStatus::Signed => {
+        GripStatus::NotProxied | GripStatus::Signed => {
             Reply::text(426, HOW_TO_CONNECT).with_header("upgrade", "websocket").into()
         }
-        status @ GripStatus::Unverified(_) => refused(status),
+        status @ GripStatus::NeedsSignature(_) => refused(status),
     }
 }
 
@@ -71,8 +71,8 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
 fn refused(status: GripStatus) -> Action {
     let reply = Reply::text(403, NOT_PROXIED);
     match status {
-        GripStatus::Unverified(error) => reply.with_log(format_args!("refused a Grip-Sig: {error}")),
-        GripStatus::Direct | GripStatus::Signed => reply.with_log("refused a request that has no Grip-Sig"),
+        GripStatus::NeedsSignature(error) => reply.with_log(format_args!("refused a Grip-Sig: {error}")),
+        GripStatus::NotProxied | GripStatus::Signed => reply.with_log("refused a request that has no Grip-Sig"),
     }
     .into()
 }

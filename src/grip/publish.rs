@@ -67,13 +67,6 @@ impl Publisher {
         Self { url: format!("{}/publish/", control_uri.trim_end_matches('/')), authorization }
     }
 
-    /// A publisher for Fastly Fanout. `None` where the id or the token cannot be in a request.
-    pub fn fanout(service_id: &str, api_token: &str) -> Option<Self> {
-        let id_is_valid = !service_id.is_empty() && service_id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let authorization = Authorization::bearer(api_token)?;
-        id_is_valid.then(|| Self::new(&format!("https://api.fastly.com/service/{service_id}"), authorization))
-    }
-
     /// The request that publishes the items, at a time in seconds since 1970.
     ///
     /// # Errors

@@ -31,13 +31,6 @@ pub const MAX_TOKEN_LENGTH: usize = 4096;
 /// The shortest HS256 secret, in bytes, that jwt-simple accepts.
 pub const MIN_SECRET_LENGTH: usize = 12;
 
-/// The public key of Fastly Fanout, the same for all services.
-/// Source: <https://www.fastly.com/documentation/guides/concepts/real-time-messaging/fanout/>.
-const FANOUT_PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
-MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAECKo5A1ebyFcnmVV8SE5On+8G81Jy
-BjSvcrx4VLetWCjuDAmppTo3xM/zz763COTCgHfp/6lPdCyYjjqc+GM7sw==
------END PUBLIC KEY-----";
-
 /// A key that signatures are checked with. It decides the algorithm: what the token says is only compared with it.
 #[derive(Clone)]
 pub enum VerifyKey {
@@ -52,7 +45,7 @@ impl VerifyKey {
     ///
     /// # Format
     /// * `base64:` and base64: what it decodes to is one of the following;
-    /// * PEM, `-----BEGIN PUBLIC KEY-----` (SPKI, P-256): ES256;
+    /// * PEM, `-----BEGIN PUBLIC KEY-----` (SPKI, P-256), or the base64 or bytes inside it: ES256;
     /// * a JWK, `{"kty":…}`: `EC` with `P-256` is ES256, `oct` is HS256;
     /// * anything else is the secret of HS256 itself, of at least [`MIN_SECRET_LENGTH`] bytes.
     ///
@@ -67,15 +60,22 @@ impl VerifyKey {
 
     fn from_bytes(key: &[u8]) -> Result<Self, InvalidKey> {
         let text = str::from_utf8(key).map_or("", str::trim);
-        if text.starts_with("-----BEGIN") {
-            ES256PublicKey::from_pem(text).map(Self::Es256).map_err(|_| InvalidKey::Pem)
-        } else if text.starts_with('{') {
-            Self::from_jwk(text)
-        } else if key.len() < MIN_SECRET_LENGTH {
-            Err(InvalidKey::TooShort)
-        } else {
-            Ok(Self::Hs256(HS256Key::from_bytes(key)))
+        if text.contains("-----BEGIN") {
+            return ES256PublicKey::from_pem(text).map(Self::Es256).map_err(|_| InvalidKey::Pem);
         }
+        if text.starts_with(['{', '[']) {
+            return Self::from_jwk(text);
+        }
+        // The body of a PEM without its first and last line: never a secret, as everybody knows it.
+        let der = BASE64_STANDARD.decode(text).ok().filter(|bytes| is_der(bytes));
+        if is_der(key) || der.is_some() {
+            let der = der.as_deref().unwrap_or(key);
+            return ES256PublicKey::from_der(der).map(Self::Es256).map_err(|_| InvalidKey::Pem);
+        }
+        if key.len() < MIN_SECRET_LENGTH {
+            return Err(InvalidKey::TooShort);
+        }
+        Ok(Self::Hs256(HS256Key::from_bytes(key)))
     }
 
     fn from_jwk(jwk: &str) -> Result<Self, InvalidKey> {
@@ -97,6 +97,16 @@ impl VerifyKey {
     }
 }
 
+/// Whether the bytes are one DER sequence, as every encoded key is.
+fn is_der(bytes: &[u8]) -> bool {
+    match *bytes {
+        [0x30, length, ref rest @ ..] if length < 0x80 => rest.len() == usize::from(length),
+        [0x30, 0x81, length, ref rest @ ..] => rest.len() == usize::from(length),
+        [0x30, 0x82, high, low, ref rest @ ..] => rest.len() == usize::from(u16::from_be_bytes([high, low])),
+        _ => false,
+    }
+}
+
 /// Decodes what begins with `base64:`. A blank stands for a `+` that a URL was not given as `%2B`.
 pub(super) fn decode_base64(key: &str) -> Result<Option<Vec<u8>>, InvalidKey> {
     let Some(encoded) = key.strip_prefix("base64:") else { return Ok(None) };
@@ -109,7 +119,7 @@ pub(super) fn decode_base64(key: &str) -> Result<Option<Vec<u8>>, InvalidKey> {
 pub enum InvalidKey {
     /// What follows `base64:` is not base64.
     Base64,
-    /// PEM, but not the public key of a P-256 key pair.
+    /// PEM or DER, but not the public key of a P-256 key pair.
     Pem,
     /// JSON, but not a JWK of type `EC` with the curve P-256, or of type `oct`.
     Jwk,
@@ -121,7 +131,7 @@ impl fmt::Display for InvalidKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Base64 => f.write_str("what follows `base64:` is not base64"),
-            Self::Pem => f.write_str("the PEM is not the public key (SPKI) of a P-256 key pair"),
+            Self::Pem => f.write_str("the PEM or DER is not the public key (SPKI) of a P-256 key pair"),
             Self::Jwk => f.write_str("the JWK is not a public P-256 key (`EC`) or a secret (`oct`)"),
             Self::TooShort => write!(f, "a secret has at least {MIN_SECRET_LENGTH} bytes"),
         }
@@ -143,12 +153,14 @@ impl Verifier {
         Self { key, issuers: HashSet::from([issuer.into()]) }
     }
 
-    /// A verifier for what Fastly Fanout signs for a service.
-    ///
-    /// # Errors
-    /// None that a caller can cause: Fanout's key is part of the source, and a test reads it.
-    pub fn fanout(service_id: &str) -> Result<Self, InvalidKey> {
-        Ok(Self::new(VerifyKey::parse(FANOUT_PUBLIC_KEY)?, format!("fastly:{service_id}")))
+    /// The key.
+    pub const fn key(&self) -> &VerifyKey {
+        &self.key
+    }
+
+    /// The issuer.
+    pub fn issuer(&self) -> &str {
+        self.issuers.iter().next().map_or("", String::as_str)
     }
 
     /// Checks a token at a time, in seconds since 1970: algorithm, signature, `exp` (which must be there), `nbf` and
@@ -217,14 +229,14 @@ impl Error for SignatureError {}
 
 /// Where a request stands with the proxy.
 ///
-/// In the terms of the other GRIP libraries: a request with a `Grip-Sig` says that it is *proxied*; every proxy here
-/// has a key, so it *needs a signature*; only [`Signed`](Self::Signed) is *signed*, and only that is trusted.
+/// In the terms of the other GRIP libraries: a request with a `Grip-Sig` says that it is *proxied*; as every proxy here
+/// has a key, it *needs a signature* that verifies; with that it is *signed*, and only then it is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GripStatus {
     /// No `Grip-Sig`: it came from a client, without a proxy.
-    Direct,
+    NotProxied,
     /// A `Grip-Sig` that does not verify: it lies, or the settings are those of another proxy.
-    Unverified(SignatureError),
+    NeedsSignature(SignatureError),
     /// A `Grip-Sig` that verifies: it came through the proxy.
     Signed,
 }
@@ -233,9 +245,9 @@ impl GripStatus {
     /// The status of a request with that header `Grip-Sig`, at a time in seconds since 1970.
     pub fn of(grip_sig: Header<'_>, verifier: &Verifier, now: u64) -> Self {
         match grip_sig {
-            Header::Missing => Self::Direct,
-            Header::Invalid => Self::Unverified(SignatureError::Malformed),
-            Header::Value(token) => verifier.verify(token, now).map_or_else(Self::Unverified, |()| Self::Signed),
+            Header::Missing => Self::NotProxied,
+            Header::Invalid => Self::NeedsSignature(SignatureError::Malformed),
+            Header::Value(token) => verifier.verify(token, now).map_or_else(Self::NeedsSignature, |()| Self::Signed),
         }
     }
 }

@@ -37,11 +37,14 @@ impl GripUri {
     /// Reads a `GRIP_URL`.
     ///
     /// # Errors
-    /// [`InvalidGripUri`], which quotes nothing of the URL but the name of a parameter that is not known.
+    /// [`InvalidGripUri`], which quotes nothing of the URL: what looks like a name may be a part of a key.
     pub fn parse(uri: &str) -> Result<Self, InvalidGripUri> {
         let mut control_uri = Url::parse(uri.trim()).map_err(|_| InvalidGripUri::Url)?;
         if !matches!(control_uri.scheme(), "http" | "https") {
             return Err(InvalidGripUri::Url);
+        }
+        if control_uri.fragment().is_some() {
+            return Err(InvalidGripUri::Fragment);
         }
         let (mut iss, mut key, mut verify_iss, mut verify_key) = (None, None, None, None);
         for (name, value) in control_uri.query_pairs() {
@@ -50,7 +53,7 @@ impl GripUri {
                 "key" => &mut key,
                 "verify-iss" => &mut verify_iss,
                 "verify-key" => &mut verify_key,
-                _ => return Err(InvalidGripUri::Parameter(name.chars().take(20).collect())),
+                _ => return Err(InvalidGripUri::Parameter),
             };
             *slot = Some(value.into_owned()).filter(|value| !value.is_empty());
         }
@@ -59,7 +62,6 @@ impl GripUri {
         let verify_key = verify_key.map(|key| VerifyKey::parse(&key)).transpose().map_err(InvalidGripUri::VerifyKey)?;
 
         control_uri.set_query(None);
-        control_uri.set_fragment(None);
         // Cannot fail: an http URL has a host.
         let _ = control_uri.set_username("");
         let _ = control_uri.set_password(None);
@@ -98,12 +100,14 @@ fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// A `GRIP_URL` that cannot be used. The text says why, and nothing of its keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidGripUri {
     /// It is not an http or https URL.
     Url,
-    /// It has a parameter that is not known.
-    Parameter(String),
+    /// It has a parameter that is not known, or a key in it has a `&` that is not written `%26`.
+    Parameter,
+    /// It has a fragment, or a key in it has a `#` that is not written `%23`.
+    Fragment,
     /// `key` cannot be used.
     Key(InvalidKey),
     /// `key` without `iss` is sent as it is, but cannot be in a header.
@@ -118,9 +122,10 @@ impl fmt::Display for InvalidGripUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url => f.write_str("it is not an http or https URL"),
-            Self::Parameter(name) => {
-                write!(f, "the parameter `{}` is none of iss, key, verify-iss, verify-key", name.escape_debug())
-            }
+            Self::Parameter => f.write_str(
+                "it has a parameter that is none of iss, key, verify-iss, verify-key (in a key, & is written %26)",
+            ),
+            Self::Fragment => f.write_str("it has a fragment (in a key, # is written %23)"),
             Self::Key(error) => write!(f, "key: {error}"),
             Self::Bearer => f.write_str("key: without iss it has printable ASCII characters only"),
             Self::IssWithoutKey => f.write_str("iss needs a key"),

@@ -75,11 +75,12 @@ pub struct Request {
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    broken: bool,
 }
 
 impl Request {
     pub fn new(method: &str, path: &str) -> Self {
-        Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+        Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new(), broken: false }
     }
 
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -89,6 +90,12 @@ impl Request {
 
     pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
+        self
+    }
+
+    /// A body that breaks off.
+    pub fn with_broken_body(mut self) -> Self {
+        self.broken = true;
         self
     }
 }
@@ -114,6 +121,9 @@ impl fanout_edge::app::Request for Request {
     }
 
     fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError> {
+        if self.broken {
+            return Err(BodyError::Incomplete);
+        }
         if self.body.len() > limit { Err(BodyError::TooLarge) } else { Ok(std::mem::take(&mut self.body)) }
     }
 }

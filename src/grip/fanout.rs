@@ -1,0 +1,44 @@
+//! Fastly Fanout: the GRIP proxy of a Fastly service.
+//!
+//! Its signatures are ES256, with one key for all services and the issuer `fastly:<service id>`. Its publish API is
+//! `POST https://api.fastly.com/service/<service id>/publish/`, with a Fastly API token as `Authorization: Bearer`.
+//! Source: <https://www.fastly.com/documentation/guides/concepts/real-time-messaging/fanout/>.
+
+use super::{
+    publish::{Authorization, Publisher},
+    signature::{Verifier, VerifyKey},
+};
+
+/// The public key of Fanout's signatures, in PEM.
+pub const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAECKo5A1ebyFcnmVV8SE5On+8G81Jy
+BjSvcrx4VLetWCjuDAmppTo3xM/zz763COTCgHfp/6lPdCyYjjqc+GM7sw==
+-----END PUBLIC KEY-----";
+
+/// A service that has Fanout.
+///
+/// # Format
+/// Its id has letters and digits only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service(String);
+
+impl Service {
+    /// `None` where that cannot be the id of a service.
+    pub fn new(id: impl Into<String>) -> Option<Self> {
+        let id = id.into();
+        let is_valid = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_valid.then_some(Self(id))
+    }
+
+    /// Checks what Fanout signs for the service.
+    pub fn verifier(&self) -> Verifier {
+        let key = VerifyKey::parse(PUBLIC_KEY).expect("the key above is one, as a test shows");
+        Verifier::new(key, format!("fastly:{}", self.0))
+    }
+
+    /// Publishes to the clients of the service. `None` where the token cannot be in a header.
+    pub fn publisher(&self, api_token: &str) -> Option<Publisher> {
+        let control_uri = format!("https://api.fastly.com/service/{}", self.0);
+        Authorization::bearer(api_token).map(|authorization| Publisher::new(&control_uri, authorization))
+    }
+}
