@@ -15,7 +15,7 @@ use std::{
 
 use fanout_edge::{
     app::{self, Action},
-    grip::{Event, WebSocket, event::CloseFrame, websocket::Answer as EventsAnswer},
+    grip::{Event, Events, WebSocket, control::MAX_LENGTH, event::CloseFrame, websocket::Answer as EventsAnswer},
 };
 use support::{
     FORGED_CONTENT_TYPES, LOCAL_KEY, Request,
@@ -267,6 +267,114 @@ fn only_the_exact_content_type_accepts_a_connection() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
+fn only_status_200_accepts_a_connection() {
+    let created = |_: &Message| Answer::new(201, &[("Content-Type", EVENTS)], "OPEN\r\n");
+    assert_eq!(handshake(Setup::new(created).pushpin.port, "/api/websocket", &[]).status(), 201);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_connection_ends_where_an_answer_is_an_error() {
+    let setup = Setup::new(|message: &Message| match &*message.body {
+        b"OPEN\r\n" => service(message),
+        _ => Answer::new(400, &[("Content-Type", "text/plain")], "no\n"),
+    });
+    let mut client = setup.connect();
+    client.send("x");
+    assert_eq!(client.closed(), None);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_close_that_is_not_answered_ends_without_a_close_frame() {
+    let setup = Setup::new(after_opening(|_| {}));
+    assert_eq!(setup.connect().close(Some((1000, ""))), None);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_close_of_one_byte_arrives_without_content() {
+    let setup = Setup::new(service);
+    let mut client = setup.connect();
+    client.stream().write_all(b"\x88\x81\0\0\0\0\x03").expect("a frame");
+    setup.wait_for_body(b"CLOSE\r\n");
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn messages_without_the_prefix_are_dropped() {
+    let setup = Setup::new(|message: &Message| match &*message.body {
+        b"OPEN\r\n" => service(message),
+        _ => Answer::new(200, &[("Content-Type", EVENTS)], "TEXT 4\r\nlost\r\nTEXT 6\r\nm:seen\r\n"),
+    });
+    let mut client = setup.connect();
+    client.send("x");
+    assert_eq!(client.next(), WsMessage::text("seen"));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_control_message_that_is_too_long_is_ignored() {
+    let setup = Setup::new(|message: &Message| match &*message.body {
+        b"OPEN\r\n" => service(message),
+        body => {
+            // White space makes it as long as the client says, from one byte on.
+            let length: usize = Events::decode(body)
+                .ok()
+                .and_then(|mut events| match events.next() {
+                    Some(Event::Text(length)) => str::from_utf8(length).ok()?.parse().ok(),
+                    _ => None,
+                })
+                .unwrap_or_default();
+            let control = r#"c:{"type":"send-delayed","timeout":0,"content":"obeyed"}"#;
+            let text = format!("{control}{}", " ".repeat(length.saturating_sub(control.len())));
+            let mut body = Vec::new();
+            Event::Text(text.as_bytes()).encode(&mut body);
+            Event::Text(b"m:end").encode(&mut body);
+            Answer::new(200, &[("Content-Type", EVENTS)], body)
+        }
+    });
+    let mut client = setup.connect();
+    client.send((MAX_LENGTH + 1).to_string());
+    assert_eq!(client.next(), WsMessage::text("end"));
+    assert!(client.is_silent_for(Duration::from_secs(2)), "Pushpin takes longer ones now");
+    client.send(MAX_LENGTH.to_string());
+    let mut received = [client.next(), client.next()];
+    received.sort_by_key(|message| message.len());
+    assert_eq!(received, [WsMessage::text("end"), WsMessage::text("obeyed")]);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_refresh_is_an_empty_request() {
+    let setup = Setup::new(service);
+    let mut client = setup.connect();
+    let item = |message: &str| format!(r#"{{"items":[{{"channel":"test","formats":{{"ws-message":{message}}}}}]}}"#);
+    wait_until("the client is subscribed", || {
+        setup.publish(item(r#"{"content":"probe"}"#));
+        !client.is_silent_for(Duration::from_millis(200))
+    });
+    setup.publish(item(r#"{"action":"refresh"}"#));
+    setup.wait_for_body(b"");
+    client.send("still here");
+    let next = std::iter::repeat_with(|| client.next()).find(|message| *message != WsMessage::text("probe"));
+    assert_eq!(next, Some(WsMessage::text("still here")));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_batch_counts_content_and_not_framing() {
+    // Why the service reads bodies of more than the 200,000 bytes of messages that Pushpin puts into one.
+    let setup = Setup::new(after_opening(|_| thread::sleep(Duration::from_secs(10))));
+    let mut client = setup.connect();
+    client.send("first");
+    setup.wait_for_body(b"TEXT 5\r\nfirst\r\n");
+    client.stream().write_all(&b"\x81\x81\0\0\0\0x".repeat(100_000)).expect("frames");
+    wait_until("a large batch arrives", || setup.bodies().iter().any(|body| body.len() > 200_100));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
 fn a_rejection_reaches_the_client_as_it_is() {
     let setup = Setup::new(|_: &Message| Answer::new(403, &[("Content-Type", "text/plain")], "[not proxied]\n"));
     let refused = handshake(setup.pushpin.port, "/api/websocket", &[]);
@@ -403,6 +511,8 @@ fn the_publish_api_takes_what_the_service_sends() {
     assert_eq!(client.next().len(), 65_536 - overhead);
     assert_eq!(setup.publish(item(&"x".repeat(65_537 - overhead))).status(), 400);
     assert_eq!(send(setup.pushpin.publish_port, "POST //publish/", &[], item("x")).status(), 404);
+    let chunked = [("Transfer-Encoding", "chunked")];
+    assert_eq!(send(setup.pushpin.publish_port, "POST /publish/", &chunked, "0\r\n\r\n").status(), 411);
 }
 
 #[test]

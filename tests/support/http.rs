@@ -81,7 +81,8 @@ fn try_send(port: u16, start: &str, headers: &[(&str, &str)], body: &[u8]) -> Op
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut head = format!("{start} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
-    if !start.starts_with("GET ") {
+    let chunked = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
+    if !start.starts_with("GET ") && !chunked {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
@@ -126,10 +127,15 @@ pub fn free_port() -> u16 {
 
 /// Waits until something holds; fails when it takes too long.
 #[track_caller]
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
+    wait_longer(PATIENCE, what, holds);
+}
+
+#[track_caller]
+pub fn wait_longer(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(start.elapsed() < patience, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     client::Client,
-    http::{PROBE, free_port, is_open, send, wait_until},
+    http::{PROBE, free_port, is_open, send, wait_longer, wait_until},
 };
 
 /// A program that is stopped when the test is done with it. What it prints is kept.
@@ -40,7 +40,7 @@ impl Process {
     #[track_caller]
     fn wait_until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let mut ended = None;
-        wait_until(what, || {
+        wait_longer(Duration::from_secs(90), what, || {
             ended = ended.or_else(|| self.child.try_wait().ok().flatten());
             ended.is_some() || holds(self)
         });
@@ -50,7 +50,8 @@ impl Process {
     fn stop(&mut self) {
         // Not a second time: the number may be another program's by then.
         if let Ok(None) = self.child.try_wait() {
-            signal("TERM", self.child.id());
+            // As Ctrl-C does.
+            signal("INT", self.child.id());
             let _ = self.child.wait();
         }
     }
@@ -83,11 +84,23 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// An empty folder for one test, below the build's own.
-fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", free_port()));
-    fs::create_dir_all(&folder).expect("a folder");
-    folder
+/// A folder of one test, below the build's own, which is removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", free_port()));
+        fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
 }
 
 fn module() -> PathBuf {
@@ -100,12 +113,14 @@ fn module() -> PathBuf {
 pub struct Viceroy {
     pub port: u16,
     process: Process,
+    _scratch: Scratch,
 }
 
 impl Viceroy {
     /// Starts it with the `[local_server]` part of a fastly.toml, and a port where it takes Pushpin to be.
     pub fn start(local_server: &str, pushpin_port: Option<u16>) -> Self {
-        let (port, manifest) = (free_port(), scratch("viceroy").join("fastly.toml"));
+        let (port, scratch) = (free_port(), Scratch::new("viceroy"));
+        let manifest = scratch.0.join("fastly.toml");
         let head = "manifest_version = 3\nname = \"test\"\nlanguage = \"rust\"\n";
         fs::write(&manifest, format!("{head}{local_server}")).expect("a manifest");
         let mut command = Command::new("viceroy");
@@ -115,7 +130,7 @@ impl Viceroy {
         }
         let mut process = Process::start("viceroy", command.arg(module()));
         process.wait_until("Viceroy listens", |process| process.output().contains("Listening on"));
-        Self { port, process }
+        Self { port, process, _scratch: scratch }
     }
 
     pub fn output(&self) -> String {
@@ -135,11 +150,13 @@ pub struct Pushpin {
     pub publish_port: u16,
     process: Process,
     run: PathBuf,
+    _scratch: Scratch,
 }
 
 impl Pushpin {
     pub fn start(backend_port: u16) -> Self {
-        let folder = scratch("pushpin");
+        let scratch = Scratch::new("pushpin");
+        let folder = &scratch.0;
         let (port, publish_port) = (free_port(), free_port());
         let [push, sub, command] = [free_port(), free_port(), free_port()];
         let routes = folder.join("routes");
@@ -206,10 +223,10 @@ impl Pushpin {
         fs::write(&config, text).expect("a file");
         let mut process = Process::start(
             "pushpin",
-            Command::new("pushpin").arg(format!("--config={}", config.display())).current_dir(&folder),
+            Command::new("pushpin").arg(format!("--config={}", config.display())).current_dir(folder),
         );
         process.wait_until("Pushpin is ready", |_| is_open(publish_port) && delivers(port, publish_port));
-        Self { port, publish_port, process, run }
+        Self { port, publish_port, process, run, _scratch: scratch }
     }
 }
 
@@ -228,6 +245,10 @@ fn delivers(port: u16, publish_port: u16) -> bool {
         send(publish_port, "POST /publish/", &[], item);
         !client.is_silent_for(Duration::from_millis(100))
     })
+}
+
+fn delivers_echo(port: u16) -> bool {
+    Client::try_connect(port, "/api/websocket", &[], Duration::from_millis(500)).is_some()
 }
 
 /// All of it, as `make serve` starts it.
@@ -250,6 +271,15 @@ impl Stack {
         let names = ["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"];
         let variables: Vec<_> = names.into_iter().zip(ports.map(|port| port.to_string())).collect();
         Self::start_on(ports, &variables)
+    }
+
+    /// Plain `fastly compute serve`, which builds, too.
+    pub fn start_plainly() -> Self {
+        let mut command = Command::new("fastly");
+        command.args(["compute", "serve", "--non-interactive"]).current_dir(root());
+        let mut process = Process::start("fastly compute serve", &mut command);
+        process.wait_until("the service is ready", |_| delivers_echo(7676));
+        Self { port: 7676, pushpin_port: 7677, publish_port: 5561, process }
     }
 
     fn start_on([port, pushpin_port, publish_port]: [u16; 3], variables: &[(&str, String)]) -> Self {
