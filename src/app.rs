@@ -14,7 +14,7 @@ pub use settings::Settings;
 use crate::grip::Channel;
 
 /// The channel that every WebSocket client is subscribed to, and every broadcast goes to.
-pub const CHANNEL: Channel = Channel::from_static("test");
+pub static CHANNEL: Channel = Channel::from_static("test");
 
 type Handler = fn(&mut dyn Request, &Settings, u64) -> Action;
 

@@ -8,13 +8,12 @@ use std::{
 
 use fanout_edge::{
     app::{
-        self, Action, Reply, Request, Settings,
-        broadcast::{self, Outcome},
+        self, Action, Reply, Request, Settings, broadcast,
         http::BodyError,
         settings::{self, Lookup, Unreadable},
     },
     grip::{
-        publish::PublishRequest,
+        publish::{PublishRequest, Transport, TransportError},
         websocket::{Header, Headers},
     },
 };
@@ -34,7 +33,7 @@ pub(crate) fn run() {
     match app::decide(&mut request, &settings, now()) {
         Action::Reply(reply) => send(reply),
         Action::HandOff { backend } => hand_off(request.0, backend),
-        Action::Publish { backend, request } => send(broadcast::answer(publish(request, backend))),
+        Action::Publish { backend, request } => send(broadcast::answer(request.send(&mut Backend(backend)))),
     }
 }
 
@@ -108,29 +107,33 @@ fn hand_off(request: fastly::Request, backend: &str) {
     }
 }
 
-fn publish(request: PublishRequest, backend: &str) -> Outcome {
-    let mut to_proxy = fastly::Request::new(Method::POST, request.url)
-        .with_header(header::CONTENT_TYPE, "application/json")
-        .with_pass(true)
-        .with_body(request.body);
-    if let Some(Ok(mut authorization)) = request.authorization.map(HeaderValue::try_from) {
-        authorization.set_sensitive(true);
-        to_proxy.set_header(header::AUTHORIZATION, authorization);
-    }
-    let start = Instant::now();
-    match to_proxy.send(backend) {
-        Ok(response) => Outcome::Status(response.get_status().as_u16()),
-        Err(error) => {
-            let cause = error.root_cause();
-            eprintln!("publishing through the backend `{backend}` failed: {cause}");
-            match cause {
-                SendErrorCause::HttpResponseTimeout
-                | SendErrorCause::ConnectionTimeout
-                | SendErrorCause::DnsTimeout => Outcome::TimedOut,
-                // Viceroy does not say which of its errors is a timeout.
-                SendErrorCause::InternalError(_) if start.elapsed() >= PATIENCE => Outcome::TimedOut,
-                _ => Outcome::Unreachable,
-            }
+/// Carries publish requests through a backend.
+struct Backend(&'static str);
+
+impl Transport for Backend {
+    fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError> {
+        let mut to_proxy = fastly::Request::new(Method::POST, request.url)
+            .with_header(header::CONTENT_TYPE, "application/json")
+            .with_pass(true)
+            .with_body(request.body);
+        if let Some(Ok(mut authorization)) = request.authorization.map(HeaderValue::try_from) {
+            authorization.set_sensitive(true);
+            to_proxy.set_header(header::AUTHORIZATION, authorization);
         }
+        let start = Instant::now();
+        let error = match to_proxy.send(self.0) {
+            Ok(response) => return Ok(response.get_status().as_u16()),
+            Err(error) => error,
+        };
+        let cause = error.root_cause();
+        eprintln!("publishing through the backend `{}` failed: {cause}", self.0);
+        Err(match cause {
+            SendErrorCause::HttpResponseTimeout | SendErrorCause::ConnectionTimeout | SendErrorCause::DnsTimeout => {
+                TransportError::TimedOut
+            }
+            // Viceroy does not say which of its errors is a timeout.
+            SendErrorCause::InternalError(_) if start.elapsed() >= PATIENCE => TransportError::TimedOut,
+            _ => TransportError::Unreachable,
+        })
     }
 }

@@ -7,7 +7,9 @@
 //! | [`control`] | messages from the application to the proxy on a WebSocket (`c:{…}`) |
 //! | [`channel`] | what clients subscribe to |
 //! | [`fanout`] | the proxy of a Fastly service |
-//! | [`publish`] | messages to all subscribers of a channel |
+//! | [`hold`] | HTTP answers that the proxy keeps open: long-polling and streams |
+//! | [`item`] | what is published to the subscribers of a channel |
+//! | [`publish`] | how it gets to the proxy |
 //! | [`signature`] | `Grip-Sig`: did this request come through the proxy? |
 //! | [`uri`] | `GRIP_URL`: one proxy's address, credentials and keys |
 //!
@@ -18,13 +20,18 @@ pub mod channel;
 pub mod control;
 pub mod event;
 pub mod fanout;
+pub mod hold;
+pub mod item;
 pub mod publish;
 pub mod signature;
 pub mod uri;
 pub mod websocket;
 
 pub use channel::Channel;
+pub use control::{Control, Filter};
 pub use event::{Event, Events};
+pub use hold::Hold;
+pub use item::{Formats, Item, WsMessage};
 pub use publish::Publisher;
 pub use signature::{GripStatus, Verifier, VerifyKey};
 pub use uri::GripUri;

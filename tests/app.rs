@@ -2,12 +2,8 @@
 
 mod support;
 
-use fanout_edge::app::{
-    self, Action, Reply, Settings,
-    broadcast::{self, Outcome},
-    settings::Unreadable,
-};
-use fanout_edge::grip::Verifier;
+use fanout_edge::app::{self, Action, Reply, Settings, broadcast, settings::Unreadable};
+use fanout_edge::grip::{Verifier, publish::PublishError};
 use support::{LOCAL_GRIP_URL, LOCAL_KEY, NOW, Request, claims, local_settings, local_signature, settings, sign_hs256};
 
 const EVENTS: &str = "application/websocket-events";
@@ -242,26 +238,42 @@ fn a_body_that_does_not_arrive_whole_is_refused() {
 #[test]
 fn only_what_the_proxy_accepted_is_ok() {
     for (outcome, status, body) in [
-        (Outcome::Status(200), 200, "Ok\n"),
-        (Outcome::Status(400), 502, "The GRIP proxy refused the message: it answered with status 400\n"),
-        (Outcome::Status(204), 502, "The GRIP proxy refused the message: it answered with status 204\n"),
-        (Outcome::Status(302), 502, "The GRIP proxy refused the message: it answered with status 302\n"),
+        (Ok(()), 200, "Ok\n"),
         (
-            Outcome::Status(401),
+            Err(PublishError::Refused { status: 400 }),
+            502,
+            "The GRIP proxy refused the message: it answered with status 400\n",
+        ),
+        (
+            Err(PublishError::Refused { status: 204 }),
+            502,
+            "The GRIP proxy refused the message: it answered with status 204\n",
+        ),
+        (
+            Err(PublishError::Refused { status: 302 }),
+            502,
+            "The GRIP proxy refused the message: it answered with status 302\n",
+        ),
+        (
+            Err(PublishError::Refused { status: 401 }),
             502,
             "The GRIP proxy refused the message: the token or key of the settings does not allow to publish\n",
         ),
         (
-            Outcome::Status(403),
+            Err(PublishError::Refused { status: 403 }),
             502,
             "The GRIP proxy refused the message: the token or key of the settings does not allow to publish\n",
         ),
         (
-            Outcome::Unreachable,
+            Err(PublishError::Unreachable),
             502,
             "The GRIP proxy could not be reached, or broke off: do not count on the message being published\n",
         ),
-        (Outcome::TimedOut, 504, "The GRIP proxy did not answer in time: the message may or may not be published\n"),
+        (
+            Err(PublishError::TimedOut),
+            504,
+            "The GRIP proxy did not answer in time: the message may or may not be published\n",
+        ),
     ] {
         let reply = broadcast::answer(outcome);
         assert_eq!((reply.status, String::from_utf8(reply.body).expect("text")), (status, body.to_owned()));

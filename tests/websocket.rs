@@ -6,7 +6,7 @@ use fanout_edge::{
     app::echo::echo,
     grip::{
         Channel, Message, WebSocket,
-        control::{self, Control},
+        control::{self, Content, Control, Filter, KeepAliveMode},
         event::DecodeErrorKind,
         websocket::{CloseCode, MAX_ANSWER, RequestError},
     },
@@ -156,18 +156,37 @@ fn only_the_first_event_opens() {
 fn control_messages_are_what_the_proxy_knows() {
     let channel = Channel::from_static("room:1");
     for (message, json) in [
-        (Control::Subscribe { channel: &channel }, r#"{"type":"subscribe","channel":"room:1"}"#),
+        (Control::Subscribe { channel: &channel, filters: &[] }, r#"{"type":"subscribe","channel":"room:1"}"#),
         (Control::Unsubscribe { channel: &channel }, r#"{"type":"unsubscribe","channel":"room:1"}"#),
         (Control::Detach, r#"{"type":"detach"}"#),
         (
-            Control::KeepAlive { content: Some("a\"b"), timeout: 30 },
+            Control::Subscribe { channel: &channel, filters: &[Filter::SkipSelf, Filter::VarSubst] },
+            r#"{"type":"subscribe","channel":"room:1","filters":["skip-self","var-subst"]}"#,
+        ),
+        (
+            Control::KeepAlive { content: Some(Content::Text("a\"b")), timeout: 30, mode: KeepAliveMode::Idle },
             r#"{"type":"keep-alive","content":"a\"b","timeout":30}"#,
         ),
-        (Control::KeepAlive { content: None, timeout: 30 }, r#"{"type":"keep-alive","timeout":30}"#),
+        (
+            Control::KeepAlive { content: Some(Content::Ping(b"")), timeout: 30, mode: KeepAliveMode::Interval },
+            r#"{"type":"keep-alive","message-type":"ping","content":"","timeout":30,"mode":"interval"}"#,
+        ),
+        (
+            Control::KeepAlive { content: None, timeout: 30, mode: KeepAliveMode::Idle },
+            r#"{"type":"keep-alive","timeout":30}"#,
+        ),
         (Control::SetMeta { name: "user", value: "alice" }, r#"{"type":"set-meta","name":"user","value":"alice"}"#),
         (
-            Control::SendDelayed { content: "late", timeout: 5 },
+            Control::SendDelayed { content: Content::Text("late"), timeout: 5 },
             r#"{"type":"send-delayed","content":"late","timeout":5}"#,
+        ),
+        (
+            Control::SendDelayed { content: Content::Binary(b"\xff"), timeout: 5 },
+            r#"{"type":"send-delayed","message-type":"binary","content-bin":"/w==","timeout":5}"#,
+        ),
+        (
+            Control::SendDelayed { content: Content::Pong(b"x"), timeout: 5 },
+            r#"{"type":"send-delayed","message-type":"pong","content-bin":"eA==","timeout":5}"#,
         ),
         (Control::FlushDelayed, r#"{"type":"flush-delayed"}"#),
     ] {
@@ -182,11 +201,43 @@ fn a_control_message_that_the_proxy_would_ignore_is_refused() {
     for (length, fits) in [(control::MAX_LENGTH - overhead, true), (control::MAX_LENGTH - overhead + 1, false)] {
         let content = "x".repeat(length);
         let body = answer_body(b"", |ws| {
-            let sent = ws.control(&Control::SendDelayed { content: &content, timeout: 1 });
+            let sent = ws.control(&Control::SendDelayed { content: Content::Text(&content), timeout: 1 });
             assert_eq!(sent.is_ok(), fits);
         });
         assert_eq!(body.is_empty(), !fits);
     }
+}
+
+#[test]
+fn subscriptions_and_control_frames_are_sent() {
+    let channel = Channel::from_static("a").with_prefix("app:").expect("a valid name");
+    let body = answer_body(b"", |ws| {
+        ws.subscribe(&channel);
+        ws.unsubscribe(&channel);
+        ws.ping(b"pi").expect("short enough");
+        ws.pong(b"").expect("short enough");
+        assert!(ws.ping(&[b'x'; 126]).is_err());
+        assert!(ws.pong(&[b'x'; 126]).is_err());
+        ws.disconnect();
+        ws.send_text("too late");
+    });
+    let expected = "TEXT 28\r\nc:{\"type\":\"subscribe\",\"channel\":\"app:a\"}\r\n\
+                    TEXT 2a\r\nc:{\"type\":\"unsubscribe\",\"channel\":\"app:a\"}\r\n\
+                    PING 2\r\npi\r\nPONG\r\nDISCONNECT\r\n";
+    assert_eq!(body, expected);
+    assert!(channel.with_prefix("no blanks: ").is_err());
+}
+
+#[test]
+fn a_subprotocol_is_one_that_the_client_offers() {
+    let request = request().with("Sec-WebSocket-Protocol", "chat.v2, chat.v1,");
+    let mut ws = WebSocket::new(&request, b"OPEN\r\n").expect("a valid request");
+    assert_eq!(ws.protocols().collect::<Vec<_>>(), ["chat.v2", "chat.v1"]);
+    assert!(ws.accept_with_protocol("other").is_err());
+    ws.accept_with_protocol("chat.v1").expect("it is offered");
+    let answer = ws.into_answer();
+    assert!(answer.headers.contains(&("sec-websocket-protocol".into(), "chat.v1".into())));
+    assert_eq!(answer.body, b"OPEN\r\n");
 }
 
 #[test]

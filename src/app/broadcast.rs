@@ -2,23 +2,13 @@
 
 use super::{Action, CHANNEL, Reply, Request, Settings, http::BodyError};
 use crate::grip::{
-    publish::{Formats, Item, MAX_BODY, WsMessage},
+    Formats, Item, WsMessage,
+    publish::{MAX_BODY, PublishError},
     websocket::{Header, Headers},
 };
 
 /// The backend behind which the proxy's publish API is.
 const PUBLISHER_BACKEND: &str = "publisher";
-
-/// What became of a publish request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The proxy answered with this status.
-    Status(u16),
-    /// The proxy did not answer in time.
-    TimedOut,
-    /// The proxy could not be reached, or broke off.
-    Unreachable,
-}
 
 /// Publishes the body.
 pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
@@ -44,7 +34,7 @@ pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64
                 .into();
         }
     };
-    let item = Item { channel: &CHANNEL, formats: Formats { ws_message: Some(WsMessage::Content(text)) } };
+    let item = Item::new(&CHANNEL, Formats { ws_message: Some(WsMessage::text(text)), ..Formats::default() });
     match publisher.request(&[item], now) {
         Ok(request) => Action::Publish { backend: PUBLISHER_BACKEND, request },
         Err(error) => too_large(format_args!("{error}")),
@@ -52,25 +42,14 @@ pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64
 }
 
 /// The answer to a broadcast. Only what the proxy accepted is `Ok`.
-pub fn answer(outcome: Outcome) -> Reply {
-    let (status, line) = match outcome {
-        Outcome::Status(200) => return Reply::text(200, "Ok"),
-        Outcome::Status(401 | 403) => (
-            502,
-            "The GRIP proxy refused the message: the token or key of the settings does not allow to publish".into(),
-        ),
-        Outcome::Status(status) => {
-            (502, format!("The GRIP proxy refused the message: it answered with status {status}"))
-        }
-        Outcome::Unreachable => (
-            502,
-            "The GRIP proxy could not be reached, or broke off: do not count on the message being published".into(),
-        ),
-        Outcome::TimedOut => {
-            (504, "The GRIP proxy did not answer in time: the message may or may not be published".into())
-        }
+pub fn answer(published: Result<(), PublishError>) -> Reply {
+    let Err(error) = published else { return Reply::text(200, "Ok") };
+    let status = match error {
+        PublishError::TooLarge(_) => 413,
+        PublishError::Refused { .. } | PublishError::Unreachable => 502,
+        PublishError::TimedOut => 504,
     };
-    Reply::text(status, &line).with_log(line)
+    Reply::text(status, error).with_log(error)
 }
 
 fn too_large(what: std::fmt::Arguments<'_>) -> Action {

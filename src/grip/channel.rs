@@ -43,6 +43,14 @@ impl Channel {
         Self(Cow::Borrowed(name))
     }
 
+    /// The channel of that name behind a prefix, for applications that share a proxy.
+    ///
+    /// # Errors
+    /// [`InvalidChannel`] where the whole is too long or the prefix has another character.
+    pub fn with_prefix(&self, prefix: &str) -> Result<Self, InvalidChannel> {
+        Self::new(format!("{prefix}{self}"))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -4,8 +4,17 @@
 //! A text message `c:` + JSON, at most [`MAX_LENGTH`] bytes. The proxy acts on it and does not pass it on to the
 //! client. It ignores silently what it does not understand. Source:
 //! <https://pushpin.org/docs/protocols/grip/#websocket-control-messages> and Pushpin 1.41.
+//!
+//! ```
+//! use fanout_edge::grip::{Channel, Control, Filter};
+//!
+//! let channel = Channel::from_static("room:1");
+//! let subscribe = Control::Subscribe { channel: &channel, filters: &[Filter::SkipSelf] };
+//! assert_eq!(subscribe.to_json(), r#"{"type":"subscribe","channel":"room:1","filters":["skip-self"]}"#);
+//! ```
 
-use serde::Serialize;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::Channel;
 
@@ -21,6 +30,9 @@ pub enum Control<'a> {
     Subscribe {
         /// The channel.
         channel: &'a Channel,
+        /// Which of the published items this client gets.
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        filters: &'a [Filter],
     },
     /// The client no longer receives what is published to the channel.
     Unsubscribe {
@@ -30,28 +42,135 @@ pub enum Control<'a> {
     /// The proxy keeps the connection to itself: the application gets a CLOSE and nothing after it, publishes still
     /// reach the client.
     Detach,
-    /// The proxy sends a text to the client whenever the connection was silent for a time.
+    /// The proxy sends a message to the client again and again.
     KeepAlive {
-        /// The text. `None` switches it off.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        content: Option<&'a str>,
+        /// The message. `None` switches it off.
+        #[serde(flatten)]
+        content: Option<Content<'a>>,
         /// The time in seconds, less a random part of a second.
         timeout: u32,
+        /// What the time counts from.
+        #[serde(skip_serializing_if = "KeepAliveMode::is_default")]
+        mode: KeepAliveMode,
     },
     /// Sets a value that filters compare with the `meta` of published items. It is no `Meta-*` header.
     SetMeta {
-        /// The name, for instance `user` for the filter `skip-self`.
+        /// The name, for instance `user` for [`Filter::SkipSelf`].
         name: &'a str,
         /// The value.
         value: &'a str,
     },
-    /// The proxy sends a text to the client after a time; a second one sends the first at once.
+    /// The proxy sends a message to the client after a time; a second one sends the first at once.
     SendDelayed {
-        /// The text.
-        content: &'a str,
+        /// The message.
+        #[serde(flatten)]
+        content: Content<'a>,
         /// The time in seconds.
         timeout: u32,
     },
-    /// The proxy sends a delayed text now.
+    /// The proxy sends a delayed message now.
     FlushDelayed,
+}
+
+impl Control<'_> {
+    /// The message without its `c:`.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers under known keys are JSON")
+    }
+}
+
+/// Which of the published items a subscriber gets. Those that the proxy knows are in its header `Grip-Feature`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filter {
+    /// Not those whose meta `sender` is the subscriber's meta `user`.
+    SkipSelf,
+    /// Not those whose meta `skip_users` lists the subscriber's meta `user`.
+    SkipUsers,
+    /// Only those whose meta `require_sub` is a channel that the subscriber has, too.
+    RequireSub,
+    /// Only the parts of an item that are for the subscriber's build.
+    BuildId,
+    /// With the subscriber's meta in place of variables.
+    VarSubst,
+}
+
+impl Filter {
+    /// The name of the filter in headers and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SkipSelf => "skip-self",
+            Self::SkipUsers => "skip-users",
+            Self::RequireSub => "require-sub",
+            Self::BuildId => "build-id",
+            Self::VarSubst => "var-subst",
+        }
+    }
+}
+
+/// What the time of a keep-alive counts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepAliveMode {
+    /// The last message of either side.
+    #[default]
+    Idle,
+    /// The last keep-alive, whatever else is sent.
+    Interval,
+}
+
+impl KeepAliveMode {
+    /// Whether it is the one that the proxy takes where none is named.
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A message that the proxy sends for the application.
+///
+/// # Format
+/// Text is `content`; all else is `message-type`, and `content-bin` in base64 (or an empty `content`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// A text message.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+    /// A ping with a payload of at most 125 bytes.
+    Ping(&'a [u8]),
+    /// A pong with a payload of at most 125 bytes.
+    Pong(&'a [u8]),
+}
+
+impl Content<'_> {
+    fn serialize_as<S: Serializer>(&self, type_key: &'static str, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let (kind, bytes) = match *self {
+            Self::Text(text) => {
+                map.serialize_entry("content", text)?;
+                return map.end();
+            }
+            Self::Binary(bytes) => ("binary", bytes),
+            Self::Ping(payload) => ("ping", payload),
+            Self::Pong(payload) => ("pong", payload),
+        };
+        map.serialize_entry(type_key, kind)?;
+        if bytes.is_empty() {
+            map.serialize_entry("content", "")?;
+        } else {
+            map.serialize_entry("content-bin", &BASE64_STANDARD.encode(bytes))?;
+        }
+        map.end()
+    }
+
+    /// As it stands in a published item, where the type has another name.
+    pub(super) fn serialize_item<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize_as("type", serializer)
+    }
+}
+
+impl Serialize for Content<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize_as("message-type", serializer)
+    }
 }

@@ -8,7 +8,7 @@
 //!
 //! {"items":[{"channel":"test","formats":{"ws-message":{"content":"Hello"}}}]}
 //! ```
-//! 200 says that the proxy accepted the items, not that a subscriber got them.
+//! The items are those of [`item`](super::item). 200 says that the proxy accepted the items, not that a subscriber got them.
 //! Source: <https://pushpin.org/docs/protocols/grip/#control> and Fastly's publishing API.
 
 use std::{error::Error, fmt};
@@ -20,7 +20,7 @@ use jwt_simple::{
 };
 use serde::Serialize;
 
-use super::Channel;
+use super::Item;
 
 /// The longest body of a publish request, in bytes: Fanout's limit, and that of the Fastly CLI's Pushpin.
 pub const MAX_BODY: usize = 65_536;
@@ -28,33 +28,28 @@ pub const MAX_BODY: usize = 65_536;
 /// How long the token of a publish request is valid, in seconds.
 const TOKEN_LIFETIME: u64 = 600;
 
-/// One message for the subscribers of one channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Item<'a> {
-    /// The channel.
-    pub channel: &'a Channel,
-    /// The message, for each kind of subscriber.
-    pub formats: Formats<'a>,
-}
-
-/// A message as each kind of subscriber gets it. A subscriber of a kind that has none gets nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Formats<'a> {
-    /// For WebSocket clients.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ws_message: Option<WsMessage<'a>>,
-}
-
-/// A message for WebSocket clients.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WsMessage<'a> {
-    /// A text message. Text that begins with `c:` or `m:` is delivered as it is.
-    Content(&'a str),
-}
-
 /// Where to publish, and how to prove that one may.
+///
+/// ```
+/// use fanout_edge::grip::{
+///     Channel, Formats, Item, Publisher, WsMessage,
+///     publish::{Authorization, PublishRequest, Transport, TransportError},
+/// };
+///
+/// struct Print;
+/// impl Transport for Print {
+///     fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError> {
+///         println!("POST {} {}", request.url, String::from_utf8_lossy(&request.body));
+///         Ok(200)
+///     }
+/// }
+///
+/// let channel = Channel::from_static("room");
+/// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::text("Hello")), ..Formats::default() });
+/// let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::None);
+/// publisher.publish(&mut Print, &[item], 1_800_000_000)?;
+/// # Ok::<(), fanout_edge::grip::publish::PublishError>(())
+/// ```
 #[derive(Clone)]
 pub struct Publisher {
     url: String,
@@ -67,6 +62,14 @@ impl Publisher {
         Self { url: format!("{}/publish/", control_uri.trim_end_matches('/')), authorization }
     }
 
+    /// Publishes the items in one request, at a time in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`PublishError`]. Only without one did the proxy accept them.
+    pub fn publish(&self, transport: &mut impl Transport, items: &[Item<'_>], now: u64) -> Result<(), PublishError> {
+        self.request(items, now).map_err(PublishError::TooLarge)?.send(transport)
+    }
+
     /// The request that publishes the items, at a time in seconds since 1970.
     ///
     /// # Errors
@@ -76,7 +79,7 @@ impl Publisher {
         struct Body<'a> {
             items: &'a [Item<'a>],
         }
-        let body = serde_json::to_vec(&Body { items }).expect("strings under known keys are JSON");
+        let body = serde_json::to_vec(&Body { items }).expect("strings and numbers under known keys are JSON");
         if body.len() > MAX_BODY {
             return Err(TooLarge { length: body.len() });
         }
@@ -93,6 +96,77 @@ pub struct PublishRequest {
     /// JSON.
     pub body: Vec<u8>,
 }
+
+impl PublishRequest {
+    /// Sends the request.
+    ///
+    /// # Errors
+    /// [`PublishError`], but not that it is too large.
+    pub fn send(self, transport: &mut impl Transport) -> Result<(), PublishError> {
+        match transport.send(self) {
+            Ok(200) => Ok(()),
+            Ok(status) => Err(PublishError::Refused { status }),
+            Err(TransportError::Unreachable) => Err(PublishError::Unreachable),
+            Err(TransportError::TimedOut) => Err(PublishError::TimedOut),
+        }
+    }
+}
+
+/// What carries a publish request to the proxy: Fastly's SDK, an HTTP client, a test.
+pub trait Transport {
+    /// Sends the request and returns the status of the answer.
+    ///
+    /// # Errors
+    /// [`TransportError`] where there is none.
+    fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError>;
+}
+
+/// Why a publish request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportError {
+    /// The proxy could not be reached, or broke off.
+    Unreachable,
+    /// The proxy did not answer in time.
+    TimedOut,
+}
+
+/// Why items are not published, or perhaps not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// They are too large for one request; nothing was sent.
+    TooLarge(TooLarge),
+    /// The proxy refused them with this status: 400 something in them, 401 or 403 the authorization.
+    Refused {
+        /// The status. Only 200 is acceptance.
+        status: u16,
+    },
+    /// The proxy could not be reached, or broke off: do not count on their being published.
+    Unreachable,
+    /// The proxy did not answer in time: they may or may not be published.
+    TimedOut,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(error) => error.fmt(f),
+            Self::Refused { status: 401 | 403 } => f.write_str(
+                "The GRIP proxy refused the message: the token or key of the settings does not allow to publish",
+            ),
+            Self::Refused { status } => {
+                write!(f, "The GRIP proxy refused the message: it answered with status {status}")
+            }
+            Self::Unreachable => f.write_str(
+                "The GRIP proxy could not be reached, or broke off: do not count on the message being published",
+            ),
+            Self::TimedOut => {
+                f.write_str("The GRIP proxy did not answer in time: the message may or may not be published")
+            }
+        }
+    }
+}
+
+impl Error for PublishError {}
 
 /// How a publish request is authorized. It holds secrets, so it cannot be printed.
 #[derive(Clone)]

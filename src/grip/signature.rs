@@ -11,11 +11,13 @@
 use std::{collections::HashSet, error::Error, fmt};
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
+#[cfg(feature = "rs256")]
+use jwt_simple::prelude::{RS256PublicKey, RSAPublicKeyLike};
 use jwt_simple::{
     JWTError,
     prelude::{
-        Duration, ECDSAP256PublicKeyLike, ES256PublicKey, HS256Key, MACLike, NoCustomClaims, UnixTimeStamp,
-        VerificationOptions,
+        Duration, ECDSAP256PublicKeyLike, ES256KeyPair, ES256PublicKey, HS256Key, MACLike, NoCustomClaims,
+        UnixTimeStamp, VerificationOptions,
     },
 };
 use serde::Deserialize;
@@ -38,6 +40,9 @@ pub enum VerifyKey {
     Hs256(HS256Key),
     /// ES256, with the public key of the proxy.
     Es256(ES256PublicKey),
+    /// RS256, with the public key of the proxy.
+    #[cfg(feature = "rs256")]
+    Rs256(RS256PublicKey),
 }
 
 impl VerifyKey {
@@ -45,8 +50,10 @@ impl VerifyKey {
     ///
     /// # Format
     /// * `base64:` and base64: what it decodes to is one of the following;
-    /// * PEM, `-----BEGIN PUBLIC KEY-----` (SPKI, P-256), or the base64 or bytes inside it: ES256;
+    /// * PEM, `-----BEGIN PUBLIC KEY-----` (SPKI, P-256), or the base64 or bytes inside it: ES256; of a private key
+    ///   (PKCS#8) the public part is taken;
     /// * a JWK, `{"kty":…}`: `EC` with `P-256` is ES256, `oct` is HS256;
+    /// * with the cargo feature `rs256`, PEM, DER and JWK may be of an RSA public key of 2048 to 4096 bits: RS256;
     /// * anything else is the secret of HS256 itself, of at least [`MIN_SECRET_LENGTH`] bytes.
     ///
     /// # Errors
@@ -61,7 +68,7 @@ impl VerifyKey {
     fn from_bytes(key: &[u8]) -> Result<Self, InvalidKey> {
         let text = str::from_utf8(key).map_or("", str::trim);
         if text.contains("-----BEGIN") {
-            return ES256PublicKey::from_pem(text).map(Self::Es256).map_err(|_| InvalidKey::Pem);
+            return Self::from_pem(text).ok_or(InvalidKey::Pem);
         }
         if text.starts_with(['{', '[']) {
             return Self::from_jwk(text);
@@ -70,12 +77,29 @@ impl VerifyKey {
         let der = BASE64_STANDARD.decode(text).ok().filter(|bytes| is_der(bytes));
         if is_der(key) || der.is_some() {
             let der = der.as_deref().unwrap_or(key);
-            return ES256PublicKey::from_der(der).map(Self::Es256).map_err(|_| InvalidKey::Pem);
+            return Self::from_der(der).ok_or(InvalidKey::Pem);
         }
         if key.len() < MIN_SECRET_LENGTH {
             return Err(InvalidKey::TooShort);
         }
         Ok(Self::Hs256(HS256Key::from_bytes(key)))
+    }
+
+    fn from_pem(pem: &str) -> Option<Self> {
+        #[cfg(feature = "rs256")]
+        if let Ok(key) = RS256PublicKey::from_pem(pem) {
+            return Some(Self::Rs256(key));
+        }
+        let private = || ES256KeyPair::from_pem(pem).map(|pair| pair.public_key());
+        ES256PublicKey::from_pem(pem).or_else(|_| private()).ok().map(Self::Es256)
+    }
+
+    fn from_der(der: &[u8]) -> Option<Self> {
+        #[cfg(feature = "rs256")]
+        if let Ok(key) = RS256PublicKey::from_der(der) {
+            return Some(Self::Rs256(key));
+        }
+        ES256PublicKey::from_der(der).ok().map(Self::Es256)
     }
 
     fn from_jwk(jwk: &str) -> Result<Self, InvalidKey> {
@@ -92,8 +116,16 @@ impl VerifyKey {
                 }
                 Ok(Self::Hs256(HS256Key::from_bytes(&secret)))
             }
-            _ => ES256PublicKey::from_jwk(jwk).map(Self::Es256).map_err(|_| InvalidKey::Jwk),
+            _ => Self::from_public_jwk(jwk).ok_or(InvalidKey::Jwk),
         }
+    }
+
+    fn from_public_jwk(jwk: &str) -> Option<Self> {
+        #[cfg(feature = "rs256")]
+        if let Ok(key) = RS256PublicKey::from_jwk(jwk) {
+            return Some(Self::Rs256(key));
+        }
+        ES256PublicKey::from_jwk(jwk).ok().map(Self::Es256)
     }
 }
 
@@ -163,6 +195,24 @@ impl Verifier {
         self.issuers.iter().next().map_or("", String::as_str)
     }
 
+    /// Checks a token against several proxies, each with its own key and issuer.
+    ///
+    /// # Errors
+    /// That of the first, where none of them signed it.
+    pub fn verify_any(verifiers: &[Self], token: &str, now: u64) -> Result<(), SignatureError> {
+        let mut first = Err(SignatureError::Signature);
+        for (index, verifier) in verifiers.iter().enumerate() {
+            let result = verifier.verify(token, now);
+            if result.is_ok() {
+                return result;
+            }
+            if index == 0 {
+                first = result;
+            }
+        }
+        first
+    }
+
     /// Checks a token at a time, in seconds since 1970: algorithm, signature, `exp` (which must be there), `nbf` and
     /// `iat` (which need not) and the issuer. No other claim counts.
     ///
@@ -179,6 +229,8 @@ impl Verifier {
         let claims = match &self.key {
             VerifyKey::Hs256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
             VerifyKey::Es256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
+            #[cfg(feature = "rs256")]
+            VerifyKey::Rs256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
         };
         let claims = claims.map_err(|error| match error.downcast_ref() {
             Some(JWTError::AlgorithmMismatch) => SignatureError::Algorithm,

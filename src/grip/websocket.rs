@@ -95,6 +95,9 @@ impl CloseCode {
     }
 }
 
+/// The longest payload of a ping or pong, in bytes. Source: RFC 6455, section 5.5.
+pub const MAX_PAYLOAD: usize = 125;
+
 /// The reason of a close, of which [`WebSocket::close`] sends as much as fits into the frame.
 const MAX_REASON: usize = 123;
 
@@ -188,6 +191,23 @@ impl<'a> WebSocket<'a> {
         Event::Open.encode(&mut self.answer.body);
     }
 
+    /// The subprotocols that the client offers, those that it likes most first.
+    pub fn protocols(&self) -> impl Iterator<Item = &'a str> {
+        let offered = self.headers.header("sec-websocket-protocol").value().unwrap_or_default();
+        offered.split(',').map(str::trim).filter(|protocol| !protocol.is_empty())
+    }
+
+    /// Accepts an opening connection with one of the [`protocols`](Self::protocols).
+    ///
+    /// # Errors
+    /// [`NotOffered`] where it is none of them: the client would give up. The connection is not accepted then.
+    pub fn accept_with_protocol(&mut self, protocol: &str) -> Result<(), NotOffered> {
+        let protocol = self.protocols().find(|offered| *offered == protocol).ok_or(NotOffered)?;
+        self.answer.headers.push(("sec-websocket-protocol".into(), protocol.to_owned().into()));
+        self.accept();
+        Ok(())
+    }
+
     /// The next message; `None` when the request has no more. Pings are answered on the way, in order.
     ///
     /// Text that is not UTF-8 closes the connection with 1007, as RFC 6455, section 8.1 demands. A close with a code
@@ -246,9 +266,37 @@ impl<'a> WebSocket<'a> {
         self.closed = true;
     }
 
+    /// Sends a ping; the client's pong is not shown to the application.
+    ///
+    /// # Errors
+    /// [`PayloadTooLong`] where the payload is longer than [`MAX_PAYLOAD`].
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), PayloadTooLong> {
+        self.send_control_frame("PING", payload)
+    }
+
+    /// Sends a pong that no ping asked for. Pings are answered without it.
+    ///
+    /// # Errors
+    /// [`PayloadTooLong`] where the payload is longer than [`MAX_PAYLOAD`].
+    pub fn pong(&mut self, payload: &[u8]) -> Result<(), PayloadTooLong> {
+        self.send_control_frame("PONG", payload)
+    }
+
+    /// Ends the connection without a close frame.
+    pub fn disconnect(&mut self) {
+        self.send("DISCONNECT", &[]);
+        self.received_all = true;
+        self.closed = true;
+    }
+
     /// Subscribes the client to a channel.
     pub fn subscribe(&mut self, channel: &Channel) {
-        self.write_control(&Control::Subscribe { channel });
+        self.write_control(&Control::Subscribe { channel, filters: &[] });
+    }
+
+    /// Takes the client off a channel.
+    pub fn unsubscribe(&mut self, channel: &Channel) {
+        self.write_control(&Control::Unsubscribe { channel });
     }
 
     /// Tells the proxy something.
@@ -292,11 +340,19 @@ impl<'a> WebSocket<'a> {
         self.answer
     }
 
+    fn send_control_frame(&mut self, kind: &str, payload: &[u8]) -> Result<(), PayloadTooLong> {
+        if payload.len() > MAX_PAYLOAD {
+            return Err(PayloadTooLong);
+        }
+        self.send(kind, &[payload]);
+        Ok(())
+    }
+
     fn write_control(&mut self, message: &Control<'_>) -> bool {
-        let json = serde_json::to_vec(message).expect("strings and numbers under known keys are JSON");
+        let json = message.to_json();
         let fits = json.len() + 2 <= control::MAX_LENGTH;
         if fits {
-            self.send("TEXT", &[b"c:", &json]);
+            self.send("TEXT", &[b"c:", json.as_bytes()]);
         }
         fits
     }
@@ -365,3 +421,27 @@ impl fmt::Display for InvalidMeta {
 }
 
 impl Error for InvalidMeta {}
+
+/// The payload of a ping or pong that is longer than [`MAX_PAYLOAD`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadTooLong;
+
+impl fmt::Display for PayloadTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the payload of a ping or pong has at most {MAX_PAYLOAD} bytes")
+    }
+}
+
+impl Error for PayloadTooLong {}
+
+/// A subprotocol that the client does not offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotOffered;
+
+impl fmt::Display for NotOffered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client does not offer this subprotocol")
+    }
+}
+
+impl Error for NotOffered {}

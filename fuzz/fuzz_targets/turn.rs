@@ -1,0 +1,31 @@
+//! A whole turn: a request of a WebSocket in, the echo of it out, and nothing of the client's taken for control.
+#![no_main]
+
+use fanout_edge::{
+    app::echo::echo,
+    grip::{
+        Event, Events, WebSocket,
+        websocket::{Header, Headers, MAX_ANSWER},
+    },
+};
+use libfuzzer_sys::fuzz_target;
+
+struct Request;
+
+impl Headers for Request {
+    fn header(&self, name: &str) -> Header<'_> {
+        if name == "connection-id" { Header::Value("c1") } else { Header::Missing }
+    }
+}
+
+fuzz_target!(|body: &[u8]| {
+    let Ok(mut ws) = WebSocket::new(&Request, body) else { return };
+    echo(&mut ws);
+    let answer = ws.into_answer().body;
+    assert!(answer.len() <= MAX_ANSWER);
+    for event in Events::decode(&answer).expect("an answer is valid") {
+        if let Event::Text(text) = event {
+            assert!(text.starts_with(b"m:") || text == br#"c:{"type":"subscribe","channel":"test"}"#);
+        }
+    }
+});

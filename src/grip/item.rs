@@ -1,0 +1,195 @@
+//! Items: what is published to the subscribers of a channel.
+//!
+//! # Format
+//! ```text
+//! {"channel":"room","id":"5","prev-id":"4","meta":{"sender":"alice"},"formats":{
+//!   "http-response":{"code":200,"headers":[["Content-Type","text/plain"]],"body":"Hello"},
+//!   "http-stream":{"content":"Hello\n"},
+//!   "ws-message":{"content":"Hello"}}}
+//! ```
+//! Bytes that are not UTF-8 are `body-bin` or `content-bin`, in base64.
+//! Source: <https://pushpin.org/docs/protocols/grip/#publishing>, and Pushpin 1.41.
+//!
+//! ```
+//! use fanout_edge::grip::{Channel, Formats, Item, WsMessage};
+//!
+//! let channel = Channel::from_static("room");
+//! let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::text("Hello")), ..Formats::default() });
+//! assert_eq!(item.to_json(), r#"{"channel":"room","formats":{"ws-message":{"content":"Hello"}}}"#);
+//! ```
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use super::{Channel, control::Content, websocket::CloseCode};
+
+/// One message for the subscribers of one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Item<'a> {
+    /// The channel.
+    pub channel: &'a Channel,
+    /// The id. Of items with the same id on a channel within a minute, only the first is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a str>,
+    /// The id of the item before it. Items wait for it, up to 5 seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prev_id: Option<&'a str>,
+    /// The ids are for the clients only: the proxy sends the item at once.
+    #[serde(skip_serializing_if = "is_false")]
+    pub no_seq: bool,
+    /// Values that the filters of subscribers look at, for instance `sender`.
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "as_map")]
+    pub meta: &'a [(&'a str, &'a str)],
+    /// The message, for each kind of subscriber.
+    pub formats: Formats<'a>,
+}
+
+impl<'a> Item<'a> {
+    /// An item without an id.
+    pub const fn new(channel: &'a Channel, formats: Formats<'a>) -> Self {
+        Self { channel, id: None, prev_id: None, no_seq: false, meta: &[], formats }
+    }
+
+    /// The item as it is published.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers under known keys are JSON")
+    }
+}
+
+/// A message as each kind of subscriber gets it. A subscriber of a kind that has none gets nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Formats<'a> {
+    /// For clients whose answer is held as a response: long-polling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_response: Option<HttpResponse<'a>>,
+    /// For clients whose answer is held as a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_stream: Option<HttpStream<'a>>,
+    /// For WebSocket clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ws_message: Option<WsMessage<'a>>,
+}
+
+/// The answer that ends a response hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpResponse<'a> {
+    /// This answer. The headers of the held answer are added.
+    Answer {
+        /// The status code.
+        code: u16,
+        /// Names and values.
+        headers: &'a [(&'a str, &'a str)],
+        /// The body.
+        body: &'a [u8],
+    },
+    /// Whatever the application answers when the proxy sends it the client's request again.
+    Hint,
+}
+
+/// What a stream hold is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpStream<'a> {
+    /// These bytes.
+    Content(&'a [u8]),
+    /// Whatever the application answers to the next link of the hold.
+    Hint,
+    /// The end.
+    Close,
+}
+
+/// What a WebSocket client is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WsMessage<'a> {
+    /// A message. Text that begins with `c:` or `m:` is delivered as it is.
+    Message(Content<'a>),
+    /// A close frame. Without a code the client sees 1000.
+    Close {
+        /// The code.
+        code: Option<CloseCode>,
+        /// The reason, of at most 123 bytes.
+        reason: &'a str,
+    },
+    /// Nothing: the application is sent an empty request for the connection, and may answer with messages.
+    Refresh,
+    /// Nothing.
+    Hint,
+}
+
+impl<'a> WsMessage<'a> {
+    /// A text message.
+    pub const fn text(text: &'a str) -> Self {
+        Self::Message(Content::Text(text))
+    }
+
+    /// A binary message.
+    pub const fn binary(bytes: &'a [u8]) -> Self {
+        Self::Message(Content::Binary(bytes))
+    }
+}
+
+impl Serialize for HttpResponse<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match *self {
+            Self::Answer { code, headers, body } => {
+                map.serialize_entry("code", &code)?;
+                if !headers.is_empty() {
+                    map.serialize_entry("headers", headers)?;
+                }
+                serialize_bytes(&mut map, ["body", "body-bin"], body)?;
+            }
+            Self::Hint => map.serialize_entry("action", "hint")?,
+        }
+        map.end()
+    }
+}
+
+impl Serialize for HttpStream<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match *self {
+            Self::Content(content) => serialize_bytes(&mut map, ["content", "content-bin"], content)?,
+            Self::Hint => map.serialize_entry("action", "hint")?,
+            Self::Close => map.serialize_entry("action", "close")?,
+        }
+        map.end()
+    }
+}
+
+impl Serialize for WsMessage<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let action = match self {
+            Self::Message(content) => return content.serialize_item(serializer),
+            Self::Close { .. } => "close",
+            Self::Refresh => "refresh",
+            Self::Hint => "hint",
+        };
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("action", action)?;
+        if let Self::Close { code: Some(code), reason } = self {
+            map.serialize_entry("code", &code.get())?;
+            if !reason.is_empty() {
+                map.serialize_entry("reason", reason)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Bytes under the first key where they are text, in base64 under the second where they are not.
+fn serialize_bytes<M: SerializeMap>(map: &mut M, [text, binary]: [&str; 2], bytes: &[u8]) -> Result<(), M::Error> {
+    match str::from_utf8(bytes) {
+        Ok(content) => map.serialize_entry(text, content),
+        Err(_) => map.serialize_entry(binary, &BASE64_STANDARD.encode(bytes)),
+    }
+}
+
+fn as_map<S: Serializer>(pairs: &[(&str, &str)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().copied())
+}
+
+const fn is_false(value: &bool) -> bool {
+    !*value
+}

@@ -1,0 +1,201 @@
+//! What is published, and the headers of holds: exact JSON and exact headers.
+
+use fanout_edge::grip::{
+    Channel, Filter, Formats, Hold, Item, Publisher, WsMessage,
+    control::{Content, KeepAliveMode},
+    hold::{InvalidHold, has_feature, last_ids},
+    item::{HttpResponse, HttpStream},
+    publish::{Authorization, PublishError, PublishRequest, TooLarge, Transport, TransportError},
+    websocket::CloseCode,
+};
+
+static CHANNEL: Channel = Channel::from_static("room");
+
+#[track_caller]
+fn formats_are(formats: Formats<'_>, json: &str) {
+    let item = Item::new(&CHANNEL, formats).to_json();
+    assert_eq!(item, format!(r#"{{"channel":"room","formats":{json}}}"#));
+}
+
+#[test]
+fn websocket_messages() {
+    let code = CloseCode::new(4001);
+    for (message, json) in [
+        (WsMessage::text("h\u{e9}\"llo"), "{\"content\":\"h\u{e9}\\\"llo\"}"),
+        (WsMessage::text(""), r#"{"content":""}"#),
+        (WsMessage::binary(b"\xff\x00"), r#"{"type":"binary","content-bin":"/wA="}"#),
+        (WsMessage::binary(b""), r#"{"type":"binary","content":""}"#),
+        (WsMessage::Message(Content::Ping(b"p")), r#"{"type":"ping","content-bin":"cA=="}"#),
+        (WsMessage::Message(Content::Pong(b"")), r#"{"type":"pong","content":""}"#),
+        (WsMessage::Close { code, reason: "bye" }, r#"{"action":"close","code":4001,"reason":"bye"}"#),
+        (WsMessage::Close { code, reason: "" }, r#"{"action":"close","code":4001}"#),
+        (WsMessage::Close { code: None, reason: "lost" }, r#"{"action":"close"}"#),
+        (WsMessage::Refresh, r#"{"action":"refresh"}"#),
+        (WsMessage::Hint, r#"{"action":"hint"}"#),
+    ] {
+        let formats = Formats { ws_message: Some(message), ..Formats::default() };
+        formats_are(formats, &format!(r#"{{"ws-message":{json}}}"#));
+    }
+}
+
+#[test]
+fn http_messages() {
+    let headers = [("Content-Type", "text/plain"), ("X-A", "1")];
+    let answer = HttpResponse::Answer { code: 200, headers: &headers, body: b"Hello" };
+    let formats = Formats {
+        http_response: Some(answer),
+        http_stream: Some(HttpStream::Content(b"Hello\n")),
+        ..Formats::default()
+    };
+    let json = r#"{"http-response":{"code":200,"headers":[["Content-Type","text/plain"],["X-A","1"]],"body":"Hello"},"http-stream":{"content":"Hello\n"}}"#;
+    formats_are(formats, json);
+
+    let binary = HttpResponse::Answer { code: 404, headers: &[], body: b"\xff" };
+    let formats =
+        Formats { http_response: Some(binary), http_stream: Some(HttpStream::Content(b"\xff")), ..Formats::default() };
+    formats_are(formats, r#"{"http-response":{"code":404,"body-bin":"/w=="},"http-stream":{"content-bin":"/w=="}}"#);
+
+    for (stream, action) in [(HttpStream::Hint, "hint"), (HttpStream::Close, "close")] {
+        let formats =
+            Formats { http_response: Some(HttpResponse::Hint), http_stream: Some(stream), ..Formats::default() };
+        let json = format!(r#"{{"http-response":{{"action":"hint"}},"http-stream":{{"action":"{action}"}}}}"#);
+        formats_are(formats, &json);
+    }
+}
+
+#[test]
+fn ids_and_meta() {
+    let item = Item {
+        id: Some("5"),
+        prev_id: Some("4"),
+        no_seq: true,
+        meta: &[("sender", "alice"), ("b", "\"")],
+        ..Item::new(&CHANNEL, Formats::default())
+    };
+    let json =
+        r#"{"channel":"room","id":"5","prev-id":"4","no-seq":true,"meta":{"sender":"alice","b":"\""},"formats":{}}"#;
+    assert_eq!(item.to_json(), json);
+}
+
+/// Answers in turn with these, and keeps what was sent.
+struct Script(Vec<Result<u16, TransportError>>, Vec<PublishRequest>);
+
+impl Transport for Script {
+    fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError> {
+        self.1.push(request);
+        self.0.remove(0)
+    }
+}
+
+#[test]
+fn errors_tell_what_became_of_it() {
+    let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::None);
+    let text = |text| Item::new(&CHANNEL, Formats { ws_message: Some(WsMessage::text(text)), ..Formats::default() });
+    for (answer, expected) in [
+        (Ok(200), Ok(())),
+        (Ok(204), Err(PublishError::Refused { status: 204 })),
+        (Ok(400), Err(PublishError::Refused { status: 400 })),
+        (Err(TransportError::Unreachable), Err(PublishError::Unreachable)),
+        (Err(TransportError::TimedOut), Err(PublishError::TimedOut)),
+    ] {
+        let mut transport = Script(vec![answer], Vec::new());
+        assert_eq!(publisher.publish(&mut transport, &[text("a"), text("b")], 1), expected);
+        let sent: Vec<_> = transport.1.iter().map(|request| String::from_utf8_lossy(&request.body)).collect();
+        let (a, b) = (text("a").to_json(), text("b").to_json());
+        assert_eq!(sent, [format!(r#"{{"items":[{a},{b}]}}"#)]);
+    }
+    let mut never = Script(Vec::new(), Vec::new());
+    let large = "x".repeat(70_000);
+    let error = publisher.publish(&mut never, &[text(&large)], 1);
+    assert!(matches!(error, Err(PublishError::TooLarge(TooLarge { length: 70_070 }))), "{error:?}");
+    assert!(never.1.is_empty());
+}
+
+#[track_caller]
+fn header(hold: &Hold, name: &str) -> String {
+    let named: Vec<_> = hold.headers().into_iter().filter(|(known, _)| *known == name).collect();
+    let [(_, value)] = &named[..] else { panic!("{named:?}") };
+    value.clone()
+}
+
+#[test]
+fn holds_name_their_channels() {
+    let hold = Hold::response(&CHANNEL).with_timeout(30);
+    let expected = [("grip-hold", "response"), ("grip-channel", "room"), ("grip-timeout", "30")];
+    assert_eq!(hold.headers(), expected.map(|(name, value)| (name, value.to_owned())));
+    let hold = Hold::stream(&CHANNEL)
+        .with_prev_id("4")
+        .expect("a valid id")
+        .with_filter(Filter::SkipSelf)
+        .with_channel(&Channel::from_static("other"))
+        .with_filter(Filter::SkipUsers);
+    assert_eq!(header(&hold, "grip-hold"), "stream");
+    assert_eq!(header(&hold, "grip-channel"), "room; prev-id=4; filter=skip-self, other; filter=skip-users");
+}
+
+#[test]
+fn keep_alives_take_the_first_form_that_fits() {
+    for (content, value) in [
+        (&b"ping"[..], "ping; format=raw; timeout=20"),
+        (b"\n", r"\n; format=cstring; timeout=20"),
+        (b":\r\n\t", r":\r\n\t; format=cstring; timeout=20"),
+        (b"", "; format=base64; timeout=20"),
+        (b"a b", "YSBi; format=base64; timeout=20"),
+        (b"a;b", "YTti; format=base64; timeout=20"),
+        (b"\xff\x00", "/wA=; format=base64; timeout=20"),
+    ] {
+        assert_eq!(header(&Hold::stream(&CHANNEL).with_keep_alive(content, 20), "grip-keep-alive"), value);
+    }
+    let hold = Hold::stream(&CHANNEL).with_keep_alive(b"x", 1).with_keep_alive_mode(b"y", 2, KeepAliveMode::Interval);
+    assert_eq!(header(&hold, "grip-keep-alive"), "y; format=raw; timeout=2; mode=interval");
+}
+
+#[test]
+fn holds_say_the_rest() -> Result<(), InvalidHold> {
+    let hold = Hold::stream(&CHANNEL)
+        .with_status(404, "Not Here")?
+        .with_next("/next?a=1", Some(30))?
+        .with_gone("https://example.com/gone")?
+        .with_meta("user", "alice b")?
+        .with_meta("room", "1")?
+        .with_exposed_headers(&["X-A", "X-B"])?;
+    assert_eq!(header(&hold, "grip-status"), "404 Not Here");
+    assert_eq!(header(&hold, "grip-link"), "</next?a=1>; rel=next; timeout=30, <https://example.com/gone>; rel=gone");
+    assert_eq!(header(&hold, "grip-set-meta"), r#"user="alice b", room="1""#);
+    assert_eq!(header(&hold, "grip-expose-headers"), "X-A, X-B");
+    assert_eq!(header(&Hold::stream(&CHANNEL).with_status(204, "")?, "grip-status"), "204");
+    assert_eq!(header(&Hold::stream(&CHANNEL).with_next("/n", None)?, "grip-link"), "</n>; rel=next");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_said_in_a_header_is_refused() {
+    let hold = || Hold::stream(&CHANNEL);
+    for (refused, error) in [
+        (hold().with_prev_id(""), InvalidHold::Id),
+        (hold().with_prev_id("a, b"), InvalidHold::Id),
+        (hold().with_status(99, ""), InvalidHold::Status),
+        (hold().with_status(600, ""), InvalidHold::Status),
+        (hold().with_status(200, "a\r\nSet-Cookie: x"), InvalidHold::Status),
+        (hold().with_next("", None), InvalidHold::Uri),
+        (hold().with_next("/a b", None), InvalidHold::Uri),
+        (hold().with_gone("/>; rel=next"), InvalidHold::Uri),
+        (hold().with_meta("a b", "x"), InvalidHold::Meta),
+        (hold().with_meta("a", "\"; x=\""), InvalidHold::Meta),
+        (hold().with_meta("a", "\r\n"), InvalidHold::Meta),
+        (hold().with_exposed_headers(&[]), InvalidHold::HeaderName),
+        (hold().with_exposed_headers(&["X-A", "a b"]), InvalidHold::HeaderName),
+    ] {
+        assert_eq!(refused, Err(error));
+    }
+}
+
+#[test]
+fn what_a_client_has_is_read() {
+    let read = |value| last_ids(value).collect::<Vec<_>>();
+    assert_eq!(read("room; last-id=4"), [("room", "4")]);
+    assert_eq!(read(" a ;last-id=1,b; x=y; last-id=2 "), [("a", "1"), ("b", "2")]);
+    assert_eq!(read("room, ; last-id=1, a; last-id="), [("", ""); 0]);
+    assert!(has_feature("status,link:next", "link:next"));
+    assert!(!has_feature("status, link:next", "link"));
+}
