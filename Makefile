@@ -16,11 +16,12 @@ serve: build ## Run the service on this machine, with Pushpin (PORT=8000 for ano
 
 test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	@$(with_tools) \
-	echo "== native"; cargo test; \
+	echo "== native"; cargo test --all-features; \
 	echo "== the library in wasm, under Viceroy"; \
-	cargo test $(wasm) --lib --test app --test event --test recorded --test signature --test websocket; \
+	cargo test $(wasm) --lib --test app --test event --test item --test recorded --test signature --test websocket; \
 	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
-	echo "== what is relied on of Pushpin"; cargo test --test pushpin -- --include-ignored; \
+	echo "== the real Pushpin: what is relied on, what is understood"; \
+	cargo test --test pushpin --test interop -- --include-ignored; \
 	echo "== end to end"; cargo test --test end_to_end -- --include-ignored
 
 # Cargo first, as the CLI does not show its progress; its own run then finds all of it built.
@@ -35,5 +36,5 @@ env: ## Print the lines for a shell with the project's tools: eval "$(make -s en
 lint: ## Check format and lints for both targets; warnings are errors
 	@$(with_tools) \
 	cargo fmt --check; \
-	cargo clippy --all-targets -- -D warnings; \
+	cargo clippy --all-targets --all-features -- -D warnings; \
 	cargo clippy --all-targets $(wasm) -- -D warnings

@@ -138,7 +138,8 @@ fn keep_alives_take_the_first_form_that_fits() {
     for (content, value) in [
         (&b"ping"[..], "ping; format=raw; timeout=20"),
         (b"\n", r"\n; format=cstring; timeout=20"),
-        (b":\r\n\t", r":\r\n\t; format=cstring; timeout=20"),
+        (b":\r\n", r":\r\n; format=cstring; timeout=20"),
+        (b"\t", "CQ==; format=base64; timeout=20"),
         (b"", "; format=base64; timeout=20"),
         (b"a b", "YSBi; format=base64; timeout=20"),
         (b"a;b", "YTti; format=base64; timeout=20"),

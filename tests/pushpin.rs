@@ -1,107 +1,21 @@
 //! What the service relies on of Pushpin, each on the real one: a new version that changes it is noticed here.
-//!
-//! The backend is a server of the test's own, which records what Pushpin sends and mostly answers with the library.
-#![cfg(not(target_os = "wasi"))]
+//!#![cfg(not(target_os = "wasi"))]
 
 mod support;
 
-use std::{
-    collections::HashSet,
-    io::Write,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashSet, io::Write, thread, time::Duration};
 
 use fanout_edge::{
-    app::{self, Action},
-    grip::{Event, Events, WebSocket, control::MAX_LENGTH, event::CloseFrame, websocket::Answer as EventsAnswer},
+    app,
+    grip::{Event, Events, control::MAX_LENGTH, event::CloseFrame},
 };
 use support::{
-    FORGED_CONTENT_TYPES, LOCAL_KEY, Request,
+    FORGED_CONTENT_TYPES, LOCAL_KEY,
+    backend::{EVENTS, Setup, after_opening, now, service},
     client::Client,
-    http::{Answer, Message, Server, handshake, send, wait_until},
-    local_settings,
-    process::Pushpin,
+    http::{Answer, Message, handshake, send, wait_until},
 };
 use tungstenite::{Bytes, Message as WsMessage};
-
-const EVENTS: &str = "application/websocket-events";
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()
-}
-
-fn recorded(message: &Message) -> Request {
-    let mut words = message.start.split(' ');
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let path = target.split('?').next().unwrap_or_default();
-    let request = Request::new(method, path).with_body(&message.body);
-    message.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
-}
-
-/// What the service answers.
-fn service(message: &Message) -> Answer {
-    match app::decide(&mut recorded(message), &local_settings(), now()) {
-        Action::Reply(reply) => {
-            let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-            Answer::new(reply.status, &headers, reply.body)
-        }
-        Action::HandOff { .. } | Action::Publish { .. } => Answer::new(500, &[], "neither can happen here"),
-    }
-}
-
-fn events(answer: EventsAnswer) -> Answer {
-    let headers: Vec<_> = answer.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-    Answer::new(200, &headers, answer.body)
-}
-
-/// Opens a connection as the service does, and answers what follows as the test says.
-fn after_opening(act: impl Fn(&mut WebSocket<'_>) + Send + Sync + 'static) -> impl Fn(&Message) -> Answer {
-    move |message| {
-        if message.body == b"OPEN\r\n" {
-            return service(message);
-        }
-        let request = recorded(message);
-        let mut ws = WebSocket::new(&request, &message.body).expect("what Pushpin sends is valid");
-        act(&mut ws);
-        events(ws.into_answer())
-    }
-}
-
-struct Setup {
-    backend: Server,
-    pushpin: Pushpin,
-}
-
-impl Setup {
-    fn new(answer: impl Fn(&Message) -> Answer + Send + Sync + 'static) -> Self {
-        let backend = Server::start(answer);
-        let pushpin = Pushpin::start(backend.port);
-        Self { backend, pushpin }
-    }
-
-    #[track_caller]
-    fn connect(&self) -> Client {
-        Client::connect(self.pushpin.port)
-    }
-
-    /// The body of each request so far.
-    fn bodies(&self) -> Vec<Vec<u8>> {
-        self.backend.requests().into_iter().map(|request| request.body).collect()
-    }
-
-    #[track_caller]
-    fn wait_for_body(&self, body: &[u8]) {
-        wait_until(&format!("the backend gets {:?}", body.escape_ascii().to_string()), || {
-            self.bodies().iter().any(|seen| seen == body)
-        });
-    }
-
-    fn publish(&self, body: impl AsRef<[u8]>) -> Message {
-        send(self.pushpin.publish_port, "POST /publish/", &[], body)
-    }
-}
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
@@ -494,11 +408,9 @@ fn the_publish_api_takes_what_the_service_sends() {
     let item = |content: &str| {
         format!(r#"{{"items":[{{"channel":"test","formats":{{"ws-message":{{"content":"{content}"}}}}}}]}}"#)
     };
-    let published = AtomicBool::new(false);
     wait_until("the client is subscribed", || {
         let answer = setup.publish(item("probe"));
         assert_eq!((answer.status(), &*answer.text()), (200, "Published\n"));
-        published.store(true, Ordering::Relaxed);
         !client.is_silent_for(Duration::from_millis(200))
     });
     for content in ["", "c:x", "m:x", "h\u{e9}llo"] {

@@ -254,7 +254,8 @@ pub fn has_feature(grip_feature: &str, feature: &str) -> bool {
     grip_feature.split(',').any(|known| known.trim() == feature)
 }
 
-/// The content of a keep-alive in the first form that can hold it: as it is, with escapes, in base64.
+/// The content of a keep-alive in the first form that can hold it: as it is, with escapes, in base64. Of the escapes
+/// Pushpin knows those of line ends, not that of a tab.
 fn keep_alive(content: &[u8]) -> (String, &'static str) {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\\;,\"".contains(&byte);
     if !content.is_empty() && content.iter().all(|byte| is_plain(*byte)) {
@@ -265,7 +266,6 @@ fn keep_alive(content: &[u8]) -> (String, &'static str) {
         .map(|byte| match byte {
             b'\n' => Some("\\n".to_owned()),
             b'\r' => Some("\\r".to_owned()),
-            b'\t' => Some("\\t".to_owned()),
             byte if is_plain(*byte) => Some(char::from(*byte).to_string()),
             _ => None,
         })

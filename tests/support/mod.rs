@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 #[cfg(not(target_os = "wasi"))]
+pub mod backend;
+#[cfg(not(target_os = "wasi"))]
 pub mod client;
 #[cfg(not(target_os = "wasi"))]
 pub mod http;

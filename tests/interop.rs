@@ -1,0 +1,452 @@
+//! What the library says, understood by the real Pushpin: control messages, holds and published items by their effect.
+#![cfg(not(target_os = "wasi"))]
+
+mod support;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use fanout_edge::grip::{
+    Channel, Control, Filter, Formats, Hold, Item, WebSocket, WsMessage,
+    control::{Content, KeepAliveMode},
+    hold::{has_feature, last_ids},
+    item::{HttpResponse, HttpStream},
+    websocket::CloseCode,
+};
+use support::{
+    backend::{Setup, after_opening, events, recorded, service},
+    client::Client,
+    http::{Answer, Message, wait_until},
+};
+use tungstenite::{Bytes, Message as Received};
+
+static TEST: Channel = Channel::from_static("test");
+static ROOM: Channel = Channel::from_static("room:1");
+
+fn text(channel: &'static Channel, text: &'static str) -> Item<'static> {
+    Item::new(channel, Formats { ws_message: Some(WsMessage::text(text)), ..Formats::default() })
+}
+
+fn websocket(message: WsMessage<'static>) -> Item<'static> {
+    Item::new(&TEST, Formats { ws_message: Some(message), ..Formats::default() })
+}
+
+fn stream(content: HttpStream<'static>) -> Item<'static> {
+    Item::new(&ROOM, Formats { http_stream: Some(content), ..Formats::default() })
+}
+
+/// A backend that does this on the first message of each connection, and echoes nothing.
+fn on_message(act: impl Fn(&mut WebSocket<'_>, &str) + Send + Sync + 'static) -> Setup {
+    Setup::new(after_opening(move |ws| {
+        while let Some(message) = ws.receive() {
+            if let fanout_edge::grip::Message::Text(text) = message {
+                act(ws, text);
+            }
+        }
+    }))
+}
+
+/// Waits until what is published to `test` reaches the client.
+#[track_caller]
+fn subscribed(setup: &Setup) -> Client {
+    let mut client = setup.connect();
+    wait_until("the client is subscribed", || {
+        setup.publish_items(&[text(&TEST, "probe")]);
+        !client.is_silent_for(Duration::from_millis(200))
+    });
+    client
+}
+
+#[track_caller]
+fn next(client: &mut Client) -> Received {
+    std::iter::repeat_with(|| client.next()).find(|message| *message != Received::text("probe")).expect("endless")
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_kept_alive_connection_receives_the_keep_alive() {
+    let setup = on_message(|ws, kind| {
+        let (content, mode) = match kind {
+            "text" => (Some(Content::Text("alive")), KeepAliveMode::Idle),
+            "binary" => (Some(Content::Binary(b"\xff")), KeepAliveMode::Interval),
+            "ping" => (Some(Content::Ping(b"")), KeepAliveMode::Idle),
+            _ => (None, KeepAliveMode::Idle),
+        };
+        ws.control(&Control::KeepAlive { content, timeout: 2, mode }).expect("short enough");
+    });
+    for (kind, expected) in [
+        ("text", Received::text("alive")),
+        ("binary", Received::Binary(Bytes::from_static(b"\xff"))),
+        ("ping", Received::Ping(Bytes::new())),
+    ] {
+        let mut client = setup.connect();
+        let start = Instant::now();
+        client.send(kind);
+        assert_eq!(client.next(), expected);
+        assert!(start.elapsed() > Duration::from_millis(500), "{kind} came at once");
+        assert_eq!(client.next(), expected);
+        client.send("off");
+        while !client.is_silent_for(Duration::from_millis(2500)) {
+            assert!(start.elapsed() < Duration::from_secs(15), "{kind} goes on");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_delayed_message_is_sent_later_or_when_flushed() {
+    let setup = on_message(|ws, kind| match kind {
+        "flush" => ws.control(&Control::FlushDelayed).expect("short enough"),
+        seconds => {
+            let timeout = seconds.parse().expect("a number");
+            ws.control(&Control::SendDelayed { content: Content::Text("late"), timeout }).expect("short enough");
+        }
+    });
+    let mut client = setup.connect();
+    let start = Instant::now();
+    client.send("2");
+    assert_eq!(client.next(), Received::text("late"));
+    assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());
+    client.send("60");
+    assert!(client.is_silent_for(Duration::from_millis(500)));
+    client.send("flush");
+    assert_eq!(client.next(), Received::text("late"));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_filter_keeps_items_from_their_sender() {
+    let setup = on_message(|ws, user| {
+        ws.control(&Control::SetMeta { name: "user", value: user }).expect("short enough");
+        ws.control(&Control::Subscribe { channel: &ROOM, filters: &[Filter::SkipSelf] }).expect("short enough");
+        ws.send_text("ready");
+    });
+    let mut clients = ["alice", "bob"].map(|user| {
+        let mut client = setup.connect();
+        client.send(user);
+        assert_eq!(client.next(), Received::text("ready"));
+        client
+    });
+    thread::sleep(Duration::from_millis(500));
+    setup.publish_items(&[
+        Item { meta: &[("sender", "alice")], ..text(&ROOM, "from alice") },
+        Item { meta: &[("sender", "bob")], ..text(&ROOM, "from bob") },
+        text(&ROOM, "from nobody"),
+    ]);
+    for (client, other) in clients.iter_mut().zip(["from bob", "from alice"]) {
+        assert_eq!(client.next(), Received::text(other));
+        assert_eq!(client.next(), Received::text("from nobody"));
+    }
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn an_unsubscribed_client_hears_no_more() {
+    let setup = on_message(|ws, _| ws.unsubscribe(&TEST));
+    let mut client = subscribed(&setup);
+    client.send("leave");
+    wait_until("the client is unsubscribed", || {
+        setup.publish_items(&[text(&TEST, "probe")]);
+        client.is_silent_for(Duration::from_millis(300))
+    });
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_detached_client_is_the_proxys() {
+    let setup = on_message(|ws, _| ws.control(&Control::Detach).expect("short enough"));
+    let mut client = subscribed(&setup);
+    client.send("detach");
+    setup.wait_for_body(b"CLOSE\r\n");
+    setup.publish_items(&[text(&TEST, "still heard")]);
+    assert_eq!(next(&mut client), Received::text("still heard"));
+    let before = setup.backend.requests().len();
+    client.send("not heard");
+    assert!(client.is_silent_for(Duration::from_millis(500)));
+    assert_eq!(setup.backend.requests().len(), before);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn pings_pongs_and_disconnects_reach_the_client() {
+    let setup = on_message(|ws, kind| match kind {
+        "frames" => {
+            ws.ping(b"pi").expect("short enough");
+            ws.pong(b"po").expect("short enough");
+        }
+        _ => ws.disconnect(),
+    });
+    let mut client = setup.connect();
+    client.send("frames");
+    assert_eq!(client.next(), Received::Ping(Bytes::from_static(b"pi")));
+    assert_eq!(client.next(), Received::Pong(Bytes::from_static(b"po")));
+    client.send("disconnect");
+    assert_eq!(client.closed(), None);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_subprotocol_is_agreed_on() {
+    let setup = Setup::new(|message: &Message| {
+        let request = recorded(message);
+        let mut ws = WebSocket::new(&request, &message.body).expect("what Pushpin sends is valid");
+        if ws.is_opening() {
+            ws.accept_with_protocol("chat.v1").expect("the client offers it");
+        }
+        events(ws.into_answer())
+    });
+    let offered = [("Sec-WebSocket-Protocol", "chat.v2, chat.v1")];
+    let client = Client::connect_with(setup.pushpin.port, "/", &offered);
+    assert_eq!(client.response.headers()["sec-websocket-protocol"], "chat.v1");
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn an_idle_connection_sends_an_empty_request() {
+    let setup = on_message(|ws, _| ws.set_keep_alive_interval(20));
+    let mut client = setup.connect();
+    client.send("x");
+    let start = Instant::now();
+    thread::sleep(Duration::from_secs(10));
+    setup.wait_for_body(b"");
+    assert!(start.elapsed() >= Duration::from_secs(19), "{:?}", start.elapsed());
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn items_reach_a_websocket_as_what_they_are() {
+    let setup = Setup::new(service);
+    let mut client = subscribed(&setup);
+    setup.publish_items(&[
+        websocket(WsMessage::text("h\u{e9}llo \"\\\n")),
+        websocket(WsMessage::text("")),
+        websocket(WsMessage::binary(b"\xff\x00\r\n")),
+        websocket(WsMessage::Message(Content::Ping(b"pi"))),
+        websocket(WsMessage::Hint),
+        websocket(WsMessage::text("end")),
+    ]);
+    for expected in [
+        Received::text("h\u{e9}llo \"\\\n"),
+        Received::text(""),
+        Received::Binary(Bytes::from_static(b"\xff\x00\r\n")),
+        Received::Ping(Bytes::from_static(b"pi")),
+        Received::text("end"),
+    ] {
+        assert_eq!(next(&mut client), expected);
+    }
+    setup.publish_items(&[websocket(WsMessage::Refresh)]);
+    setup.wait_for_body(b"");
+    let code = CloseCode::new(4001);
+    setup.publish_items(&[websocket(WsMessage::Close { code, reason: "bye" })]);
+    assert_eq!(client.closed(), Some((4001, "bye".to_owned())));
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn ids_are_sent_once_and_in_order() {
+    let setup = Setup::new(service);
+    let mut client = subscribed(&setup);
+    let item = |id, prev_id, content| Item { id: Some(id), prev_id, ..text(&TEST, content) };
+    setup.publish_items(&[item("1", None, "one"), item("1", None, "one again")]);
+    setup.publish_items(&[item("3", Some("2"), "three")]);
+    setup.publish_items(&[item("2", Some("1"), "two")]);
+    for expected in ["one", "two", "three"] {
+        assert_eq!(next(&mut client), Received::text(expected));
+    }
+    let start = Instant::now();
+    setup.publish_items(&[Item { no_seq: true, ..item("9", Some("8"), "nine") }]);
+    assert_eq!(next(&mut client), Received::text("nine"));
+    assert!(start.elapsed() < Duration::from_secs(4), "it waited for the one before it");
+}
+
+/// A plain HTTP client that reads an answer as it comes.
+struct Reader {
+    stream: TcpStream,
+    read: String,
+}
+
+impl Reader {
+    #[track_caller]
+    fn get(setup: &Setup, path: &str) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", setup.pushpin.port)).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("sent");
+        Self { stream, read: String::new() }
+    }
+
+    /// Reads what is there, and says whether the other side has closed.
+    fn read_on(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return true,
+                Ok(count) => self.read.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn wait_for(&mut self, text: &str) {
+        let start = Instant::now();
+        while !self.read.contains(text) {
+            self.read_on();
+            assert!(start.elapsed() < Duration::from_secs(20), "no {text:?} in {:?}", self.read);
+        }
+    }
+}
+
+fn held(hold: &Hold, body: &str) -> Answer {
+    let headers = hold.headers();
+    let mut headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
+    headers.extend([("Content-Type", "text/plain"), ("X-A", "a"), ("X-B", "b")]);
+    Answer::new(200, &headers, body)
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_stream_is_held_and_filled() {
+    let setup = Setup::new(|_: &Message| {
+        let hold = Hold::stream(&ROOM).with_status(203, "Other").and_then(|hold| hold.with_exposed_headers(&["X-A"]));
+        held(&hold.expect("a valid hold"), "begin\n")
+    });
+    let mut reader = Reader::get(&setup, "/stream");
+    reader.wait_for("begin\n");
+    assert!(reader.read.starts_with("HTTP/1.1 203 Other\r\n"), "{}", reader.read);
+    let head = reader.read.to_ascii_lowercase();
+    assert!(head.contains("x-a: a") && !head.contains("x-b:") && !head.contains("grip-"), "{head}");
+    wait_until("the stream is subscribed", || {
+        setup.publish_items(&[stream(HttpStream::Content(b"probe\n"))]);
+        reader.read_on();
+        reader.read.contains("probe\n")
+    });
+    setup.publish_items(&[stream(HttpStream::Content(b"\xe2\x98\x83 more\n"))]);
+    reader.wait_for("\u{2603} more\n");
+    setup.publish_items(&[stream(HttpStream::Close)]);
+    reader.wait_for("0\r\n\r\n");
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_stream_is_kept_alive_in_each_form() {
+    let setup = Setup::new(|message: &Message| {
+        let hold = Hold::stream(&ROOM);
+        let hold = match message.start.split(' ').nth(1) {
+            Some("/raw") => hold.with_keep_alive(b"ping", 2),
+            Some("/cstring") => hold.with_keep_alive(b":\r\n", 2),
+            _ => hold.with_keep_alive_mode(b"a;\tb, \"c\" \\", 2, KeepAliveMode::Interval),
+        };
+        held(&hold, "")
+    });
+    for (path, content) in [("/raw", "ping"), ("/cstring", ":\r\n"), ("/base64", "a;\tb, \"c\" \\")] {
+        let mut reader = Reader::get(&setup, path);
+        let chunk = format!("{:x}\r\n{content}\r\n", content.len());
+        reader.wait_for(&chunk);
+    }
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_stream_goes_on_at_its_next_link_and_says_when_it_is_gone() {
+    let setup = Setup::new(|message: &Message| {
+        let page = message.start.contains("/next");
+        let hold = Hold::stream(&ROOM).with_prev_id(if page { "2" } else { "1" });
+        let hold = hold.and_then(|hold| hold.with_next("/next", Some(60))).and_then(|hold| hold.with_gone("/gone"));
+        held(&hold.expect("a valid hold"), if page { "missed\n" } else { "begin\n" })
+    });
+    let mut reader = Reader::get(&setup, "/stream");
+    reader.wait_for("begin\n");
+    thread::sleep(Duration::from_millis(500));
+    // The client has 1, and this one comes after 2: the proxy asks what it missed.
+    let item = Item { id: Some("3"), prev_id: Some("2"), ..stream(HttpStream::Content(b"three\n")) };
+    setup.publish_items(&[item]);
+    reader.wait_for("missed\n");
+    let request = setup.backend.requests().into_iter().find(|request| request.start.starts_with("GET /next "));
+    let request = request.expect("a request to the next link");
+    let last = last_ids(request.header("grip-last").unwrap_or_default()).map(|(name, id)| format!("{name}={id}"));
+    assert_eq!(last.collect::<Vec<_>>(), ["room:1=1"]);
+    assert!(has_feature(request.header("grip-feature").unwrap_or_default(), "link:next"));
+    drop(reader);
+    wait_until("the backend hears that the client is gone", || {
+        setup.backend.requests().iter().any(|request| request.start.starts_with("POST /gone "))
+    });
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_stream_filters_what_its_own_client_sent() {
+    let setup = Setup::new(|message: &Message| {
+        let user = if message.start.contains("alice") { "alice" } else { "bob" };
+        let hold = Hold::stream(&ROOM).with_filter(Filter::SkipSelf).with_meta("user", user);
+        held(&hold.expect("a valid hold"), "begin\n")
+    });
+    let mut readers = ["/alice", "/bob"].map(|path| {
+        let mut reader = Reader::get(&setup, path);
+        reader.wait_for("begin\n");
+        reader
+    });
+    thread::sleep(Duration::from_millis(500));
+    setup.publish_items(&[
+        Item { meta: &[("sender", "alice")], ..stream(HttpStream::Content(b"from alice\n")) },
+        stream(HttpStream::Content(b"end\n")),
+    ]);
+    for reader in &mut readers {
+        reader.wait_for("end\n");
+    }
+    assert!(!readers[0].read.contains("from alice"), "{}", readers[0].read);
+    assert!(readers[1].read.contains("from alice"), "{}", readers[1].read);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_response_is_held_until_something_is_published_or_it_is_late() {
+    let hinted = AtomicBool::new(false);
+    let setup = Setup::new(move |message: &Message| {
+        let hold = Hold::response(&ROOM).with_timeout(5);
+        match message.start.split(' ').nth(1) {
+            Some("/hinted") if hinted.swap(true, Ordering::Relaxed) => Answer::new(200, &[], "asked again\n"),
+            Some("/missed") if message.header("grip-last").is_some() => Answer::new(200, &[], "missed\n"),
+            Some("/missed") => held(&Hold::response(&TEST).with_prev_id("1").expect("a valid id"), "nothing new\n"),
+            _ => held(&hold, "nothing new\n"),
+        }
+    });
+    let start = Instant::now();
+    let mut late = Reader::get(&setup, "/poll");
+    late.wait_for("nothing new\n");
+    assert!(start.elapsed() >= Duration::from_secs(4), "{:?}", start.elapsed());
+
+    let headers = [("X-C", "c")];
+    let answer = HttpResponse::Answer { code: 201, headers: &headers, body: b"news\n" };
+    let respond = |answer| Item::new(&ROOM, Formats { http_response: Some(answer), ..Formats::default() });
+    let mut reader = Reader::get(&setup, "/poll");
+    thread::sleep(Duration::from_millis(700));
+    setup.publish_items(&[respond(answer)]);
+    reader.wait_for("news\n");
+    assert!(reader.read.starts_with("HTTP/1.1 201 "), "{}", reader.read);
+    assert!(reader.read.to_ascii_lowercase().contains("x-c: c"), "{}", reader.read);
+
+    let mut hinted = Reader::get(&setup, "/hinted");
+    thread::sleep(Duration::from_millis(700));
+    setup.publish_items(&[respond(HttpResponse::Hint)]);
+    hinted.wait_for("asked again\n");
+
+    // The first on its channel: the proxy cannot know what came after 1.
+    Reader::get(&setup, "/missed").wait_for("missed\n");
+    let requests = setup.backend.requests();
+    let last = requests.iter().find_map(|request| request.header("grip-last")).expect("Grip-Last");
+    assert_eq!(last_ids(last).collect::<Vec<_>>(), [("test", "1")]);
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn an_item_that_pushpin_refuses_is_an_error() {
+    let setup = Setup::new(service);
+    let empty = Item::new(&TEST, Formats::default()).to_json();
+    let answer = setup.publish(format!(r#"{{"items":[{empty}]}}"#));
+    assert_eq!(answer.status(), 400, "{}", answer.text());
+}
