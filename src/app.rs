@@ -1,6 +1,6 @@
 //! What this service decides: a request, the settings and the time go in, an [`Action`] comes out.
 //!
-//! A path is one line of [`ROUTES`] and one file. Nothing here does I/O.
+//! A path is one line of `ROUTES` and one file. Nothing here does I/O.
 
 pub mod broadcast;
 pub mod echo;

@@ -12,6 +12,47 @@
 //! * [`app`]: what this service decides. A request, the settings and the time go in, an [`app::Action`] comes out.
 //!   The function to change first is [`app::echo`].
 //!
+//! A whole service with [`grip`] alone, natively or at the edge: verify, then talk.
+//!
+//! ```
+//! use fanout_edge::grip::{
+//!     Channel, Formats, GripStatus, GripUri, Item, Message, Verifier, WebSocket, WsMessage,
+//!     publish::{PublishError, Transport},
+//!     websocket::{Answer, Headers, is_websocket_over_http},
+//! };
+//!
+//! static ROOM: Channel = Channel::from_static("room");
+//!
+//! /// What the proxy is answered with: 200 and this, or a status that refuses.
+//! fn on_request(headers: &dyn Headers, body: &[u8], verifier: &Verifier, now: u64) -> Result<Answer, u16> {
+//!     if GripStatus::of(headers.header("grip-sig"), verifier, now) != GripStatus::Signed {
+//!         return Err(403);
+//!     }
+//!     if !is_websocket_over_http(headers) {
+//!         return Err(400);
+//!     }
+//!     let mut ws = WebSocket::new(headers, body).map_err(|_| 400u16)?;
+//!     if ws.is_opening() {
+//!         ws.accept();
+//!         ws.subscribe(&ROOM);
+//!     }
+//!     while let Some(message) = ws.receive() {
+//!         match message {
+//!             Message::Text(text) => ws.send_text(text),
+//!             Message::Binary(bytes) => ws.send_binary(bytes),
+//!             Message::Close(code) => ws.close(code),
+//!             Message::Disconnect => {}
+//!         }
+//!     }
+//!     Ok(ws.into_answer())
+//! }
+//!
+//! fn broadcast(text: &str, proxy: &GripUri, to: &mut impl Transport, now: u64) -> Result<(), PublishError> {
+//!     let formats = Formats { ws_message: Some(WsMessage::text(text)), ..Formats::default() };
+//!     proxy.publisher.publish(to, &[Item::new(&ROOM, formats)], now)
+//! }
+//! ```
+//!
 //! Nothing here does I/O, has a clock or names the Fastly SDK: the binary's `edge` module does, and decides nothing.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]

@@ -7,8 +7,7 @@ use fanout_edge::grip::{Verifier, publish::PublishError};
 use support::{LOCAL_GRIP_URL, LOCAL_KEY, NOW, Request, claims, local_settings, local_signature, settings, sign_hs256};
 
 const EVENTS: &str = "application/websocket-events";
-const HOW_TO_CONNECT: &str =
-    "This is a WebSocket endpoint. Connect with a WebSocket client: npx wscat -c wss://HOST/api/websocket\n";
+const HOW_TO_CONNECT: &str = "This is a WebSocket endpoint. Connect with a WebSocket client: npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)\n";
 
 fn decide(mut request: Request) -> Action {
     app::decide(&mut request, &local_settings(), NOW)
@@ -193,7 +192,7 @@ fn a_broadcast_is_plain_text() {
         answers(
             request.with_body("Hello"),
             415,
-            "Body must be text/plain: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …)\n",
+            "Body must be text/plain, in UTF-8: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …)\n",
         )
     };
     let post = || Request::new("POST", "/api/broadcast");
@@ -224,7 +223,7 @@ fn a_broadcast_that_cannot_be_sent_is_refused() {
     answers(
         broadcast().with_body("x".repeat(65_537)),
         413,
-        "The message is too large: it is longer than 65536 bytes, which is the proxy's limit\n",
+        "The message is too large: the publish request would be more than 65536 bytes of JSON; the proxy takes at most 65536\n",
     );
 }
 
@@ -334,7 +333,11 @@ fn unusable(settings: &Settings, side: Unusable, problem: &str) {
 fn on_fastly_nothing_but_the_token_is_needed() {
     let without = settings(&[]);
     assert_eq!(without.verifier.as_ref().map(Verifier::issuer), Ok("fastly:SERVICE1"));
-    unusable(&without, Unusable::Publisher, "FANOUT_API_TOKEN of the secret store `fanout` is missing");
+    unusable(
+        &without,
+        Unusable::Publisher,
+        "FANOUT_API_TOKEN of the secret store `fanout` is missing (or GRIP_URL, for a proxy other than Fastly Fanout)",
+    );
     for token in ["token", " token\n"] {
         for (id, service) in [(None, "SERVICE1"), (Some("OTHER1"), "OTHER1")] {
             let mut entries = vec![("FANOUT_API_TOKEN", token)];

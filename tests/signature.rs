@@ -164,6 +164,41 @@ fn keys_that_cannot_be_used_are_refused() {
 }
 
 #[test]
+fn of_several_proxies_any_may_sign() {
+    let verifiers = [verifier(ANOTHER_KEY), verifier(LOCAL_KEY)];
+    assert_eq!(Verifier::verify_any(&verifiers, &local_signature(NOW), NOW), Ok(()));
+    assert_eq!(Verifier::verify_any(&verifiers[..1], &local_signature(NOW), NOW), Err(SignatureError::Signature));
+    let expired = sign_hs256(ANOTHER_KEY, claims(Some(LOCAL_ISSUER), Some(NOW - 3600)));
+    assert_eq!(Verifier::verify_any(&verifiers, &expired, NOW), Err(SignatureError::Expired));
+    assert_eq!(Verifier::verify_any(&[], &expired, NOW), Err(SignatureError::Signature));
+}
+
+#[cfg(feature = "rs256")]
+#[test]
+fn an_rsa_key_is_one_where_it_is_asked_for() {
+    use jwt_simple::prelude::{RS256KeyPair, RSAKeyPairLike};
+
+    let pair = RS256KeyPair::generate(2048).expect("a key pair");
+    let token = pair.sign(good_claims()).expect("a token");
+    let public = pair.public_key();
+    let pem = public.to_pem().expect("PEM");
+    let body: String = pem.lines().filter(|line| !line.starts_with("---")).collect();
+    for key in [pem, body, public.to_jwk()] {
+        assert_eq!(verifier(&key).verify(&token, NOW), Ok(()), "{key}");
+        assert_eq!(verifier(&key).verify(&sign_hs256(&key, good_claims()), NOW), Err(SignatureError::Algorithm));
+    }
+}
+
+#[cfg(not(feature = "rs256"))]
+#[test]
+fn an_rsa_key_is_refused() {
+    let pem = "-----BEGIN PUBLIC KEY-----\n\
+               MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAt5N44H1mpb5Wlx/0e7Cd\n\
+               -----END PUBLIC KEY-----";
+    assert_eq!(VerifyKey::parse(pem).err(), Some(InvalidKey::Pem));
+}
+
+#[test]
 fn the_status_tells_direct_unverified_and_signed_apart() {
     let status = |header| GripStatus::of(header, &verifier(LOCAL_KEY), NOW);
     let (good, bad) = (local_signature(NOW), sign_hs256(ANOTHER_KEY, good_claims()));

@@ -99,7 +99,7 @@ fn the_running_service_is_the_default() {
 fn a_missing_token_is_named() {
     for settings in [String::new(), store(&[("FANOUT_SERVICE_ID", "SERVICE1")])] {
         let viceroy = Viceroy::start(&settings, None);
-        let problem = "The entry FANOUT_API_TOKEN of the secret store `fanout` is missing";
+        let problem = "The entry FANOUT_API_TOKEN of the secret store `fanout` is missing (or GRIP_URL, for a proxy other than Fastly Fanout)";
         is(&broadcast(&viceroy, "Hello"), 503, problem);
         viceroy.wait_for(problem);
     }
@@ -151,7 +151,7 @@ fn bodies_are_read_up_to_their_limit() {
     is(&broadcast(&viceroy, vec![b'x'; 65_536 - 70]), 200, "Ok");
     assert_eq!(publisher.only_post().body.len(), 65_536);
     for length in [65_537, 3_000_000] {
-        let problem = "The message is too large: it is longer than 65536 bytes, which is the proxy's limit";
+        let problem = "The message is too large: the publish request would be more than 65536 bytes of JSON; the proxy takes at most 65536";
         is(&broadcast(&viceroy, vec![b'x'; length]), 413, problem);
     }
     is(&broadcast(&viceroy, b"\xff"), 400, "Body must be UTF-8: it is not at byte 0");

@@ -13,7 +13,7 @@ const PUBLISHER_BACKEND: &str = "publisher";
 /// Publishes the body.
 pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
     if !is_plain_text(request) {
-        let line = "Body must be text/plain: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …)";
+        let line = "Body must be text/plain, in UTF-8: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …)";
         return Reply::text(415, line).into();
     }
     let publisher = match &settings.publisher {
@@ -23,7 +23,9 @@ pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64
     let body = match request.body(MAX_BODY) {
         Ok(body) => body,
         Err(BodyError::TooLarge) => {
-            return too_large(format_args!("it is longer than {MAX_BODY} bytes, which is the proxy's limit"));
+            return too_large(format_args!(
+                "the publish request would be more than {MAX_BODY} bytes of JSON; the proxy takes at most {MAX_BODY}"
+            ));
         }
         Err(BodyError::Incomplete) => return Reply::text(400, "The body did not arrive whole").into(),
     };

@@ -16,6 +16,8 @@ pub const GRIP_URL: &str = "GRIP_URL";
 /// The key of that proxy's signatures, where it is too long for the URL. See [`VerifyKey::parse`].
 pub const VERIFY_KEY: &str = "GRIP_VERIFY_KEY";
 
+const MISSING: &str = "is missing (or GRIP_URL, for a proxy other than Fastly Fanout)";
+
 /// What the service knows of its GRIP proxy. Either part may be unusable without the other.
 pub struct Settings {
     /// Checks what comes from the proxy.
@@ -75,7 +77,7 @@ impl Settings {
         });
         let verifier = service.as_ref().map(Service::verifier).map_err(Clone::clone);
         let publisher = service.and_then(|service| {
-            let token = api_token?.ok_or_else(|| SettingsError::new(API_TOKEN, "is missing"))?;
+            let token = api_token?.ok_or_else(|| SettingsError::new(API_TOKEN, MISSING))?;
             service.publisher(&token).ok_or_else(|| SettingsError::new(API_TOKEN, "has characters that no token has"))
         });
         Self { verifier, publisher }

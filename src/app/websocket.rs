@@ -14,8 +14,7 @@ const SELF_BACKEND: &str = "self";
 const MAX_EVENTS: usize = 4_000_000;
 
 const NOT_PROXIED: &str = "[not proxied]";
-const HOW_TO_CONNECT: &str =
-    "This is a WebSocket endpoint. Connect with a WebSocket client: npx wscat -c wss://HOST/api/websocket";
+const HOW_TO_CONNECT: &str = "This is a WebSocket endpoint. Connect with a WebSocket client: npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)";
 
 /// Hands a WebSocket client over to the proxy.
 pub(super) fn connect(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {

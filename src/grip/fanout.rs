@@ -19,6 +19,14 @@ BjSvcrx4VLetWCjuDAmppTo3xM/zz763COTCgHfp/6lPdCyYjjqc+GM7sw==
 ///
 /// # Format
 /// Its id has letters and digits only.
+///
+/// ```
+/// use fanout_edge::grip::fanout::Service;
+///
+/// let service = Service::new("SU1Z0isxPaozGVKXdv0eY").expect("a valid id");
+/// assert_eq!(service.verifier().issuer(), "fastly:SU1Z0isxPaozGVKXdv0eY");
+/// assert!(service.publisher("a-fastly-api-token").is_some());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service(String);
 

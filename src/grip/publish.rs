@@ -169,6 +169,13 @@ impl fmt::Display for PublishError {
 impl Error for PublishError {}
 
 /// How a publish request is authorized. It holds secrets, so it cannot be printed.
+///
+/// ```
+/// use fanout_edge::grip::publish::Authorization;
+///
+/// assert!(Authorization::bearer("a-fastly-api-token").is_some());
+/// assert!(Authorization::bearer("two words").is_none());
+/// ```
 #[derive(Clone)]
 pub enum Authorization {
     /// Not at all: Pushpin on the same machine.

@@ -58,6 +58,14 @@ impl VerifyKey {
     ///
     /// # Errors
     /// [`InvalidKey`], which never quotes the key.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{VerifyKey, signature::InvalidKey};
+    ///
+    /// assert!(matches!(VerifyKey::parse("base64:YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg="), Ok(VerifyKey::Hs256(_))));
+    /// assert!(matches!(VerifyKey::parse(fanout_edge::grip::fanout::PUBLIC_KEY), Ok(VerifyKey::Es256(_))));
+    /// assert_eq!(VerifyKey::parse("short").err(), Some(InvalidKey::TooShort));
+    /// ```
     pub fn parse(key: &str) -> Result<Self, InvalidKey> {
         match decode_base64(key)? {
             Some(bytes) => Self::from_bytes(&bytes),
@@ -173,6 +181,14 @@ impl fmt::Display for InvalidKey {
 impl Error for InvalidKey {}
 
 /// What signatures are checked against: one key and one issuer.
+///
+/// ```
+/// use fanout_edge::grip::{Verifier, VerifyKey, signature::SignatureError};
+///
+/// let verifier = Verifier::new(VerifyKey::parse("a secret that both sides know")?, "viceroy");
+/// assert_eq!(verifier.verify("no token", 1_800_000_000), Err(SignatureError::Malformed));
+/// # Ok::<(), fanout_edge::grip::signature::InvalidKey>(())
+/// ```
 #[derive(Clone)]
 pub struct Verifier {
     key: VerifyKey,
@@ -283,6 +299,13 @@ impl Error for SignatureError {}
 ///
 /// In the terms of the other GRIP libraries: a request with a `Grip-Sig` says that it is *proxied*; as every proxy here
 /// has a key, it *needs a signature* that verifies; with that it is *signed*, and only then it is trusted.
+///
+/// ```
+/// use fanout_edge::grip::{GripStatus, fanout::Service, websocket::Header};
+///
+/// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
+/// assert_eq!(GripStatus::of(Header::Missing, &verifier, 1_800_000_000), GripStatus::NotProxied);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GripStatus {
     /// No `Grip-Sig`: it came from a client, without a proxy.

@@ -24,6 +24,14 @@ use super::{
 };
 
 /// What a `GRIP_URL` says.
+///
+/// ```
+/// use fanout_edge::grip::GripUri;
+///
+/// let uri = GripUri::parse("http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=a+secret+of+some+length")?;
+/// assert_eq!(uri.verify_iss.as_deref(), Some("viceroy"));
+/// # Ok::<(), fanout_edge::grip::uri::InvalidGripUri>(())
+/// ```
 pub struct GripUri {
     /// How to publish.
     pub publisher: Publisher,

@@ -1,7 +1,7 @@
 //! One request of a WebSocket connection, and the answer to it.
 //!
 //! The proxy holds the WebSocket and sends what the client does as POST requests, one after the other for each
-//! connection: see [`event`](super::event) for the body. [`WebSocket`] is one such request: it hands the messages to
+//! connection: see [`event`] for the body. [`WebSocket`] is one such request: it hands the messages to
 //! the application, answers pings, and gathers what the application says into one answer.
 
 use std::{borrow::Cow, error::Error, fmt};
@@ -68,6 +68,13 @@ pub enum Message<'a> {
 
 /// A status code that may be sent in a close frame: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
 /// Source: RFC 6455, section 7.4, and the registry of close codes that it set up.
+///
+/// ```
+/// use fanout_edge::grip::websocket::CloseCode;
+///
+/// assert_eq!(CloseCode::new(1000), Some(CloseCode::NORMAL));
+/// assert_eq!(CloseCode::new(1006), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseCode(u16);
 

@@ -56,7 +56,6 @@ pub fn run() -> ExitCode {
             })
         })
         .collect();
-    // The last one stops the stack, as only one Pushpin can run at a time.
     trials.push(Trial::test("other_ports_and_pushpin_stopped", move || {
         if let Some(stack) = stack().as_mut() {
             stack.stop();

@@ -1,0 +1,101 @@
+//! What WebSocket-over-HTTP costs in plain CPU: decoding, encoding and a whole echo turn, beside a copy of the same
+//! bytes, and beside the crate grip-control 0.8 where it can do the work. `cargo bench`.
+
+#[cfg(not(target_os = "wasi"))]
+mod native {
+    use std::hint::black_box;
+
+    use divan::{Bencher, counter::BytesCount};
+    use fanout_edge::{
+        app::echo::echo,
+        grip::{
+            Event, Events, WebSocket,
+            websocket::{Header, Headers},
+        },
+    };
+
+    #[global_allocator]
+    static ALLOCATIONS: divan::AllocProfiler = divan::AllocProfiler::system();
+
+    /// Events in a body, and bytes in each.
+    const SIZES: &[(usize, usize)] = &[(1, 5), (100, 5), (10_000, 5), (1, 1024), (100, 1024), (10_000, 1024)];
+
+    struct Request;
+
+    impl Headers for Request {
+        fn header(&self, name: &str) -> Header<'_> {
+            if name == "connection-id" { Header::Value("c1") } else { Header::Missing }
+        }
+    }
+
+    fn body((events, bytes): (usize, usize)) -> Vec<u8> {
+        let content = vec![b'x'; bytes];
+        let mut body = Vec::new();
+        for _ in 0..events {
+            Event::Text(&content).encode(&mut body);
+        }
+        body
+    }
+
+    #[divan::bench(args = SIZES)]
+    fn copy(bencher: Bencher<'_, '_>, size: (usize, usize)) {
+        let body = body(size);
+        bencher.counter(BytesCount::of_slice(&body)).bench_local(|| black_box(&body).clone());
+    }
+
+    #[divan::bench(args = SIZES)]
+    fn decode(bencher: Bencher<'_, '_>, size: (usize, usize)) {
+        let body = body(size);
+        bencher.counter(BytesCount::of_slice(&body)).bench_local(|| {
+            Events::decode(black_box(&body)).expect("a valid body").for_each(|event| {
+                black_box(event);
+            })
+        });
+    }
+
+    #[divan::bench(args = SIZES)]
+    fn encode(bencher: Bencher<'_, '_>, size: (usize, usize)) {
+        let expected = body(size);
+        let content = vec![b'x'; size.1];
+        bencher.counter(BytesCount::of_slice(&expected)).bench_local(|| {
+            let mut body = Vec::with_capacity(expected.len());
+            for _ in 0..size.0 {
+                Event::Text(black_box(&content)).encode(&mut body);
+            }
+            body
+        });
+    }
+
+    /// The body of an answer may have a million bytes, so the largest request has no echo.
+    #[divan::bench(args = &SIZES[..5])]
+    fn echo_turn(bencher: Bencher<'_, '_>, size: (usize, usize)) {
+        let body = body(size);
+        bencher.counter(BytesCount::of_slice(&body)).bench_local(|| {
+            let mut ws = WebSocket::new(&Request, black_box(&body)).expect("a valid request");
+            echo(&mut ws);
+            ws.into_answer()
+        });
+    }
+
+    /// It reads one event of a body, and no more.
+    #[divan::bench(args = [(1, 5), (1, 1024)])]
+    fn decode_grip_control(bencher: Bencher<'_, '_>, size: (usize, usize)) {
+        let body = body(size);
+        bencher
+            .counter(BytesCount::of_slice(&body))
+            .bench_local(|| black_box(grip_control::parse::WebsocketEvent::parse_frame(black_box(&body)).is_ok()));
+    }
+
+    /// It writes texts of its own kind, without a prefix.
+    #[divan::bench(args = [(1, 5), (1, 1024)])]
+    fn encode_grip_control(bencher: Bencher<'_, '_>, (_, bytes): (usize, usize)) {
+        let content = "x".repeat(bytes);
+        let length = grip_control::frames::ws_text(&content).len();
+        bencher.counter(BytesCount::new(length)).bench_local(|| grip_control::frames::ws_text(black_box(&content)));
+    }
+}
+
+fn main() {
+    #[cfg(not(target_os = "wasi"))]
+    divan::main();
+}
