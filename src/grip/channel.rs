@@ -38,6 +38,13 @@ impl Channel {
     ///
     /// # Panics
     /// Where the name is not valid.
+    ///
+    /// ```
+    /// use fanout_edge::grip::Channel;
+    ///
+    /// const LOBBY: Channel = Channel::from_static("lobby");
+    /// assert_eq!(LOBBY.to_string(), "lobby");
+    /// ```
     pub const fn from_static(name: &'static str) -> Self {
         assert!(is_valid(name), "not a valid channel name");
         Self(Cow::Borrowed(name))
@@ -47,6 +54,14 @@ impl Channel {
     ///
     /// # Errors
     /// [`InvalidChannel`] where the whole is too long or the prefix has another character.
+    ///
+    /// ```
+    /// use fanout_edge::grip::Channel;
+    ///
+    /// let channel = Channel::from_static("lobby").with_prefix("game:")?;
+    /// assert_eq!(channel.as_str(), "game:lobby");
+    /// # Ok::<(), fanout_edge::grip::channel::InvalidChannel>(())
+    /// ```
     pub fn with_prefix(&self, prefix: &str) -> Result<Self, InvalidChannel> {
         Self::new(format!("{prefix}{self}"))
     }

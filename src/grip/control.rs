@@ -130,6 +130,13 @@ impl KeepAliveMode {
 ///
 /// # Format
 /// Text is `content`; all else is `message-type`, and `content-bin` in base64 (or an empty `content`).
+///
+/// ```
+/// use fanout_edge::grip::{Control, control::Content};
+///
+/// let later = Control::SendDelayed { content: Content::Text("later"), timeout: 5 };
+/// assert_eq!(later.to_json(), r#"{"type":"send-delayed","content":"later","timeout":5}"#);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content<'a> {
     /// A text message.

@@ -138,6 +138,13 @@ impl<'a> Iterator for Events<'a> {
 }
 
 /// A body that is not a sequence of events.
+///
+/// ```
+/// use fanout_edge::grip::Events;
+///
+/// let error = Events::decode(b"OPEN\r\nTEXT 5\r\nhel").err().expect("it is cut off");
+/// assert_eq!(error.to_string(), "the event at byte 6 has less content than its length says");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeError {
     /// Where the event begins, in bytes from the start of the body.

@@ -55,6 +55,13 @@ impl Hold {
 
     /// Long-polling: the first thing that is published to the channel as `http-response` is the answer, or, after a
     /// time, the answer itself is.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::response(&Channel::from_static("a")).with_timeout(30);
+    /// assert_eq!(hold.headers()[0], ("grip-hold", "response".to_owned()));
+    /// ```
     pub fn response(channel: &Channel) -> Self {
         Self::new(Mode::Response, channel)
     }
@@ -65,6 +72,13 @@ impl Hold {
     }
 
     /// One more channel.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_channel(&Channel::from_static("b"));
+    /// assert!(hold.headers().contains(&("grip-channel", "a, b".to_owned())));
+    /// ```
     pub fn with_channel(mut self, channel: &Channel) -> Self {
         self.channels.push(channel.to_string());
         self
@@ -74,6 +88,14 @@ impl Hold {
     ///
     /// # Errors
     /// [`InvalidHold`] where the id is not letters, digits and `-._~:`.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_prev_id("4")?;
+    /// assert!(hold.headers().contains(&("grip-channel", "a; prev-id=4".to_owned())));
+    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
+    /// ```
     pub fn with_prev_id(self, id: &str) -> Result<Self, InvalidHold> {
         if !is_token(id) {
             return Err(InvalidHold::Id);
@@ -82,6 +104,13 @@ impl Hold {
     }
 
     /// Of the channel named last: a filter.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Filter, Hold};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_filter(Filter::SkipSelf);
+    /// assert!(hold.headers().contains(&("grip-channel", "a; filter=skip-self".to_owned())));
+    /// ```
     pub fn with_filter(self, filter: Filter) -> Self {
         self.with_parameter(&format!("filter={}", filter.as_str()))
     }
@@ -100,6 +129,13 @@ impl Hold {
     }
 
     /// What is sent on a stream hold after so many seconds of silence, less a random part of one.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_keep_alive(b"\n", 20);
+    /// assert!(hold.headers().contains(&("grip-keep-alive", r"\n; format=cstring; timeout=20".to_owned())));
+    /// ```
     pub fn with_keep_alive(self, content: &[u8], seconds: u32) -> Self {
         self.with_keep_alive_mode(content, seconds, KeepAliveMode::Idle)
     }
@@ -115,6 +151,14 @@ impl Hold {
     ///
     /// # Errors
     /// [`InvalidHold`] where the code is not 200 to 599, or the reason has other than printable ASCII characters.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_status(404, "Nobody")?;
+    /// assert!(hold.headers().contains(&("grip-status", "404 Nobody".to_owned())));
+    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
+    /// ```
     pub fn with_status(self, code: u16, reason: &str) -> Result<Self, InvalidHold> {
         if !(200..=599).contains(&code) || !is_printable(reason) {
             return Err(InvalidHold::Status);
@@ -127,6 +171,14 @@ impl Hold {
     ///
     /// # Errors
     /// [`InvalidHold`] where the URI has characters that must be percent-encoded.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_next("/more", None)?;
+    /// assert!(hold.headers().contains(&("grip-link", "</more>; rel=next".to_owned())));
+    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
+    /// ```
     pub fn with_next(self, uri: &str, seconds: Option<u32>) -> Result<Self, InvalidHold> {
         let timeout = seconds.map_or_else(String::new, |seconds| format!("; timeout={seconds}"));
         self.with_link(uri, &format!("next{timeout}"))
@@ -136,6 +188,14 @@ impl Hold {
     ///
     /// # Errors
     /// [`InvalidHold`] where the URI has characters that must be percent-encoded.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_gone("/gone")?;
+    /// assert!(hold.headers().contains(&("grip-link", "</gone>; rel=gone".to_owned())));
+    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
+    /// ```
     pub fn with_gone(self, uri: &str) -> Result<Self, InvalidHold> {
         self.with_link(uri, "gone")
     }
@@ -154,6 +214,14 @@ impl Hold {
     /// # Errors
     /// [`InvalidHold`] where the name is not letters, digits and `-._~:`, or the value has other than printable ASCII
     /// characters, or a quotation mark or a backslash.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_meta("user", "alice")?;
+    /// assert!(hold.headers().contains(&("grip-set-meta", r#"user="alice""#.to_owned())));
+    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
+    /// ```
     pub fn with_meta(mut self, name: &str, value: &str) -> Result<Self, InvalidHold> {
         if !is_token(name) || !is_printable(value) || value.contains(['"', '\\']) {
             return Err(InvalidHold::Meta);
@@ -166,6 +234,14 @@ impl Hold {
     ///
     /// # Errors
     /// [`InvalidHold`] where one is not a header name.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_exposed_headers(&["X-A"])?;
+    /// assert!(hold.headers().contains(&("grip-expose-headers", "X-A".to_owned())));
+    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
+    /// ```
     pub fn with_exposed_headers(self, names: &[&str]) -> Result<Self, InvalidHold> {
         if names.is_empty() || !names.iter().all(|name| is_token(name) && !name.contains(':')) {
             return Err(InvalidHold::HeaderName);

@@ -73,6 +73,14 @@ pub struct Formats<'a> {
 }
 
 /// The answer that ends a response hold.
+///
+/// ```
+/// use fanout_edge::grip::{Channel, Formats, Item, item::HttpResponse};
+///
+/// let channel = Channel::from_static("a");
+/// let item = Item::new(&channel, Formats { http_response: Some(HttpResponse::Answer { code: 200, headers: &[], body: b"x" }), ..Formats::default() });
+/// assert_eq!(item.to_json(), r#"{"channel":"a","formats":{"http-response":{"code":200,"body":"x"}}}"#);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpResponse<'a> {
     /// This answer. The headers of the held answer are added.
@@ -89,6 +97,14 @@ pub enum HttpResponse<'a> {
 }
 
 /// What a stream hold is sent.
+///
+/// ```
+/// use fanout_edge::grip::{Channel, Formats, Item, item::HttpStream};
+///
+/// let channel = Channel::from_static("a");
+/// let item = Item::new(&channel, Formats { http_stream: Some(HttpStream::Content(b"x")), ..Formats::default() });
+/// assert_eq!(item.to_json(), r#"{"channel":"a","formats":{"http-stream":{"content":"x"}}}"#);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpStream<'a> {
     /// These bytes.
@@ -100,6 +116,14 @@ pub enum HttpStream<'a> {
 }
 
 /// What a WebSocket client is sent.
+///
+/// ```
+/// use fanout_edge::grip::{Channel, Formats, Item, WsMessage};
+///
+/// let channel = Channel::from_static("a");
+/// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::Refresh), ..Formats::default() });
+/// assert_eq!(item.to_json(), r#"{"channel":"a","formats":{"ws-message":{"action":"refresh"}}}"#);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WsMessage<'a> {
     /// A message. Text that begins with `c:` or `m:` is delivered as it is.

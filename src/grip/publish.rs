@@ -74,6 +74,17 @@ impl Publisher {
     ///
     /// # Errors
     /// [`TooLarge`] where its body would be longer than [`MAX_BODY`]: the proxy would refuse it.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Formats, Item, Publisher, WsMessage, publish::Authorization};
+    ///
+    /// let channel = Channel::from_static("a");
+    /// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::text("x")), ..Formats::default() });
+    /// let publisher = Publisher::new("http://127.0.0.1:5561/", Authorization::None);
+    /// let request = publisher.request(&[item], 1_800_000_000)?;
+    /// assert_eq!(request.url, "http://127.0.0.1:5561/publish/");
+    /// # Ok::<(), fanout_edge::grip::publish::TooLarge>(())
+    /// ```
     pub fn request(&self, items: &[Item<'_>], now: u64) -> Result<PublishRequest, TooLarge> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -131,6 +142,13 @@ pub enum TransportError {
 }
 
 /// Why items are not published, or perhaps not.
+///
+/// ```
+/// use fanout_edge::grip::publish::PublishError;
+///
+/// let text = PublishError::Refused { status: 400 }.to_string();
+/// assert_eq!(text, "The GRIP proxy refused the message: it answered with status 400");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishError {
     /// They are too large for one request; nothing was sent.

@@ -215,6 +215,13 @@ impl Verifier {
     ///
     /// # Errors
     /// That of the first, where none of them signed it.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Verifier, fanout::Service};
+    ///
+    /// let verifiers = ["SERVICE1", "SERVICE2"].map(|id| Service::new(id).expect("a valid id").verifier());
+    /// assert!(Verifier::verify_any(&verifiers, "no token", 1_800_000_000).is_err());
+    /// ```
     pub fn verify_any(verifiers: &[Self], token: &str, now: u64) -> Result<(), SignatureError> {
         let mut first = Err(SignatureError::Signature);
         for (index, verifier) in verifiers.iter().enumerate() {

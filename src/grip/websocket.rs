@@ -23,9 +23,24 @@ const CLOSE_ROOM: usize = 64;
 const MESSAGE_PREFIX: &[u8] = b"m:";
 
 /// The headers of a request, as far as the protocol looks at them: each of them has one value.
+///
+/// ```
+/// use fanout_edge::grip::websocket::{Header, Headers};
+///
+/// let headers = [("connection-id", "c1")];
+/// assert_eq!(headers.header("connection-id"), Header::Value("c1"));
+/// assert_eq!(headers.header("grip-sig"), Header::Missing);
+/// ```
 pub trait Headers {
     /// The header of that name, in whatever case it was sent.
     fn header(&self, name: &str) -> Header<'_>;
+}
+
+/// Names, in lower case, and values that are there once.
+impl<const N: usize> Headers for [(&str, &str); N] {
+    fn header(&self, name: &str) -> Header<'_> {
+        self.iter().find(|(known, _)| *known == name).map_or(Header::Missing, |(_, value)| Header::Value(value))
+    }
 }
 
 /// One header of a request.
@@ -41,6 +56,13 @@ pub enum Header<'a> {
 
 impl<'a> Header<'a> {
     /// The one value, if it is there once and is text.
+    ///
+    /// ```
+    /// use fanout_edge::grip::websocket::Header;
+    ///
+    /// assert_eq!(Header::Value("a").value(), Some("a"));
+    /// assert_eq!(Header::Invalid.value(), None);
+    /// ```
     pub const fn value(self) -> Option<&'a str> {
         if let Self::Value(value) = self { Some(value) } else { None }
     }
@@ -49,11 +71,28 @@ impl<'a> Header<'a> {
 /// Whether the headers are those of a WebSocket-over-HTTP request: `Content-Type` is byte for byte
 /// [`CONTENT_TYPE`], once. Any other spelling may have been forged by an HTTP client, even where the request carries a
 /// valid `Grip-Sig`: the proxy stops this one spelling only.
+///
+/// ```
+/// use fanout_edge::grip::websocket::is_websocket_over_http;
+///
+/// assert!(is_websocket_over_http(&[("content-type", "application/websocket-events")]));
+/// assert!(!is_websocket_over_http(&[("content-type", "application/websocket-events ; x=1")]));
+/// ```
 pub fn is_websocket_over_http(headers: &dyn Headers) -> bool {
     headers.header("content-type") == Header::Value(CONTENT_TYPE)
 }
 
 /// What a client sent.
+///
+/// ```
+/// use fanout_edge::grip::{Message, WebSocket};
+///
+/// let headers = [("connection-id", "c1")];
+/// let mut ws = WebSocket::new(&headers, b"TEXT 2\r\nhi\r\nCLOSE\r\n")?;
+/// assert_eq!(ws.receive(), Some(Message::Text("hi")));
+/// assert_eq!(ws.receive(), Some(Message::Close(None)));
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// A text message.
@@ -111,16 +150,10 @@ const MAX_REASON: usize = 123;
 /// One request of a WebSocket connection.
 ///
 /// ```
-/// use fanout_edge::grip::{Channel, Message, WebSocket, websocket::{Header, Headers}};
+/// use fanout_edge::grip::{Channel, Message, WebSocket};
 ///
-/// struct Request;
-/// impl Headers for Request {
-///     fn header(&self, name: &str) -> Header<'_> {
-///         if name == "connection-id" { Header::Value("c1") } else { Header::Missing }
-///     }
-/// }
-///
-/// let mut ws = WebSocket::new(&Request, b"OPEN\r\nTEXT 5\r\nhello\r\n")?;
+/// let headers = [("connection-id", "c1")];
+/// let mut ws = WebSocket::new(&headers, b"OPEN\r\nTEXT 5\r\nhello\r\n")?;
 /// if ws.is_opening() {
 ///     ws.accept();
 ///     ws.subscribe(&Channel::from_static("test"));
@@ -183,22 +216,61 @@ impl<'a> WebSocket<'a> {
     }
 
     /// The proxy's name for the connection, the same on each of its requests.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let ws = WebSocket::new(&headers, b"")?;
+    /// assert_eq!(ws.connection_id(), "c1");
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub const fn connection_id(&self) -> &'a str {
         self.connection_id
     }
 
     /// Whether this is the first request of the connection, which waits for [`accept`](Self::accept).
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let ws = WebSocket::new(&headers, b"OPEN\r\n")?;
+    /// assert!(ws.is_opening());
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub const fn is_opening(&self) -> bool {
         self.opening
     }
 
     /// Accepts an opening connection, and turns GRIP on for it. Goes before all else that is sent.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"OPEN\r\n")?;
+    /// ws.accept();
+    /// let answer = ws.into_answer();
+    /// assert_eq!(answer.body, b"OPEN\r\n");
+    /// assert_eq!(answer.headers[1], ("sec-websocket-extensions".into(), "grip".into()));
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn accept(&mut self) {
         self.answer.headers.push(("sec-websocket-extensions".into(), "grip".into()));
         Event::Open.encode(&mut self.answer.body);
     }
 
     /// The subprotocols that the client offers, those that it likes most first.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1"), ("sec-websocket-protocol", "v2, v1")];
+    /// let ws = WebSocket::new(&headers, b"OPEN\r\n")?;
+    /// assert!(ws.protocols().eq(["v2", "v1"]));
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn protocols(&self) -> impl Iterator<Item = &'a str> {
         let offered = self.headers.header("sec-websocket-protocol").value().unwrap_or_default();
         offered.split(',').map(str::trim).filter(|protocol| !protocol.is_empty())
@@ -208,6 +280,16 @@ impl<'a> WebSocket<'a> {
     ///
     /// # Errors
     /// [`NotOffered`] where it is none of them: the client would give up. The connection is not accepted then.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1"), ("sec-websocket-protocol", "v2, v1")];
+    /// let mut ws = WebSocket::new(&headers, b"OPEN\r\n")?;
+    /// assert!(ws.accept_with_protocol("v3").is_err());
+    /// assert!(ws.accept_with_protocol("v1").is_ok());
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn accept_with_protocol(&mut self, protocol: &str) -> Result<(), NotOffered> {
         let protocol = self.protocols().find(|offered| *offered == protocol).ok_or(NotOffered)?;
         self.answer.headers.push(("sec-websocket-protocol".into(), protocol.to_owned().into()));
@@ -219,6 +301,17 @@ impl<'a> WebSocket<'a> {
     ///
     /// Text that is not UTF-8 closes the connection with 1007, as RFC 6455, section 8.1 demands. A close with a code
     /// that nobody may send is received as one with 1002. What follows a close is ignored.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Message, WebSocket};
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"PING 1\r\np\r\nBINARY 1\r\nb\r\n")?;
+    /// assert_eq!(ws.receive(), Some(Message::Binary(b"b")));
+    /// assert_eq!(ws.receive(), None);
+    /// assert_eq!(ws.into_answer().body, b"PONG 1\r\np\r\n");
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn receive(&mut self) -> Option<Message<'a>> {
         while !self.received_all {
             match self.events.next()? {
@@ -245,17 +338,49 @@ impl<'a> WebSocket<'a> {
     }
 
     /// Sends a text message to the client.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// ws.send_text("hi");
+    /// assert_eq!(ws.into_answer().body, b"TEXT 4\r\nm:hi\r\n");
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn send_text(&mut self, text: &str) {
         self.send("TEXT", &[MESSAGE_PREFIX, text.as_bytes()]);
     }
 
     /// Sends a binary message to the client.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// ws.send_binary(b"\xff");
+    /// assert_eq!(ws.into_answer().body, b"BINARY 3\r\nm:\xff\r\n");
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn send_binary(&mut self, bytes: &[u8]) {
         self.send("BINARY", &[MESSAGE_PREFIX, bytes]);
     }
 
     /// Closes, or answers a close. Without a code the client sees 1000. What is sent later is dropped, and what the
     /// client sent later is ignored.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Message, WebSocket};
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"CLOSE 2\r\n\x03\xe8\r\n")?;
+    /// if let Some(Message::Close(code)) = ws.receive() {
+    ///     ws.close(code);
+    /// }
+    /// assert_eq!(ws.into_answer().body, b"CLOSE 2\r\n\x03\xe8\r\n");
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn close(&mut self, code: Option<CloseCode>) {
         match code {
             None => self.send("CLOSE", &[]),
@@ -266,6 +391,16 @@ impl<'a> WebSocket<'a> {
     }
 
     /// Closes with a code and a reason, which is cut at 123 bytes.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{WebSocket, websocket::CloseCode};
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// ws.close_with_reason(CloseCode::NORMAL, "bye");
+    /// assert_eq!(ws.into_answer().body, b"CLOSE 5\r\n\x03\xe8bye\r\n");
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn close_with_reason(&mut self, code: CloseCode, reason: &str) {
         let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
         self.send("CLOSE", &[&code.0.to_be_bytes(), reason.as_bytes()]);
@@ -277,6 +412,15 @@ impl<'a> WebSocket<'a> {
     ///
     /// # Errors
     /// [`PayloadTooLong`] where the payload is longer than [`MAX_PAYLOAD`].
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// assert!(ws.ping(b"are you there?").is_ok());
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), PayloadTooLong> {
         self.send_control_frame("PING", payload)
     }
@@ -285,11 +429,30 @@ impl<'a> WebSocket<'a> {
     ///
     /// # Errors
     /// [`PayloadTooLong`] where the payload is longer than [`MAX_PAYLOAD`].
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// assert!(ws.pong(&[0; 126]).is_err());
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn pong(&mut self, payload: &[u8]) -> Result<(), PayloadTooLong> {
         self.send_control_frame("PONG", payload)
     }
 
     /// Ends the connection without a close frame.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// ws.disconnect();
+    /// assert_eq!(ws.into_answer().body, b"DISCONNECT\r\n");
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn disconnect(&mut self) {
         self.send("DISCONNECT", &[]);
         self.received_all = true;
@@ -297,11 +460,31 @@ impl<'a> WebSocket<'a> {
     }
 
     /// Subscribes the client to a channel.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, WebSocket};
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// ws.subscribe(&Channel::from_static("a"));
+    /// assert!(ws.into_answer().body.starts_with(b"TEXT 24\r\nc:{"));
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn subscribe(&mut self, channel: &Channel) {
         self.write_control(&Control::Subscribe { channel, filters: &[] });
     }
 
     /// Takes the client off a channel.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, WebSocket};
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// ws.unsubscribe(&Channel::from_static("a"));
+    /// assert!(ws.into_answer().body.starts_with(b"TEXT 26\r\nc:{"));
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn unsubscribe(&mut self, channel: &Channel) {
         self.write_control(&Control::Unsubscribe { channel });
     }
@@ -310,12 +493,30 @@ impl<'a> WebSocket<'a> {
     ///
     /// # Errors
     /// [`ControlTooLong`] where the message is longer than [`control::MAX_LENGTH`]: the proxy would ignore it.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Control, WebSocket};
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// assert!(ws.control(&Control::Detach).is_ok());
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn control(&mut self, message: &Control<'_>) -> Result<(), ControlTooLong> {
         if self.write_control(message) { Ok(()) } else { Err(ControlTooLong) }
     }
 
     /// A value that an earlier answer set with [`set_meta`](Self::set_meta). On a WebSocket the proxy lets no client
     /// send one itself.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1"), ("meta-user", "alice")];
+    /// let ws = WebSocket::new(&headers, b"")?;
+    /// assert_eq!(ws.meta("user"), Some("alice"));
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn meta(&self, name: &str) -> Option<&'a str> {
         self.headers.header(&format!("meta-{name}")).value()
     }
@@ -325,6 +526,16 @@ impl<'a> WebSocket<'a> {
     ///
     /// # Errors
     /// [`InvalidMeta`] where the name is not a header name, or the value not printable ASCII.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// assert!(ws.set_meta("user", "alice").is_ok());
+    /// assert!(ws.set_meta("user", "two\r\nlines").is_err());
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn set_meta(&mut self, name: &str, value: impl Into<String>) -> Result<(), InvalidMeta> {
         let value = value.into();
         let name_is_valid =
@@ -338,6 +549,16 @@ impl<'a> WebSocket<'a> {
 
     /// Asks for an empty request after so many seconds without traffic, until another answer sets another interval.
     /// The proxy takes less than 20 for 20; 0 switches it off. Each such request costs what a message costs.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// ws.set_keep_alive_interval(60);
+    /// assert_eq!(ws.into_answer().headers[1], ("keep-alive-interval".into(), "60".into()));
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn set_keep_alive_interval(&mut self, seconds: u32) {
         self.answer.headers.push(("keep-alive-interval".into(), seconds.to_string().into()));
     }
@@ -383,6 +604,13 @@ impl<'a> WebSocket<'a> {
 }
 
 /// A request that is not one of a WebSocket connection.
+///
+/// ```
+/// use fanout_edge::grip::{WebSocket, websocket::RequestError};
+///
+/// let error = WebSocket::new(&[], b"OPEN\r\n").err();
+/// assert_eq!(error, Some(RequestError::NoConnectionId));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
     /// There is no `Connection-Id`.
