@@ -8,10 +8,7 @@ mod native {
     use divan::{Bencher, counter::BytesCount};
     use fanout_edge::{
         app::echo::echo,
-        grip::{
-            Event, Events, WebSocket,
-            websocket::{Header, Headers},
-        },
+        grip::{Event, Events, WebSocket},
     };
 
     #[global_allocator]
@@ -19,14 +16,6 @@ mod native {
 
     /// Events in a body, and bytes in each.
     const SIZES: &[(usize, usize)] = &[(1, 5), (100, 5), (10_000, 5), (1, 1024), (100, 1024), (10_000, 1024)];
-
-    struct Request;
-
-    impl Headers for Request {
-        fn header(&self, name: &str) -> Header<'_> {
-            if name == "connection-id" { Header::Value("c1") } else { Header::Missing }
-        }
-    }
 
     fn body((events, bytes): (usize, usize)) -> Vec<u8> {
         let content = vec![b'x'; bytes];
@@ -71,7 +60,7 @@ mod native {
     fn echo_turn(bencher: Bencher<'_, '_>, size: (usize, usize)) {
         let body = body(size);
         bencher.counter(BytesCount::of_slice(&body)).bench_local(|| {
-            let mut ws = WebSocket::new(&Request, black_box(&body)).expect("a valid request");
+            let mut ws = WebSocket::new(&[("connection-id", "c1")], black_box(&body)).expect("a valid request");
             echo(&mut ws);
             ws.into_answer()
         });

@@ -13,8 +13,8 @@ use fanout_edge::{
         settings::{self, Lookup, Unreadable},
     },
     grip::{
+        Header, Headers,
         publish::{PublishRequest, Transport, TransportError},
-        websocket::{Header, Headers},
     },
 };
 use fastly::{

@@ -5,6 +5,8 @@
 //! | [`event`] | the body of a WebSocket-over-HTTP request or answer |
 //! | [`websocket`] | one request of a WebSocket connection and the answer to it |
 //! | [`control`] | messages from the application to the proxy on a WebSocket (`c:{…}`) |
+//! | [`headers`] | what the protocols look at in a request |
+//! | [`close`] | close codes |
 //! | [`channel`] | what clients subscribe to |
 //! | [`fanout`] | the proxy of a Fastly service |
 //! | [`hold`] | HTTP answers that the proxy keeps open: long-polling and streams |
@@ -17,9 +19,11 @@
 //! Pushpin 1.41 was seen to do where the specification is silent.
 
 pub mod channel;
+pub mod close;
 pub mod control;
 pub mod event;
 pub mod fanout;
+pub mod headers;
 pub mod hold;
 pub mod item;
 pub mod publish;
@@ -28,8 +32,10 @@ pub mod uri;
 pub mod websocket;
 
 pub use channel::Channel;
+pub use close::CloseCode;
 pub use control::{Control, Filter};
 pub use event::{Event, Events};
+pub use headers::{Header, Headers};
 pub use hold::Hold;
 pub use item::{Formats, Item, WsMessage};
 pub use publish::Publisher;

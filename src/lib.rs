@@ -16,9 +16,9 @@
 //!
 //! ```
 //! use fanout_edge::grip::{
-//!     Channel, Formats, GripStatus, GripUri, Item, Message, Verifier, WebSocket, WsMessage,
+//!     Channel, Formats, GripStatus, GripUri, Headers, Item, Message, Verifier, WebSocket, WsMessage,
 //!     publish::{PublishError, Transport},
-//!     websocket::{Answer, Headers, is_websocket_over_http},
+//!     websocket::{Answer, is_websocket_over_http},
 //! };
 //!
 //! static ROOM: Channel = Channel::from_static("room");

@@ -12,11 +12,10 @@ use std::{
 };
 
 use fanout_edge::grip::{
-    Channel, Control, Filter, Formats, Hold, Item, WebSocket, WsMessage,
+    Channel, CloseCode, Control, Filter, Formats, Hold, Item, WebSocket, WsMessage,
     control::{Content, KeepAliveMode},
     hold::{has_feature, last_ids},
     item::{HttpResponse, HttpStream},
-    websocket::CloseCode,
 };
 use support::{
     backend::{Setup, after_opening, events, recorded, service},

@@ -1,12 +1,11 @@
 //! What is published, and the headers of holds: exact JSON and exact headers.
 
 use fanout_edge::grip::{
-    Channel, Filter, Formats, Hold, Item, Publisher, WsMessage,
+    Channel, CloseCode, Filter, Formats, Hold, Item, Publisher, WsMessage,
     control::{Content, KeepAliveMode},
     hold::{InvalidHold, has_feature, last_ids},
     item::{HttpResponse, HttpStream},
     publish::{Authorization, PublishError, PublishRequest, TooLarge, Transport, TransportError},
-    websocket::CloseCode,
 };
 
 static CHANNEL: Channel = Channel::from_static("room");

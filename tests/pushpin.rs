@@ -159,7 +159,7 @@ fn closes_arrive_with_code_and_reason_and_are_answered() {
 #[ignore = "needs Pushpin: make test"]
 fn the_backend_may_close_with_a_code_and_a_reason() {
     let setup = Setup::new(after_opening(|ws| {
-        let code = fanout_edge::grip::websocket::CloseCode::new(4000).expect("a valid code");
+        let code = fanout_edge::grip::CloseCode::new(4000).expect("a valid code");
         ws.close_with_reason(code, "why");
     }));
     let mut client = setup.connect();

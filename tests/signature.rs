@@ -4,12 +4,11 @@ mod support;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fanout_edge::grip::{
-    Channel, Formats, GripStatus, GripUri, Item, Publisher, Verifier, VerifyKey, WsMessage,
+    Channel, Formats, GripStatus, GripUri, Header, Item, Publisher, Verifier, VerifyKey, WsMessage,
     fanout::Service,
     publish::{Authorization, MAX_BODY, PublishRequest},
     signature::{InvalidKey, LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
     uri::InvalidGripUri,
-    websocket::Header,
 };
 use jwt_simple::prelude::{ES256KeyPair, ES256PublicKey, HS256Key, HS512Key, MACLike, NoCustomClaims};
 use support::{LOCAL_GRIP_URL, LOCAL_ISSUER, LOCAL_KEY, NOW, claims, local_signature, sign_es256, sign_hs256};

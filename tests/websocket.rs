@@ -5,10 +5,10 @@ mod support;
 use fanout_edge::{
     app::echo::echo,
     grip::{
-        Channel, Message, WebSocket,
+        Channel, CloseCode, Message, WebSocket,
         control::{self, Content, Control, Filter, KeepAliveMode},
         event::DecodeErrorKind,
-        websocket::{CloseCode, MAX_ANSWER, RequestError},
+        websocket::{MAX_ANSWER, RequestError},
     },
 };
 use support::Request;

@@ -3,23 +3,12 @@
 
 use fanout_edge::{
     app::echo::echo,
-    grip::{
-        Event, Events, WebSocket,
-        websocket::{Header, Headers, MAX_ANSWER},
-    },
+    grip::{Event, Events, WebSocket, websocket::MAX_ANSWER},
 };
 use libfuzzer_sys::fuzz_target;
 
-struct Request;
-
-impl Headers for Request {
-    fn header(&self, name: &str) -> Header<'_> {
-        if name == "connection-id" { Header::Value("c1") } else { Header::Missing }
-    }
-}
-
 fuzz_target!(|body: &[u8]| {
-    let Ok(mut ws) = WebSocket::new(&Request, body) else { return };
+    let Ok(mut ws) = WebSocket::new(&[("connection-id", "c1")], body) else { return };
     echo(&mut ws);
     let answer = ws.into_answer().body;
     assert!(answer.len() <= MAX_ANSWER);

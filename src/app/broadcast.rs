@@ -2,9 +2,8 @@
 
 use super::{Action, CHANNEL, Reply, Request, Settings, http::BodyError};
 use crate::grip::{
-    Formats, Item, WsMessage,
+    Formats, Header, Headers, Item, WsMessage,
     publish::{MAX_BODY, PublishError},
-    websocket::{Header, Headers},
 };
 
 /// The backend behind which the proxy's publish API is.

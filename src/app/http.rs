@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::grip::{publish::PublishRequest, websocket::Headers};
+use crate::grip::{Headers, publish::PublishRequest};
 
 /// A request, read as far as the decision needs it.
 pub trait Request: Headers {

@@ -1,10 +1,7 @@
 //! `/api/websocket`: GET is a client that connects, POST is the GRIP proxy that says what the client did.
 
 use super::{Action, Reply, Request, Settings, echo::echo, http::BodyError, settings::SettingsError};
-use crate::grip::{
-    GripStatus, WebSocket,
-    websocket::{self, Header},
-};
+use crate::grip::{GripStatus, Header, WebSocket, websocket};
 
 /// The backend through which the proxy calls this service.
 const SELF_BACKEND: &str = "self";

@@ -21,7 +21,7 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::{Channel, control::Content, websocket::CloseCode};
+use super::{Channel, CloseCode, control::Content};
 
 /// One message for the subscribers of one channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -22,7 +22,7 @@ use jwt_simple::{
 };
 use serde::Deserialize;
 
-use super::websocket::Header;
+use super::Header;
 
 /// How far the clocks of proxy and service may differ, in seconds.
 pub const LEEWAY: u64 = 10;
@@ -308,7 +308,7 @@ impl Error for SignatureError {}
 /// has a key, it *needs a signature* that verifies; with that it is *signed*, and only then it is trusted.
 ///
 /// ```
-/// use fanout_edge::grip::{GripStatus, fanout::Service, websocket::Header};
+/// use fanout_edge::grip::{GripStatus, Header, fanout::Service};
 ///
 /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
 /// assert_eq!(GripStatus::of(Header::Missing, &verifier, 1_800_000_000), GripStatus::NotProxied);

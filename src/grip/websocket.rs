@@ -4,12 +4,18 @@
 //! connection: see [`event`] for the body. [`WebSocket`] is one such request: it hands the messages to
 //! the application, answers pings, and gathers what the application says into one answer.
 
-use std::{borrow::Cow, error::Error, fmt};
+mod error;
+
+use std::borrow::Cow;
+
+pub use self::error::{ControlTooLong, InvalidMeta, NotOffered, PayloadTooLong, RequestError};
 
 use super::{
     Channel, Event, Events,
+    close::CloseCode,
     control::{self, Control},
-    event::{self, CONTENT_TYPE, DecodeError},
+    event::{self, CONTENT_TYPE},
+    headers::{Header, Headers},
 };
 
 /// The longest body of an answer, in bytes. The proxy drops the connection where it is longer.
@@ -21,52 +27,6 @@ const CLOSE_ROOM: usize = 64;
 /// The proxy takes this prefix off messages, and acts on text that begins with `c:` instead. So nothing that a client
 /// sent and the application sends back is ever taken for a control message. Source: GRIP, `message-prefix`.
 const MESSAGE_PREFIX: &[u8] = b"m:";
-
-/// The headers of a request, as far as the protocol looks at them: each of them has one value.
-///
-/// ```
-/// use fanout_edge::grip::websocket::{Header, Headers};
-///
-/// let headers = [("connection-id", "c1")];
-/// assert_eq!(headers.header("connection-id"), Header::Value("c1"));
-/// assert_eq!(headers.header("grip-sig"), Header::Missing);
-/// ```
-pub trait Headers {
-    /// The header of that name, in whatever case it was sent.
-    fn header(&self, name: &str) -> Header<'_>;
-}
-
-/// Names, in lower case, and values that are there once.
-impl<const N: usize> Headers for [(&str, &str); N] {
-    fn header(&self, name: &str) -> Header<'_> {
-        self.iter().find(|(known, _)| *known == name).map_or(Header::Missing, |(_, value)| Header::Value(value))
-    }
-}
-
-/// One header of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Header<'a> {
-    /// It is not there.
-    Missing,
-    /// It is there once.
-    Value(&'a str),
-    /// It is there more than once, or is not text.
-    Invalid,
-}
-
-impl<'a> Header<'a> {
-    /// The one value, if it is there once and is text.
-    ///
-    /// ```
-    /// use fanout_edge::grip::websocket::Header;
-    ///
-    /// assert_eq!(Header::Value("a").value(), Some("a"));
-    /// assert_eq!(Header::Invalid.value(), None);
-    /// ```
-    pub const fn value(self) -> Option<&'a str> {
-        if let Self::Value(value) = self { Some(value) } else { None }
-    }
-}
 
 /// Whether the headers are those of a WebSocket-over-HTTP request: `Content-Type` is byte for byte
 /// [`CONTENT_TYPE`], once. Any other spelling may have been forged by an HTTP client, even where the request carries a
@@ -103,42 +63,6 @@ pub enum Message<'a> {
     Close(Option<CloseCode>),
     /// The client is gone: nothing can be sent any more.
     Disconnect,
-}
-
-/// A status code that may be sent in a close frame: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
-/// Source: RFC 6455, section 7.4, and the registry of close codes that it set up.
-///
-/// ```
-/// use fanout_edge::grip::websocket::CloseCode;
-///
-/// assert_eq!(CloseCode::new(1000), Some(CloseCode::NORMAL));
-/// assert_eq!(CloseCode::new(1006), None);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CloseCode(u16);
-
-impl CloseCode {
-    /// The purpose is fulfilled.
-    pub const NORMAL: Self = Self(1000);
-    /// The other side broke the protocol.
-    pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// The other side sent text that is not UTF-8.
-    pub const INVALID_DATA: Self = Self(1007);
-    /// Something is too large to be dealt with.
-    pub const TOO_BIG: Self = Self(1009);
-
-    /// `None` where the code must not be sent.
-    pub const fn new(code: u16) -> Option<Self> {
-        match code {
-            1000..=1003 | 1007..=1014 | 3000..=4999 => Some(Self(code)),
-            _ => None,
-        }
-    }
-
-    /// The number.
-    pub const fn get(self) -> u16 {
-        self.0
-    }
 }
 
 /// The longest payload of a ping or pong, in bytes. Source: RFC 6455, section 5.5.
@@ -384,7 +308,7 @@ impl<'a> WebSocket<'a> {
     pub fn close(&mut self, code: Option<CloseCode>) {
         match code {
             None => self.send("CLOSE", &[]),
-            Some(code) => self.send("CLOSE", &[&code.0.to_be_bytes()]),
+            Some(code) => self.send("CLOSE", &[&code.get().to_be_bytes()]),
         }
         self.received_all = true;
         self.closed = true;
@@ -393,7 +317,7 @@ impl<'a> WebSocket<'a> {
     /// Closes with a code and a reason, which is cut at 123 bytes.
     ///
     /// ```
-    /// use fanout_edge::grip::{WebSocket, websocket::CloseCode};
+    /// use fanout_edge::grip::{CloseCode, WebSocket};
     ///
     /// let headers = [("connection-id", "c1")];
     /// let mut ws = WebSocket::new(&headers, b"")?;
@@ -403,7 +327,7 @@ impl<'a> WebSocket<'a> {
     /// ```
     pub fn close_with_reason(&mut self, code: CloseCode, reason: &str) {
         let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
-        self.send("CLOSE", &[&code.0.to_be_bytes(), reason.as_bytes()]);
+        self.send("CLOSE", &[&code.get().to_be_bytes(), reason.as_bytes()]);
         self.received_all = true;
         self.closed = true;
     }
@@ -596,87 +520,9 @@ impl<'a> WebSocket<'a> {
             self.closed = true;
             self.received_all = true;
             let reason = b"the answer to one batch is too large";
-            event::write(&mut self.answer.body, "CLOSE", &[&CloseCode::TOO_BIG.0.to_be_bytes(), reason]);
+            event::write(&mut self.answer.body, "CLOSE", &[&CloseCode::TOO_BIG.get().to_be_bytes(), reason]);
             return;
         }
         event::write(&mut self.answer.body, kind, parts);
     }
 }
-
-/// A request that is not one of a WebSocket connection.
-///
-/// ```
-/// use fanout_edge::grip::{WebSocket, websocket::RequestError};
-///
-/// let error = WebSocket::new(&[], b"OPEN\r\n").err();
-/// assert_eq!(error, Some(RequestError::NoConnectionId));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestError {
-    /// There is no `Connection-Id`.
-    NoConnectionId,
-    /// There is more than one `Connection-Id`, or it is not text.
-    InvalidConnectionId,
-    /// The body is not a sequence of events.
-    Events(DecodeError),
-}
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoConnectionId => f.write_str("the header Connection-Id is missing"),
-            Self::InvalidConnectionId => f.write_str("the header Connection-Id must be there once, as text"),
-            Self::Events(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Error for RequestError {}
-
-/// A control message that is longer than the proxy takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ControlTooLong;
-
-impl fmt::Display for ControlTooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a control message has at most {} bytes", control::MAX_LENGTH)
-    }
-}
-
-impl Error for ControlTooLong {}
-
-/// A meta value that cannot be a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidMeta;
-
-impl fmt::Display for InvalidMeta {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a meta name has letters, digits, - and _; a meta value has printable ASCII characters")
-    }
-}
-
-impl Error for InvalidMeta {}
-
-/// The payload of a ping or pong that is longer than [`MAX_PAYLOAD`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PayloadTooLong;
-
-impl fmt::Display for PayloadTooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the payload of a ping or pong has at most {MAX_PAYLOAD} bytes")
-    }
-}
-
-impl Error for PayloadTooLong {}
-
-/// A subprotocol that the client does not offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotOffered;
-
-impl fmt::Display for NotOffered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the client does not offer this subprotocol")
-    }
-}
-
-impl Error for NotOffered {}

@@ -12,7 +12,7 @@ pub mod process;
 
 use fanout_edge::{
     app::{Settings, http::BodyError, settings::Lookup},
-    grip::websocket::{Header, Headers},
+    grip::{Header, Headers},
 };
 use jwt_simple::prelude::{
     Claims, Duration, ECDSAP256KeyPairLike, ES256KeyPair, HS256Key, JWTClaims, MACLike, NoCustomClaims, UnixTimeStamp,

@@ -1,0 +1,84 @@
+//! What a request, or what the application wants to say, may be refused for.
+
+use std::{error::Error, fmt};
+
+use super::MAX_PAYLOAD;
+use crate::grip::{control::MAX_LENGTH, event::DecodeError};
+
+/// A request that is not one of a WebSocket connection.
+///
+/// ```
+/// use fanout_edge::grip::{WebSocket, websocket::RequestError};
+///
+/// let error = WebSocket::new(&[], b"OPEN\r\n").err();
+/// assert_eq!(error, Some(RequestError::NoConnectionId));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// There is no `Connection-Id`.
+    NoConnectionId,
+    /// There is more than one `Connection-Id`, or it is not text.
+    InvalidConnectionId,
+    /// The body is not a sequence of events.
+    Events(DecodeError),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoConnectionId => f.write_str("the header Connection-Id is missing"),
+            Self::InvalidConnectionId => f.write_str("the header Connection-Id must be there once, as text"),
+            Self::Events(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for RequestError {}
+
+/// A control message that is longer than the proxy takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlTooLong;
+
+impl fmt::Display for ControlTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a control message has at most {} bytes", MAX_LENGTH)
+    }
+}
+
+impl Error for ControlTooLong {}
+
+/// A meta value that cannot be a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidMeta;
+
+impl fmt::Display for InvalidMeta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a meta name has letters, digits, - and _; a meta value has printable ASCII characters")
+    }
+}
+
+impl Error for InvalidMeta {}
+
+/// The payload of a ping or pong that is longer than [`MAX_PAYLOAD`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadTooLong;
+
+impl fmt::Display for PayloadTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the payload of a ping or pong has at most {MAX_PAYLOAD} bytes")
+    }
+}
+
+impl Error for PayloadTooLong {}
+
+/// A subprotocol that the client does not offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotOffered;
+
+impl fmt::Display for NotOffered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client does not offer this subprotocol")
+    }
+}
+
+impl Error for NotOffered {}
