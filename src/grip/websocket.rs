@@ -3,6 +3,9 @@
 //! The proxy holds the WebSocket and sends what the client does as POST requests, one after the other for each
 //! connection: see [`event`] for the body. [`WebSocket`] is one such request: it hands the messages to
 //! the application, answers pings, and gathers what the application says into one answer.
+//!
+//! There is no `Content-Bytes-Accepted`: what an answer does not accept comes again only with the client's next message
+//! or a keep-alive (Pushpin 1.41), which may be never.
 
 mod error;
 
