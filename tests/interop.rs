@@ -15,7 +15,7 @@ use fanout_edge::grip::{
     Channel, CloseCode, Control, Filter, Formats, Hold, Item, WebSocket, WsMessage,
     control::{Content, KeepAliveMode},
     hold::{has_feature, last_ids},
-    item::{HttpResponse, HttpStream},
+    item::{HttpAnswer, HttpResponse, HttpStream},
 };
 use support::{
     backend::{Setup, after_opening, events, recorded, service},
@@ -240,7 +240,7 @@ fn items_reach_a_websocket_as_what_they_are() {
     }
     setup.publish_items(&[websocket(WsMessage::Refresh)]);
     setup.wait_for_body(b"");
-    let code = CloseCode::new(4001);
+    let code = CloseCode::new(4001).expect("a valid code");
     setup.publish_items(&[websocket(WsMessage::Close { code, reason: "bye" })]);
     assert_eq!(client.closed(), Some((4001, "bye".to_owned())));
 }
@@ -340,7 +340,7 @@ fn a_stream_is_kept_alive_in_each_form() {
             Some("/cstring") => hold.with_keep_alive(b":\r\n", 2),
             _ => hold.with_keep_alive_mode(b"a;\tb, \"c\" \\", 2, KeepAliveMode::Interval),
         };
-        held(&hold, "")
+        held(&hold.expect("not empty"), "")
     });
     for (path, content) in [("/raw", "ping"), ("/cstring", ":\r\n"), ("/base64", "a;\tb, \"c\" \\")] {
         let mut reader = Reader::get(&setup, path);
@@ -420,7 +420,7 @@ fn a_response_is_held_until_something_is_published_or_it_is_late() {
     assert!(start.elapsed() >= Duration::from_secs(4), "{:?}", start.elapsed());
 
     let headers = [("X-C", "c")];
-    let answer = HttpResponse::Answer { code: 201, headers: &headers, body: b"news\n" };
+    let answer = HttpResponse::Answer(HttpAnswer::new(201, &headers, b"news\n").expect("a valid answer"));
     let respond = |answer| Item::new(&ROOM, Formats { http_response: Some(answer), ..Formats::default() });
     let mut reader = Reader::get(&setup, "/poll");
     thread::sleep(Duration::from_millis(700));

@@ -4,7 +4,7 @@ use fanout_edge::grip::{
     Channel, CloseCode, Filter, Formats, Hold, Item, Publisher, WsMessage,
     control::{Content, KeepAliveMode},
     hold::{InvalidHold, has_feature, last_ids},
-    item::{HttpResponse, HttpStream},
+    item::{HttpAnswer, HttpResponse, HttpStream, InvalidAnswer},
     publish::{Authorization, PublishError, PublishRequest, TooLarge, Transport, TransportError},
 };
 
@@ -18,7 +18,9 @@ fn formats_are(formats: Formats<'_>, json: &str) {
 
 #[test]
 fn websocket_messages() {
-    let code = CloseCode::new(4001);
+    let code = CloseCode::new(4001).expect("a valid code");
+    let long = "\u{e9}".repeat(100);
+    let cut = format!(r#"{{"action":"close","code":4001,"reason":"{}"}}"#, "\u{e9}".repeat(61));
     for (message, json) in [
         (WsMessage::text("h\u{e9}\"llo"), "{\"content\":\"h\u{e9}\\\"llo\"}"),
         (WsMessage::text(""), r#"{"content":""}"#),
@@ -28,7 +30,7 @@ fn websocket_messages() {
         (WsMessage::Message(Content::Pong(b"")), r#"{"type":"pong","content":""}"#),
         (WsMessage::Close { code, reason: "bye" }, r#"{"action":"close","code":4001,"reason":"bye"}"#),
         (WsMessage::Close { code, reason: "" }, r#"{"action":"close","code":4001}"#),
-        (WsMessage::Close { code: None, reason: "lost" }, r#"{"action":"close"}"#),
+        (WsMessage::Close { code, reason: &long }, &cut),
         (WsMessage::Refresh, r#"{"action":"refresh"}"#),
         (WsMessage::Hint, r#"{"action":"hint"}"#),
     ] {
@@ -40,7 +42,7 @@ fn websocket_messages() {
 #[test]
 fn http_messages() {
     let headers = [("Content-Type", "text/plain"), ("X-A", "1")];
-    let answer = HttpResponse::Answer { code: 200, headers: &headers, body: b"Hello" };
+    let answer = HttpResponse::Answer(HttpAnswer::new(200, &headers, b"Hello").expect("a valid answer"));
     let formats = Formats {
         http_response: Some(answer),
         http_stream: Some(HttpStream::Content(b"Hello\n")),
@@ -49,7 +51,7 @@ fn http_messages() {
     let json = r#"{"http-response":{"code":200,"headers":[["Content-Type","text/plain"],["X-A","1"]],"body":"Hello"},"http-stream":{"content":"Hello\n"}}"#;
     formats_are(formats, json);
 
-    let binary = HttpResponse::Answer { code: 404, headers: &[], body: b"\xff" };
+    let binary = HttpResponse::Answer(HttpAnswer::new(404, &[], b"\xff").expect("a valid answer"));
     let formats =
         Formats { http_response: Some(binary), http_stream: Some(HttpStream::Content(b"\xff")), ..Formats::default() };
     formats_are(formats, r#"{"http-response":{"code":404,"body-bin":"/w=="},"http-stream":{"content-bin":"/w=="}}"#);
@@ -59,6 +61,37 @@ fn http_messages() {
             Formats { http_response: Some(HttpResponse::Hint), http_stream: Some(stream), ..Formats::default() };
         let json = format!(r#"{{"http-response":{{"action":"hint"}},"http-stream":{{"action":"{action}"}}}}"#);
         formats_are(formats, &json);
+    }
+}
+
+#[test]
+fn an_answer_that_no_proxy_can_send_is_refused() {
+    for (code, headers) in [
+        (0, &[][..]),
+        (199, &[]),
+        (600, &[]),
+        (65_535, &[]),
+        (200, &[("", "x")]),
+        (200, &[("a b", "x")]),
+        (200, &[("X", "a\r\nSet-Cookie: y=1")]),
+        (200, &[("X", "\u{e9}")]),
+    ] {
+        assert_eq!(HttpAnswer::new(code, headers, b""), Err(InvalidAnswer), "{code} {headers:?}");
+    }
+}
+
+#[test]
+fn filters_have_the_same_name_everywhere() {
+    use Filter::{BuildId, RequireSub, SkipSelf, SkipUsers, VarSubst};
+    for (filter, name) in [
+        (SkipSelf, "skip-self"),
+        (SkipUsers, "skip-users"),
+        (RequireSub, "require-sub"),
+        (BuildId, "build-id"),
+        (VarSubst, "var-subst"),
+    ] {
+        assert_eq!(filter.as_str(), name);
+        assert_eq!(serde_json::to_string(&filter).expect("JSON"), format!("\"{name}\""));
     }
 }
 
@@ -139,14 +172,17 @@ fn keep_alives_take_the_first_form_that_fits() {
         (b"\n", r"\n; format=cstring; timeout=20"),
         (b":\r\n", r":\r\n; format=cstring; timeout=20"),
         (b"\t", "CQ==; format=base64; timeout=20"),
-        (b"", "; format=base64; timeout=20"),
         (b"a b", "YSBi; format=base64; timeout=20"),
         (b"a;b", "YTti; format=base64; timeout=20"),
         (b"\xff\x00", "/wA=; format=base64; timeout=20"),
     ] {
-        assert_eq!(header(&Hold::stream(&CHANNEL).with_keep_alive(content, 20), "grip-keep-alive"), value);
+        assert_eq!(
+            header(&Hold::stream(&CHANNEL).with_keep_alive(content, 20).expect("not empty"), "grip-keep-alive"),
+            value
+        );
     }
-    let hold = Hold::stream(&CHANNEL).with_keep_alive(b"x", 1).with_keep_alive_mode(b"y", 2, KeepAliveMode::Interval);
+    let hold = Hold::stream(&CHANNEL).with_keep_alive(b"x", 1).expect("not empty");
+    let hold = hold.with_keep_alive_mode(b"y", 2, KeepAliveMode::Interval).expect("not empty");
     assert_eq!(header(&hold, "grip-keep-alive"), "y; format=raw; timeout=2; mode=interval");
 }
 
@@ -180,6 +216,13 @@ fn what_cannot_be_said_in_a_header_is_refused() {
         (hold().with_next("", None), InvalidHold::Uri),
         (hold().with_next("/a b", None), InvalidHold::Uri),
         (hold().with_gone("/>; rel=next"), InvalidHold::Uri),
+        (hold().with_gone("/a,b"), InvalidHold::Uri),
+        (hold().with_gone("/a;b"), InvalidHold::Uri),
+        (hold().with_gone("/\""), InvalidHold::Uri),
+        (hold().with_keep_alive(b"", 20), InvalidHold::KeepAlive),
+        (hold().with_status(199, ""), InvalidHold::Status),
+        (hold().with_meta("a", "\\"), InvalidHold::Meta),
+        (hold().with_exposed_headers(&["X:A"]), InvalidHold::HeaderName),
         (hold().with_meta("a b", "x"), InvalidHold::Meta),
         (hold().with_meta("a", "\"; x=\""), InvalidHold::Meta),
         (hold().with_meta("a", "\r\n"), InvalidHold::Meta),

@@ -153,8 +153,9 @@ proptest! {
 
     #[test]
     fn headers_of_holds_have_no_line_breaks(content: Vec<u8>, text in ".{0,30}", code: u16) {
-        let mut hold = Hold::stream(&Channel::from_static("a")).with_keep_alive(&content, 20);
+        let mut hold = Hold::stream(&Channel::from_static("a"));
         for changed in [
+            hold.clone().with_keep_alive(&content, 20),
             hold.clone().with_prev_id(&text),
             hold.clone().with_status(code, &text),
             hold.clone().with_next(&text, None),

@@ -69,7 +69,7 @@ fn refuses_what_is_wrong_and_says_why() {
         ("a.b.c".to_owned(), Error::Malformed),
         (format!("{good}="), Error::Malformed),
         (format!("{good}.x"), Error::Malformed),
-        ("x".repeat(MAX_TOKEN_LENGTH + 1), Error::Malformed),
+        (sign(claims(Some(&"x".repeat(MAX_TOKEN_LENGTH)), Some(NOW + 3600))), Error::Malformed),
         (unsigned(r#"{"alg":"none"}"#), Error::Algorithm),
         (unsigned(r#"{"alg":"HS256"}"#), Error::Signature),
         (hs512, Error::Algorithm),
@@ -134,13 +134,21 @@ fn fanout_is_checked_with_its_key_and_the_service() {
 fn secrets_come_in_several_forms() {
     let token = local_signature(NOW);
     let jwk = format!(r#"{{"kty":"oct","k":"{}"}}"#, base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(LOCAL_KEY));
-    for key in [LOCAL_KEY.to_owned(), format!("base64:{}", BASE64_STANDARD.encode(LOCAL_KEY)), jwk] {
+    let base64 = format!("base64:{}", BASE64_STANDARD.encode(LOCAL_KEY));
+    for key in [LOCAL_KEY.to_owned(), format!("{base64}\r\n"), base64, jwk] {
         assert_eq!(verifier(&key).verify(&token, NOW), Ok(()), "{key}");
     }
 }
 
 #[test]
 fn keys_that_cannot_be_used_are_refused() {
+    // Other public keys, whose bodies are longer: they must not be taken for secrets.
+    let sequence =
+        |head: &[u8], length: usize| format!("base64:{}", BASE64_STANDARD.encode([head, &vec![2; length]].concat()));
+    for der in [sequence(&[0x30, 0x81, 158], 158), sequence(&[0x30, 0x82, 1, 34], 290)] {
+        assert_eq!(VerifyKey::parse(&der).err(), Some(InvalidKey::Pem));
+        assert_eq!(VerifyKey::parse(&der["base64:".len()..]).err(), Some(InvalidKey::Pem));
+    }
     let p384 = jwt_simple::prelude::ES384KeyPair::generate().public_key().to_pem().expect("PEM");
     for (key, error) in [
         ("", InvalidKey::TooShort),
@@ -279,6 +287,7 @@ fn a_grip_url_says_how_publishing_is_authorized() {
         let token = header.strip_prefix("Bearer ").expect("a token");
         let verifier = Verifier::new(VerifyKey::parse("a secret of some length").expect("a valid key"), "me");
         assert_eq!(verifier.verify(token, NOW), Ok(()));
+        assert_eq!(verifier.verify(token, NOW + 600), Ok(()));
         assert_eq!(verifier.verify(token, NOW + 600 + LEEWAY + 1), Err(SignatureError::Expired));
     }
 }

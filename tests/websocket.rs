@@ -110,6 +110,45 @@ fn what_follows_a_close_or_a_disconnect_is_ignored() {
 }
 
 #[test]
+fn nothing_is_sent_to_a_client_that_is_gone() {
+    let body = answer_body(b"DISCONNECT\r\n", |ws| {
+        assert_eq!(ws.receive(), Some(Message::Disconnect));
+        ws.send_text("too late");
+        ws.close(None);
+    });
+    assert_eq!(body, "");
+}
+
+#[test]
+fn the_reason_of_a_close_can_be_asked_for() {
+    for (body, reason) in [
+        (&b"CLOSE 5\r\n\x0f\xa0why\r\n"[..], "why"),
+        (b"CLOSE 2\r\n\x0f\xa0\r\n", ""),
+        (b"CLOSE 3\r\n\x0f\xa0\xff\r\n", ""),
+        (b"CLOSE\r\n", ""),
+    ] {
+        answer_to(body, |ws| {
+            assert_eq!(ws.close_reason(), "");
+            assert!(matches!(ws.receive(), Some(Message::Close(_))));
+            assert_eq!(ws.close_reason(), reason);
+        });
+    }
+}
+
+#[test]
+fn a_connection_is_accepted_once_first_and_only_when_it_opens() {
+    let answer = answer_to(b"OPEN\r\n", |ws| {
+        ws.send_text("welcome");
+        ws.accept();
+        ws.accept();
+    });
+    assert_eq!(answer.body, b"OPEN\r\nTEXT 9\r\nm:welcome\r\n");
+    assert_eq!(answer.headers.len(), 2);
+    let later = answer_to(b"TEXT 1\r\nx\r\n", |ws| ws.accept());
+    assert_eq!((later.body.len(), later.headers.len()), (0, 1));
+}
+
+#[test]
 fn a_keep_alive_and_a_disconnect_have_an_empty_answer() {
     echoes("", "");
     echoes("DISCONNECT\r\n", "");
@@ -211,20 +250,22 @@ fn a_control_message_that_the_proxy_would_ignore_is_refused() {
 #[test]
 fn subscriptions_and_control_frames_are_sent() {
     let channel = Channel::from_static("a").with_prefix("app:").expect("a valid name");
-    let body = answer_body(b"", |ws| {
+    let body = answer_body(b"TEXT\r\n", |ws| {
         ws.subscribe(&channel);
         ws.unsubscribe(&channel);
         ws.ping(b"pi").expect("short enough");
+        assert!(ws.ping(&[b'y'; 125]).is_ok());
         ws.pong(b"").expect("short enough");
         assert!(ws.ping(&[b'x'; 126]).is_err());
         assert!(ws.pong(&[b'x'; 126]).is_err());
         ws.disconnect();
         ws.send_text("too late");
+        assert_eq!(ws.receive(), None);
     });
     let expected = "TEXT 28\r\nc:{\"type\":\"subscribe\",\"channel\":\"app:a\"}\r\n\
                     TEXT 2a\r\nc:{\"type\":\"unsubscribe\",\"channel\":\"app:a\"}\r\n\
-                    PING 2\r\npi\r\nPONG\r\nDISCONNECT\r\n";
-    assert_eq!(body, expected);
+                    PING 2\r\npi\r\nPING 7d\r\n@\r\nPONG\r\nDISCONNECT\r\n";
+    assert_eq!(body, expected.replace('@', &"y".repeat(125)));
     assert!(channel.with_prefix("no blanks: ").is_err());
 }
 
@@ -245,10 +286,20 @@ fn meta_is_read_set_and_removed() {
     let request = request().with("Meta-User", "alice");
     let mut ws = WebSocket::new(&request, b"").expect("a valid request");
     assert_eq!(ws.meta("user"), Some("alice"));
+    assert_eq!(ws.meta("User"), Some("alice"));
+    ws.set_meta("Room", "first").expect("a valid value");
     assert_eq!(ws.meta("other"), None);
     ws.set_meta("room", "a b;c=\"d\"").expect("a valid value");
     ws.set_meta("user", "").expect("a valid value");
-    for (name, value) in [("", "x"), ("a b", "x"), ("a:b", "x"), ("x", "line\r\nSet-Cookie: y"), ("x", "\u{e9}")] {
+    for (name, value) in [
+        ("", "x"),
+        ("a b", "x"),
+        ("a:b", "x"),
+        ("x", "line\r\nSet-Cookie: y"),
+        ("x", " "),
+        ("x", " y"),
+        ("x", "\u{e9}"),
+    ] {
         assert!(ws.set_meta(name, value).is_err(), "{name:?}: {value:?}");
     }
     let headers = ws.into_answer().headers;

@@ -10,8 +10,9 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|input: (&str, &str, &[u8], u16)| {
     let (first, second, bytes, number) = input;
     let channel = Channel::new(first).unwrap_or(Channel::from_static("a"));
-    let mut hold = Hold::stream(&channel).with_keep_alive(bytes, u32::from(number));
+    let mut hold = Hold::stream(&channel);
     for changed in [
+        hold.clone().with_keep_alive(bytes, u32::from(number)),
         hold.clone().with_prev_id(first),
         hold.clone().with_status(number, second),
         hold.clone().with_next(first, Some(u32::from(number))),

@@ -1,5 +1,8 @@
 //! Close codes.
 
+/// The longest reason of a close, in bytes. Source: RFC 6455, section 5.5.
+pub const MAX_REASON: usize = 123;
+
 /// A status code that may be sent in a close frame: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
 /// Source: RFC 6455, section 7.4, and the registry of close codes that it set up.
 ///

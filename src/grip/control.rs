@@ -89,9 +89,9 @@ pub enum Filter {
     SkipUsers,
     /// Only those whose meta `require_sub` is a channel that the subscriber has, too.
     RequireSub,
-    /// Only the parts of an item that are for the subscriber's build.
+    /// Adds an id that is made of the subscriber's meta `id_format`, without which the item is not sent.
     BuildId,
-    /// With the subscriber's meta in place of variables.
+    /// Replaces variables in the content by the subscriber's meta; an item with one that is not set is not sent.
     VarSubst,
 }
 

@@ -17,12 +17,13 @@
 //! ```
 //! use fanout_edge::grip::{Channel, Hold};
 //!
-//! let hold = Hold::stream(&Channel::from_static("room")).with_keep_alive(b"\n", 20);
+//! let hold = Hold::stream(&Channel::from_static("room")).with_keep_alive(b"\n", 20)?;
 //! assert_eq!(hold.headers(), [
 //!     ("grip-hold", "stream".to_owned()),
 //!     ("grip-channel", "room".to_owned()),
 //!     ("grip-keep-alive", r"\n; format=cstring; timeout=20".to_owned()),
 //! ]);
+//! # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
 //! ```
 
 use std::{error::Error, fmt};
@@ -84,7 +85,8 @@ impl Hold {
         self
     }
 
-    /// Of the channel named last: the id of the last item that the client has. The proxy then notices what it missed.
+    /// Of the channel named last: the id of the last item that the client has. The proxy then notices what it missed:
+    /// it asks the next link of a stream, without which it ends the stream, or sends the request of a response hold again.
     ///
     /// # Errors
     /// [`InvalidHold`] where the id is not letters, digits and `-._~:`.
@@ -123,28 +125,38 @@ impl Hold {
         self
     }
 
-    /// How long a response hold waits, in seconds: 55 where nothing is said, at least 5.
+    /// How long a response hold waits, in seconds: 55 where nothing is said, at least 5. A stream does not end by itself.
     pub fn with_timeout(self, seconds: u32) -> Self {
         self.with("grip-timeout", seconds.to_string())
     }
 
     /// What is sent on a stream hold after so many seconds of silence, less a random part of one.
     ///
+    /// # Errors
+    /// [`InvalidHold`] where the content is empty: the proxy takes that for an error.
+    ///
     /// ```
     /// use fanout_edge::grip::{Channel, Hold};
     ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_keep_alive(b"\n", 20);
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_keep_alive(b"\n", 20)?;
     /// assert!(hold.headers().contains(&("grip-keep-alive", r"\n; format=cstring; timeout=20".to_owned())));
+    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
     /// ```
-    pub fn with_keep_alive(self, content: &[u8], seconds: u32) -> Self {
+    pub fn with_keep_alive(self, content: &[u8], seconds: u32) -> Result<Self, InvalidHold> {
         self.with_keep_alive_mode(content, seconds, KeepAliveMode::Idle)
     }
 
     /// The same, and what the time counts from.
-    pub fn with_keep_alive_mode(self, content: &[u8], seconds: u32, mode: KeepAliveMode) -> Self {
+    ///
+    /// # Errors
+    /// [`InvalidHold`] where the content is empty.
+    pub fn with_keep_alive_mode(self, content: &[u8], seconds: u32, mode: KeepAliveMode) -> Result<Self, InvalidHold> {
+        if content.is_empty() {
+            return Err(InvalidHold::KeepAlive);
+        }
         let (content, format) = keep_alive(content);
         let mode = if mode.is_default() { "" } else { "; mode=interval" };
-        self.with("grip-keep-alive", format!("{content}; format={format}; timeout={seconds}{mode}"))
+        Ok(self.with("grip-keep-alive", format!("{content}; format={format}; timeout={seconds}{mode}")))
     }
 
     /// The status that the client sees, where it is not that of the answer.
@@ -201,7 +213,7 @@ impl Hold {
     }
 
     fn with_link(mut self, uri: &str, relation: &str) -> Result<Self, InvalidHold> {
-        let is_valid = !uri.is_empty() && uri.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
+        let is_valid = !uri.is_empty() && uri.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\",;".contains(&byte));
         if !is_valid {
             return Err(InvalidHold::Uri);
         }
@@ -281,6 +293,8 @@ pub enum InvalidHold {
     Status,
     /// The URI of a link.
     Uri,
+    /// The content of a keep-alive.
+    KeepAlive,
     /// The name or value of a meta.
     Meta,
     /// A header name.
@@ -292,7 +306,10 @@ impl fmt::Display for InvalidHold {
         f.write_str(match self {
             Self::Id => "an id has letters, digits and - . _ ~ :",
             Self::Status => "a status has a code of 200 to 599 and a reason of printable ASCII characters",
-            Self::Uri => "a URI has printable ASCII characters without blanks, <, > and \"",
+            Self::Uri => {
+                "a URI has printable ASCII characters without blanks and < > \" , ; (which are percent-encoded)"
+            }
+            Self::KeepAlive => "a keep-alive has at least one byte",
             Self::Meta => "a meta name has letters, digits and - . _ ~ :, its value printable ASCII without \" and \\",
             Self::HeaderName => "a header name has letters, digits and - . _ ~",
         })
@@ -334,7 +351,7 @@ pub fn has_feature(grip_feature: &str, feature: &str) -> bool {
 /// Pushpin knows those of line ends, not that of a tab.
 fn keep_alive(content: &[u8]) -> (String, &'static str) {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\\;,\"".contains(&byte);
-    if !content.is_empty() && content.iter().all(|byte| is_plain(*byte)) {
+    if content.iter().all(|byte| is_plain(*byte)) {
         return (content.iter().map(|byte| char::from(*byte)).collect(), "raw");
     }
     let escaped: Option<String> = content
@@ -347,8 +364,8 @@ fn keep_alive(content: &[u8]) -> (String, &'static str) {
         })
         .collect();
     match escaped {
-        Some(escaped) if !content.is_empty() => (escaped, "cstring"),
-        _ => (BASE64_STANDARD.encode(content), "base64"),
+        Some(escaped) => (escaped, "cstring"),
+        None => (BASE64_STANDARD.encode(content), "base64"),
     }
 }
 

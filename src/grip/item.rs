@@ -18,10 +18,12 @@
 //! assert_eq!(item.to_json(), r#"{"channel":"room","formats":{"ws-message":{"content":"Hello"}}}"#);
 //! ```
 
+use std::{error::Error, fmt};
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::{Channel, CloseCode, control::Content};
+use super::{Channel, CloseCode, close::MAX_REASON, control::Content};
 
 /// One message for the subscribers of one channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,26 +77,62 @@ pub struct Formats<'a> {
 /// The answer that ends a response hold.
 ///
 /// ```
-/// use fanout_edge::grip::{Channel, Formats, Item, item::HttpResponse};
+/// use fanout_edge::grip::{Channel, Formats, Item, item::{HttpAnswer, HttpResponse}};
 ///
 /// let channel = Channel::from_static("a");
-/// let item = Item::new(&channel, Formats { http_response: Some(HttpResponse::Answer { code: 200, headers: &[], body: b"x" }), ..Formats::default() });
+/// let answer = HttpAnswer::new(200, &[], b"x")?;
+/// let item = Item::new(&channel, Formats { http_response: Some(HttpResponse::Answer(answer)), ..Formats::default() });
 /// assert_eq!(item.to_json(), r#"{"channel":"a","formats":{"http-response":{"code":200,"body":"x"}}}"#);
+/// # Ok::<(), fanout_edge::grip::item::InvalidAnswer>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpResponse<'a> {
     /// This answer. The headers of the held answer are added.
-    Answer {
-        /// The status code.
-        code: u16,
-        /// Names and values.
-        headers: &'a [(&'a str, &'a str)],
-        /// The body.
-        body: &'a [u8],
-    },
+    Answer(HttpAnswer<'a>),
     /// Whatever the application answers when the proxy sends it the client's request again.
     Hint,
 }
+
+/// An answer that a proxy can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpAnswer<'a> {
+    code: u16,
+    headers: &'a [(&'a str, &'a str)],
+    body: &'a [u8],
+}
+
+impl<'a> HttpAnswer<'a> {
+    /// A status code, the names and values of headers, and a body.
+    ///
+    /// # Errors
+    /// [`InvalidAnswer`] where the code is not 200 to 599, a name is not a header name, or a value has other than
+    /// printable ASCII characters.
+    pub fn new(code: u16, headers: &'a [(&'a str, &'a str)], body: &'a [u8]) -> Result<Self, InvalidAnswer> {
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~!#$%&'*+^`|".contains(&byte))
+        };
+        let is_value = |value: &str| value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let headers_are_valid = headers.iter().all(|(name, value)| is_name(name) && is_value(value));
+        if headers_are_valid && (200..=599).contains(&code) {
+            Ok(Self { code, headers, body })
+        } else {
+            Err(InvalidAnswer)
+        }
+    }
+}
+
+/// An answer that no proxy can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidAnswer;
+
+impl fmt::Display for InvalidAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an answer has a code of 200 to 599, header names, and values of printable ASCII characters")
+    }
+}
+
+impl Error for InvalidAnswer {}
 
 /// What a stream hold is sent.
 ///
@@ -128,11 +166,11 @@ pub enum HttpStream<'a> {
 pub enum WsMessage<'a> {
     /// A message. Text that begins with `c:` or `m:` is delivered as it is.
     Message(Content<'a>),
-    /// A close frame. Without a code the client sees 1000.
+    /// A close frame with a code and a reason, which is cut at [`MAX_REASON`] bytes.
     Close {
         /// The code.
-        code: Option<CloseCode>,
-        /// The reason, of at most 123 bytes.
+        code: CloseCode,
+        /// The reason.
         reason: &'a str,
     },
     /// Nothing: the application is sent an empty request for the connection, and may answer with messages.
@@ -157,7 +195,7 @@ impl Serialize for HttpResponse<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match *self {
-            Self::Answer { code, headers, body } => {
+            Self::Answer(HttpAnswer { code, headers, body }) => {
                 map.serialize_entry("code", &code)?;
                 if !headers.is_empty() {
                     map.serialize_entry("headers", headers)?;
@@ -192,10 +230,10 @@ impl Serialize for WsMessage<'_> {
         };
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("action", action)?;
-        if let Self::Close { code: Some(code), reason } = self {
+        if let Self::Close { code, reason } = self {
             map.serialize_entry("code", &code.get())?;
             if !reason.is_empty() {
-                map.serialize_entry("reason", reason)?;
+                map.serialize_entry("reason", &reason[..reason.floor_char_boundary(MAX_REASON)])?;
             }
         }
         map.end()

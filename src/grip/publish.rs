@@ -229,7 +229,7 @@ impl Authorization {
             Self::Jwt { issuer, secret } => {
                 let claims = JWTClaims {
                     issued_at: None,
-                    expires_at: Some(UnixTimeStamp::from_secs(now + TOKEN_LIFETIME)),
+                    expires_at: Some(UnixTimeStamp::from_secs(now.saturating_add(TOKEN_LIFETIME))),
                     invalid_before: None,
                     issuer: Some(issuer.clone()),
                     subject: None,

@@ -15,7 +15,7 @@ pub use self::error::{ControlTooLong, InvalidMeta, NotOffered, PayloadTooLong, R
 
 use super::{
     Channel, Event, Events,
-    close::CloseCode,
+    close::{CloseCode, MAX_REASON},
     control::{self, Control},
     event::{self, CONTENT_TYPE},
     headers::{Header, Headers},
@@ -71,9 +71,6 @@ pub enum Message<'a> {
 /// The longest payload of a ping or pong, in bytes. Source: RFC 6455, section 5.5.
 pub const MAX_PAYLOAD: usize = 125;
 
-/// The reason of a close, of which [`WebSocket::close`] sends as much as fits into the frame.
-const MAX_REASON: usize = 123;
-
 /// One request of a WebSocket connection.
 ///
 /// ```
@@ -99,7 +96,9 @@ pub struct WebSocket<'a> {
     headers: &'a dyn Headers,
     connection_id: &'a str,
     opening: bool,
+    accepted: bool,
     events: Events<'a>,
+    close_reason: &'a str,
     /// Nothing more comes from the client.
     received_all: bool,
     /// Nothing more goes to the client.
@@ -132,6 +131,8 @@ impl<'a> WebSocket<'a> {
             headers,
             connection_id,
             opening: matches!(events.clone().next(), Some(Event::Open)),
+            accepted: false,
+            close_reason: "",
             events,
             received_all: false,
             closed: false,
@@ -170,7 +171,8 @@ impl<'a> WebSocket<'a> {
         self.opening
     }
 
-    /// Accepts an opening connection, and turns GRIP on for it. Goes before all else that is sent.
+    /// Accepts an opening connection, and turns GRIP on for it. Where there is nothing to accept it does nothing: an
+    /// OPEN in a later answer would end the connection.
     ///
     /// ```
     /// use fanout_edge::grip::WebSocket;
@@ -184,8 +186,14 @@ impl<'a> WebSocket<'a> {
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
     pub fn accept(&mut self) {
-        self.answer.headers.push(("sec-websocket-extensions".into(), "grip".into()));
-        Event::Open.encode(&mut self.answer.body);
+        if self.opening && !self.accepted {
+            self.accepted = true;
+            self.answer.headers.push(("sec-websocket-extensions".into(), "grip".into()));
+            let mut open = Vec::with_capacity(self.answer.body.capacity());
+            Event::Open.encode(&mut open);
+            open.append(&mut self.answer.body);
+            self.answer.body = open;
+        }
     }
 
     /// The subprotocols that the client offers, those that it likes most first.
@@ -251,6 +259,7 @@ impl<'a> WebSocket<'a> {
                 },
                 Event::Close(frame) => {
                     self.received_all = true;
+                    self.close_reason = frame.and_then(|frame| str::from_utf8(frame.reason).ok()).unwrap_or_default();
                     let code = frame.map(|frame| CloseCode::new(frame.code).unwrap_or(CloseCode::PROTOCOL_ERROR));
                     return Some(Message::Close(code));
                 }
@@ -262,6 +271,12 @@ impl<'a> WebSocket<'a> {
             }
         }
         None
+    }
+
+    /// The reason that the client gave for a close that was [received](Self::receive); empty where it gave none, or one
+    /// that is not UTF-8.
+    pub const fn close_reason(&self) -> &'a str {
+        self.close_reason
     }
 
     /// Sends a text message to the client.
@@ -445,14 +460,15 @@ impl<'a> WebSocket<'a> {
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
     pub fn meta(&self, name: &str) -> Option<&'a str> {
-        self.headers.header(&format!("meta-{name}")).value()
+        self.headers.header(&format!("meta-{}", name.to_ascii_lowercase())).value()
     }
 
     /// Sets a value that the proxy brings back with each later request of the connection. An empty one removes it.
     /// It is a header on each request: keep it short.
     ///
     /// # Errors
-    /// [`InvalidMeta`] where the name is not a header name, or the value not printable ASCII.
+    /// [`InvalidMeta`] where the name is not letters, digits, `-` and `_`, or the value not printable ASCII, or has a
+    /// blank at an end.
     ///
     /// ```
     /// use fanout_edge::grip::WebSocket;
@@ -467,10 +483,12 @@ impl<'a> WebSocket<'a> {
         let value = value.into();
         let name_is_valid =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        if !name_is_valid || !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        // A header has no blanks at its ends: a value of blanks alone would remove the meta.
+        let value_is_valid = value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && value.trim() == value;
+        if !name_is_valid || !value_is_valid {
             return Err(InvalidMeta);
         }
-        self.answer.headers.push((format!("set-meta-{name}").into(), value.into()));
+        self.set_header(format!("set-meta-{}", name.to_ascii_lowercase()), value);
         Ok(())
     }
 
@@ -487,12 +505,17 @@ impl<'a> WebSocket<'a> {
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
     pub fn set_keep_alive_interval(&mut self, seconds: u32) {
-        self.answer.headers.push(("keep-alive-interval".into(), seconds.to_string().into()));
+        self.set_header("keep-alive-interval".to_owned(), seconds.to_string());
     }
 
     /// The answer to the request.
     pub fn into_answer(self) -> Answer {
         self.answer
+    }
+
+    fn set_header(&mut self, name: String, value: String) {
+        self.answer.headers.retain(|(known, _)| *known != name);
+        self.answer.headers.push((name.into(), value.into()));
     }
 
     fn send_control_frame(&mut self, kind: &str, payload: &[u8]) -> Result<(), PayloadTooLong> {

@@ -53,7 +53,7 @@ pub struct InvalidMeta;
 
 impl fmt::Display for InvalidMeta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a meta name has letters, digits, - and _; a meta value has printable ASCII characters")
+        f.write_str("a meta name has letters, digits, - and _; a meta value has printable ASCII characters and no blank at an end")
     }
 }
 
