@@ -5,7 +5,7 @@ use fanout_edge::grip::{
     control::{Content, KeepAliveMode},
     hold::{InvalidHold, has_feature, last_ids},
     item::{HttpAnswer, HttpResponse, HttpStream, InvalidAnswer},
-    publish::{Authorization, PublishError, PublishRequest, TooLarge, Transport, TransportError},
+    publish::{Authorization, PublishError, PublishRequest, TooLarge, Transport, TransportError, publish_to_all},
 };
 
 static CHANNEL: Channel = Channel::from_static("room");
@@ -121,7 +121,7 @@ impl Transport for Script {
 
 #[test]
 fn errors_tell_what_became_of_it() {
-    let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::None);
+    let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::none());
     let text = |text| Item::new(&CHANNEL, Formats { ws_message: Some(WsMessage::text(text)), ..Formats::default() });
     for (answer, expected) in [
         (Ok(200), Ok(())),
@@ -136,6 +136,15 @@ fn errors_tell_what_became_of_it() {
         let (a, b) = (text("a").to_json(), text("b").to_json());
         assert_eq!(sent, [format!(r#"{{"items":[{a},{b}]}}"#)]);
     }
+    let publishers = ["http://a", "http://b"].map(|uri| Publisher::new(uri, Authorization::none()));
+    let mut transport = Script(vec![Err(TransportError::TimedOut), Ok(200)], Vec::new());
+    let results = publish_to_all(&publishers, &mut transport, &[text("a")], 1);
+    assert_eq!(results, [Err(PublishError::TimedOut), Ok(())]);
+    assert_eq!(
+        transport.1.iter().map(|request| &*request.url).collect::<Vec<_>>(),
+        ["http://a/publish/", "http://b/publish/"]
+    );
+
     let mut never = Script(Vec::new(), Vec::new());
     let large = "x".repeat(70_000);
     let error = publisher.publish(&mut never, &[text(&large)], 1);

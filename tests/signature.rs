@@ -172,12 +172,24 @@ fn keys_that_cannot_be_used_are_refused() {
 
 #[test]
 fn of_several_proxies_any_may_sign() {
-    let verifiers = [verifier(ANOTHER_KEY), verifier(LOCAL_KEY)];
-    assert_eq!(Verifier::verify_any(&verifiers, &local_signature(NOW), NOW), Ok(()));
-    assert_eq!(Verifier::verify_any(&verifiers[..1], &local_signature(NOW), NOW), Err(SignatureError::Signature));
-    let expired = sign_hs256(ANOTHER_KEY, claims(Some(LOCAL_ISSUER), Some(NOW - 3600)));
-    assert_eq!(Verifier::verify_any(&verifiers, &expired, NOW), Err(SignatureError::Expired));
-    assert_eq!(Verifier::verify_any(&[], &expired, NOW), Err(SignatureError::Signature));
+    let verifiers = [verifier(ANOTHER_KEY), verifier(LOCAL_KEY), verifier(&public_pem(&ES256KeyPair::generate()))];
+    let status = |token: &str, verifiers: &[Verifier]| GripStatus::of(Header::Value(token), verifiers, NOW);
+    let needs = GripStatus::NeedsSignature;
+    assert_eq!(status(&local_signature(NOW), &verifiers), GripStatus::Signed);
+    assert_eq!(status(&local_signature(NOW), &verifiers[..1]), needs(SignatureError::Signature));
+    let expired = sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(NOW - 3600)));
+    assert_eq!(status(&expired, &verifiers), needs(SignatureError::Expired));
+    assert_eq!(status(&expired, &[]), needs(SignatureError::Malformed));
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    let uri = GripUri::parse("http://localhost/?iss=me&key=s3cret-s3cret&verify-iss=me");
+    let uri = uri.unwrap_or_else(|error| panic!("{error}"));
+    let request = publish(&uri.publisher, "private");
+    let printed = format!("{uri:?} {request:?}");
+    assert!(printed.contains("http://localhost/publish/") && printed.contains("Hs256"), "{printed}");
+    assert!(!printed.contains("s3cret") && !printed.contains("private") && !printed.contains("Bearer"), "{printed}");
 }
 
 #[cfg(feature = "rs256")]
@@ -207,7 +219,7 @@ fn an_rsa_key_is_refused() {
 
 #[test]
 fn the_status_tells_direct_unverified_and_signed_apart() {
-    let status = |header| GripStatus::of(header, &verifier(LOCAL_KEY), NOW);
+    let status = |header| GripStatus::of(header, &[verifier(LOCAL_KEY)], NOW);
     let (good, bad) = (local_signature(NOW), sign_hs256(ANOTHER_KEY, good_claims()));
     assert_eq!(status(Header::Missing), GripStatus::NotProxied);
     assert_eq!(status(Header::Value(&good)), GripStatus::Signed);
@@ -227,7 +239,7 @@ fn authorization_of(uri: &str) -> Option<String> {
 
 #[test]
 fn a_publish_request_is_json_to_the_control_uri() {
-    let request = publish(&Publisher::new("http://127.0.0.1:5561/", Authorization::None), "Hell\u{f6}\n\"");
+    let request = publish(&Publisher::new("http://127.0.0.1:5561/", Authorization::none()), "Hell\u{f6}\n\"");
     assert_eq!(request.url, "http://127.0.0.1:5561/publish/");
     assert_eq!(request.authorization, None);
     let body = "{\"items\":[{\"channel\":\"test\",\"formats\":{\"ws-message\":{\"content\":\"Hell\u{f6}\\n\\\"\"}}}]}";
@@ -236,7 +248,7 @@ fn a_publish_request_is_json_to_the_control_uri() {
 
 #[test]
 fn a_publish_request_that_the_proxy_would_refuse_is_not_made() {
-    let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::None);
+    let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::none());
     let overhead = publish(&publisher, "").body.len();
     let channel = Channel::from_static("test");
     let length = |text: &str| {
@@ -327,6 +339,9 @@ fn a_grip_url_that_cannot_be_used_is_refused_without_its_secrets() {
         ("http://localhost/?verify-key=a+long+beginning&s3cret", InvalidGripUri::Parameter),
         ("http://localhost/?verify-key=a+long+beginning#s3cret", InvalidGripUri::Fragment),
         ("http://localhost/?iss=me", InvalidGripUri::IssWithoutKey),
+        ("http://s3cret@localhost/", InvalidGripUri::User),
+        ("http://a%3As3cret:b@localhost/", InvalidGripUri::User),
+        ("http://a:s3cret@localhost/?key=abc", InvalidGripUri::User),
         ("http://localhost/?iss=me&key=s3cret", InvalidGripUri::Key(InvalidKey::TooShort)),
         ("http://localhost/?key=base64:***", InvalidGripUri::Key(InvalidKey::Base64)),
         ("http://localhost/?key=base64:/w==", InvalidGripUri::Bearer),

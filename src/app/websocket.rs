@@ -1,5 +1,7 @@
 //! `/api/websocket`: GET is a client that connects, POST is the GRIP proxy that says what the client did.
 
+use std::slice;
+
 use super::{Action, Reply, Request, Settings, echo::echo, http::BodyError, settings::SettingsError};
 use crate::grip::{GripStatus, Header, WebSocket, websocket};
 
@@ -19,7 +21,7 @@ pub(super) fn connect(request: &mut dyn Request, settings: &Settings, now: u64) 
         Ok(verifier) => verifier,
         Err(error) => return unusable(error),
     };
-    match GripStatus::of(request.header("grip-sig"), verifier, now) {
+    match GripStatus::of(request.header("grip-sig"), slice::from_ref(verifier), now) {
         // Only the spelling that the proxy takes for a WebSocket: anything else it would send back as a plain GET.
         GripStatus::NotProxied if request.header("upgrade") == Header::Value("websocket") => {
             Action::HandOff { backend: SELF_BACKEND }
@@ -38,7 +40,7 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
         Ok(verifier) => verifier,
         Err(error) => return unusable(error),
     };
-    match GripStatus::of(request.header("grip-sig"), verifier, now) {
+    match GripStatus::of(request.header("grip-sig"), slice::from_ref(verifier), now) {
         GripStatus::Signed => {}
         status => return refused(status),
     }

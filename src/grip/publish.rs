@@ -20,7 +20,10 @@ use jwt_simple::{
 };
 use serde::Serialize;
 
-use super::Item;
+use super::{
+    Item,
+    signature::{InvalidKey, MIN_SECRET_LENGTH},
+};
 
 /// The longest body of a publish request, in bytes: Fanout's limit, and that of the Fastly CLI's Pushpin.
 pub const MAX_BODY: usize = 65_536;
@@ -46,7 +49,7 @@ const TOKEN_LIFETIME: u64 = 600;
 ///
 /// let channel = Channel::from_static("room");
 /// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::text("Hello")), ..Formats::default() });
-/// let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::None);
+/// let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::none());
 /// publisher.publish(&mut Print, &[item], 1_800_000_000)?;
 /// # Ok::<(), fanout_edge::grip::publish::PublishError>(())
 /// ```
@@ -80,7 +83,7 @@ impl Publisher {
     ///
     /// let channel = Channel::from_static("a");
     /// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::text("x")), ..Formats::default() });
-    /// let publisher = Publisher::new("http://127.0.0.1:5561/", Authorization::None);
+    /// let publisher = Publisher::new("http://127.0.0.1:5561/", Authorization::none());
     /// let request = publisher.request(&[item], 1_800_000_000)?;
     /// assert_eq!(request.url, "http://127.0.0.1:5561/publish/");
     /// # Ok::<(), fanout_edge::grip::publish::TooLarge>(())
@@ -195,38 +198,51 @@ impl Error for PublishError {}
 /// assert!(Authorization::bearer("two words").is_none());
 /// ```
 #[derive(Clone)]
-pub enum Authorization {
-    /// Not at all: Pushpin on the same machine.
+pub struct Authorization(Kind);
+
+#[derive(Clone)]
+enum Kind {
     None,
-    /// The same header each time.
     Header(String),
-    /// `Bearer` with a token that is made for each request.
-    Jwt {
-        /// The claim `iss`.
-        issuer: String,
-        /// The secret of HS256, of at least [`MIN_SECRET_LENGTH`](super::signature::MIN_SECRET_LENGTH) bytes.
-        secret: Vec<u8>,
-    },
+    Jwt { issuer: String, key: HS256Key },
 }
 
 impl Authorization {
+    /// Not at all: Pushpin on the same machine.
+    pub const fn none() -> Self {
+        Self(Kind::None)
+    }
+
     /// `Bearer` with a token, for instance a Fastly API token. `None` where it cannot be in a header.
     pub fn bearer(token: impl AsRef<str>) -> Option<Self> {
         let token = token.as_ref();
         let is_valid = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        is_valid.then(|| Self::Header(format!("Bearer {token}")))
+        is_valid.then(|| Self(Kind::Header(format!("Bearer {token}"))))
     }
 
-    /// `Basic` with a user and a password.
-    pub fn basic(user: &str, password: &str) -> Self {
-        Self::Header(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))))
+    /// `Basic` with a user and a password. `None` where the user has a colon, which would end it.
+    /// Source: RFC 7617, section 2.
+    pub fn basic(user: &str, password: &str) -> Option<Self> {
+        let header = || format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
+        (!user.contains(':')).then(|| Self(Kind::Header(header())))
+    }
+
+    /// `Bearer` with a token of that issuer that is made for each request, signed with a secret (HS256).
+    ///
+    /// # Errors
+    /// [`InvalidKey`] where the secret has less than [`MIN_SECRET_LENGTH`] bytes.
+    pub fn jwt(issuer: impl Into<String>, secret: &[u8]) -> Result<Self, InvalidKey> {
+        if secret.len() < MIN_SECRET_LENGTH {
+            return Err(InvalidKey::TooShort);
+        }
+        Ok(Self(Kind::Jwt { issuer: issuer.into(), key: HS256Key::from_bytes(secret) }))
     }
 
     fn header(&self, now: u64) -> Option<String> {
-        match self {
-            Self::None => None,
-            Self::Header(value) => Some(value.clone()),
-            Self::Jwt { issuer, secret } => {
+        match &self.0 {
+            Kind::None => None,
+            Kind::Header(value) => Some(value.clone()),
+            Kind::Jwt { issuer, key } => {
                 let claims = JWTClaims {
                     issued_at: None,
                     expires_at: Some(UnixTimeStamp::from_secs(now.saturating_add(TOKEN_LIFETIME))),
@@ -238,11 +254,34 @@ impl Authorization {
                     nonce: None,
                     custom: NoCustomClaims {},
                 };
-                // Fails only on a secret that is too short; without the header the proxy refuses the request.
-                let token = HS256Key::from_bytes(secret).authenticate(claims).ok()?;
+                let token = key.authenticate(claims).expect("the secret is long enough, as its constructor checked");
                 Some(format!("Bearer {token}"))
             }
         }
+    }
+}
+
+/// Publishes the items through several proxies, to all of them whatever becomes of one; the results are in their order.
+pub fn publish_to_all(
+    publishers: &[Publisher],
+    transport: &mut impl Transport,
+    items: &[Item<'_>],
+    now: u64,
+) -> Vec<Result<(), PublishError>> {
+    publishers.iter().map(|publisher| publisher.publish(transport, items, now)).collect()
+}
+
+/// The address, and no credential.
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// The address, and neither credential nor message.
+impl fmt::Debug for PublishRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishRequest").field("url", &self.url).finish_non_exhaustive()
     }
 }
 

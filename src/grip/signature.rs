@@ -35,6 +35,7 @@ pub const MIN_SECRET_LENGTH: usize = 12;
 
 /// A key that signatures are checked with. It decides the algorithm: what the token says is only compared with it.
 #[derive(Clone)]
+#[non_exhaustive]
 pub enum VerifyKey {
     /// HS256, with a secret that the proxy and the service share.
     Hs256(HS256Key),
@@ -137,6 +138,18 @@ impl VerifyKey {
     }
 }
 
+/// The algorithm, and nothing of the key.
+impl fmt::Debug for VerifyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hs256(_) => "Hs256",
+            Self::Es256(_) => "Es256",
+            #[cfg(feature = "rs256")]
+            Self::Rs256(_) => "Rs256",
+        })
+    }
+}
+
 /// Whether the bytes are one DER sequence, as every encoded key is.
 fn is_der(bytes: &[u8]) -> bool {
     match *bytes {
@@ -189,7 +202,7 @@ impl Error for InvalidKey {}
 /// assert_eq!(verifier.verify("no token", 1_800_000_000), Err(SignatureError::Malformed));
 /// # Ok::<(), fanout_edge::grip::signature::InvalidKey>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Verifier {
     key: VerifyKey,
     issuers: HashSet<String>,
@@ -209,31 +222,6 @@ impl Verifier {
     /// The issuer.
     pub fn issuer(&self) -> &str {
         self.issuers.iter().next().map_or("", String::as_str)
-    }
-
-    /// Checks a token against several proxies, each with its own key and issuer.
-    ///
-    /// # Errors
-    /// That of the first, where none of them signed it.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Verifier, fanout::Service};
-    ///
-    /// let verifiers = ["SERVICE1", "SERVICE2"].map(|id| Service::new(id).expect("a valid id").verifier());
-    /// assert!(Verifier::verify_any(&verifiers, "no token", 1_800_000_000).is_err());
-    /// ```
-    pub fn verify_any(verifiers: &[Self], token: &str, now: u64) -> Result<(), SignatureError> {
-        let mut first = Err(SignatureError::Signature);
-        for (index, verifier) in verifiers.iter().enumerate() {
-            let result = verifier.verify(token, now);
-            if result.is_ok() {
-                return result;
-            }
-            if index == 0 {
-                first = result;
-            }
-        }
-        first
     }
 
     /// Checks a token at a time, in seconds since 1970: algorithm, signature, `exp` (which must be there), `nbf` and
@@ -267,8 +255,8 @@ impl Verifier {
     }
 }
 
-/// Why a `Grip-Sig` does not verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a `Grip-Sig` does not verify, in the order of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SignatureError {
     /// It is not a JWT of at most [`MAX_TOKEN_LENGTH`] bytes, or is there more than once.
     Malformed,
@@ -311,7 +299,7 @@ impl Error for SignatureError {}
 /// use fanout_edge::grip::{GripStatus, Header, fanout::Service};
 ///
 /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
-/// assert_eq!(GripStatus::of(Header::Missing, &verifier, 1_800_000_000), GripStatus::NotProxied);
+/// assert_eq!(GripStatus::of(Header::Missing, &[verifier], 1_800_000_000), GripStatus::NotProxied);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GripStatus {
@@ -324,12 +312,22 @@ pub enum GripStatus {
 }
 
 impl GripStatus {
-    /// The status of a request with that header `Grip-Sig`, at a time in seconds since 1970.
-    pub fn of(grip_sig: Header<'_>, verifier: &Verifier, now: u64) -> Self {
-        match grip_sig {
-            Header::Missing => Self::NotProxied,
-            Header::Invalid => Self::NeedsSignature(SignatureError::Malformed),
-            Header::Value(token) => verifier.verify(token, now).map_or_else(Self::NeedsSignature, |()| Self::Signed),
+    /// The status of a request with that header `Grip-Sig`, at a time in seconds since 1970. Any of several proxies may
+    /// have signed it, each with its own key and issuer; where none has, the reason is that of the one that came
+    /// furthest: a key that fits says more than one that does not.
+    pub fn of(grip_sig: Header<'_>, verifiers: &[Verifier], now: u64) -> Self {
+        let token = match grip_sig {
+            Header::Missing => return Self::NotProxied,
+            Header::Invalid => return Self::NeedsSignature(SignatureError::Malformed),
+            Header::Value(token) => token,
+        };
+        let mut furthest = SignatureError::Malformed;
+        for verifier in verifiers {
+            match verifier.verify(token, now) {
+                Ok(()) => return Self::Signed,
+                Err(error) => furthest = furthest.max(error),
+            }
         }
+        Self::NeedsSignature(furthest)
     }
 }

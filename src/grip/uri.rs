@@ -20,7 +20,7 @@ use url::Url;
 
 use super::{
     publish::{Authorization, Publisher},
-    signature::{InvalidKey, MIN_SECRET_LENGTH, VerifyKey, decode_base64},
+    signature::{InvalidKey, VerifyKey, decode_base64},
 };
 
 /// What a `GRIP_URL` says.
@@ -32,6 +32,7 @@ use super::{
 /// assert_eq!(uri.verify_iss.as_deref(), Some("viceroy"));
 /// # Ok::<(), fanout_edge::grip::uri::InvalidGripUri>(())
 /// ```
+#[derive(Debug)]
 pub struct GripUri {
     /// How to publish.
     pub publisher: Publisher,
@@ -78,27 +79,27 @@ impl GripUri {
 }
 
 fn authorization(uri: &Url, iss: Option<String>, key: Option<String>) -> Result<Authorization, InvalidGripUri> {
-    match (iss, key, uri.password()) {
-        (Some(issuer), Some(key), _) => {
-            let secret = decode_base64(&key).map_err(InvalidGripUri::Key)?.unwrap_or_else(|| key.into_bytes());
-            if secret.len() < MIN_SECRET_LENGTH {
-                return Err(InvalidGripUri::Key(InvalidKey::TooShort));
-            }
-            Ok(Authorization::Jwt { issuer, secret })
+    let has_user = !uri.username().is_empty() || uri.password().is_some();
+    match (iss, key) {
+        (None, None) if !has_user => Ok(Authorization::none()),
+        (None, None) => {
+            let decoded = |text| percent_decode(text).ok_or(InvalidGripUri::Url);
+            let password = decoded(uri.password().ok_or(InvalidGripUri::User)?)?;
+            Authorization::basic(&decoded(uri.username())?, &password).ok_or(InvalidGripUri::User)
         }
-        (Some(_), None, _) => Err(InvalidGripUri::IssWithoutKey),
-        (None, Some(key), _) => {
+        _ if has_user => Err(InvalidGripUri::User),
+        (Some(_), None) => Err(InvalidGripUri::IssWithoutKey),
+        (Some(issuer), Some(key)) => {
+            let secret = decode_base64(&key).map_err(InvalidGripUri::Key)?.unwrap_or_else(|| key.into_bytes());
+            Authorization::jwt(issuer, &secret).map_err(InvalidGripUri::Key)
+        }
+        (None, Some(key)) => {
             let token = match decode_base64(&key).map_err(InvalidGripUri::Key)? {
                 Some(bytes) => String::from_utf8(bytes).map_err(|_| InvalidGripUri::Bearer)?,
                 None => key,
             };
             Authorization::bearer(token).ok_or(InvalidGripUri::Bearer)
         }
-        (None, None, Some(password)) => {
-            let decoded = |text| percent_decode(text).ok_or(InvalidGripUri::Url);
-            Ok(Authorization::basic(&decoded(uri.username())?, &decoded(password)?))
-        }
-        (None, None, None) => Ok(Authorization::None),
     }
 }
 
@@ -120,6 +121,8 @@ pub enum InvalidGripUri {
     Key(InvalidKey),
     /// `key` without `iss` is sent as it is, but cannot be in a header.
     Bearer,
+    /// It has a user without a password, a user with a colon, or a user beside a `key`.
+    User,
     /// `iss` has no `key` to sign with.
     IssWithoutKey,
     /// `verify-key`, or the `key` of an `iss`, cannot be used.
@@ -136,6 +139,7 @@ impl fmt::Display for InvalidGripUri {
             Self::Fragment => f.write_str("it has a fragment (in a key, # is written %23)"),
             Self::Key(error) => write!(f, "key: {error}"),
             Self::Bearer => f.write_str("key: without iss it has printable ASCII characters only"),
+            Self::User => f.write_str("a user needs a password, has no colon, and excludes a key"),
             Self::IssWithoutKey => f.write_str("iss needs a key"),
             Self::VerifyKey(error) => write!(f, "verify-key: {error}"),
         }

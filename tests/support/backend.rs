@@ -99,7 +99,7 @@ impl Setup {
     #[track_caller]
     pub fn publish_items(&self, items: &[Item<'_>]) {
         let control_uri = format!("http://127.0.0.1:{}", self.pushpin.publish_port);
-        let publisher = Publisher::new(&control_uri, Authorization::None);
+        let publisher = Publisher::new(&control_uri, Authorization::none());
         publisher.publish(&mut Loopback, items, now()).expect("Pushpin accepts the items");
     }
 }
