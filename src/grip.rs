@@ -37,7 +37,7 @@ pub use control::{Control, Filter};
 pub use event::{Event, Events};
 pub use headers::{Header, Headers};
 pub use hold::Hold;
-pub use item::{Formats, Item, WsMessage};
+pub use item::{Formats, Item, ItemId, WsMessage};
 pub use publish::Publisher;
 pub use signature::{GripStatus, Verifier, VerifyKey};
 pub use uri::GripUri;

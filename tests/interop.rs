@@ -12,7 +12,7 @@ use std::{
 };
 
 use fanout_edge::grip::{
-    Channel, CloseCode, Control, Filter, Formats, Hold, Item, WebSocket, WsMessage,
+    Channel, CloseCode, Control, Filter, Formats, Hold, Item, ItemId, WebSocket, WsMessage,
     control::{Content, KeepAliveMode},
     hold::{has_feature, last_ids},
     item::{HttpAnswer, HttpResponse, HttpStream},
@@ -250,7 +250,11 @@ fn items_reach_a_websocket_as_what_they_are() {
 fn ids_are_sent_once_and_in_order() {
     let setup = Setup::new(service);
     let mut client = subscribed(&setup);
-    let item = |id, prev_id, content| Item { id: Some(id), prev_id, ..text(&TEST, content) };
+    let item = |id, prev_id: Option<&'static str>, content| Item {
+        id: ItemId::new(id),
+        prev_id: prev_id.and_then(ItemId::new),
+        ..text(&TEST, content)
+    };
     setup.publish_items(&[item("1", None, "one"), item("1", None, "one again")]);
     setup.publish_items(&[item("3", Some("2"), "three")]);
     setup.publish_items(&[item("2", Some("1"), "two")]);
@@ -354,15 +358,16 @@ fn a_stream_is_kept_alive_in_each_form() {
 fn a_stream_goes_on_at_its_next_link_and_says_when_it_is_gone() {
     let setup = Setup::new(|message: &Message| {
         let page = message.start.contains("/next");
-        let hold = Hold::stream(&ROOM).with_prev_id(if page { "2" } else { "1" });
-        let hold = hold.and_then(|hold| hold.with_next("/next", Some(60))).and_then(|hold| hold.with_gone("/gone"));
+        let id = ItemId::new(if page { "2" } else { "1" }).expect("a valid id");
+        let hold =
+            Hold::stream(&ROOM).with_prev_id(id).with_next("/next", Some(60)).and_then(|hold| hold.with_gone("/gone"));
         held(&hold.expect("a valid hold"), if page { "missed\n" } else { "begin\n" })
     });
     let mut reader = Reader::get(&setup, "/stream");
     reader.wait_for("begin\n");
     thread::sleep(Duration::from_millis(500));
     // The client has 1, and this one comes after 2: the proxy asks what it missed.
-    let item = Item { id: Some("3"), prev_id: Some("2"), ..stream(HttpStream::Content(b"three\n")) };
+    let item = Item { id: ItemId::new("3"), prev_id: ItemId::new("2"), ..stream(HttpStream::Content(b"three\n")) };
     setup.publish_items(&[item]);
     reader.wait_for("missed\n");
     let request = setup.backend.requests().into_iter().find(|request| request.start.starts_with("GET /next "));
@@ -410,7 +415,9 @@ fn a_response_is_held_until_something_is_published_or_it_is_late() {
         match message.start.split(' ').nth(1) {
             Some("/hinted") if hinted.swap(true, Ordering::Relaxed) => Answer::new(200, &[], "asked again\n"),
             Some("/missed") if message.header("grip-last").is_some() => Answer::new(200, &[], "missed\n"),
-            Some("/missed") => held(&Hold::response(&TEST).with_prev_id("1").expect("a valid id"), "nothing new\n"),
+            Some("/missed") => {
+                held(&Hold::response(&TEST).with_prev_id(ItemId::new("1").expect("a valid id")), "nothing new\n")
+            }
             _ => held(&hold, "nothing new\n"),
         }
     });

@@ -3,16 +3,18 @@
 
 mod support;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use fanout_edge::{
     app::{self, echo::echo},
     grip::{
-        Channel, Event, Events, GripUri, Hold, VerifyKey, WebSocket,
+        Channel, Event, Events, Filter, GripUri, Hold, ItemId, VerifyKey, WebSocket,
         control::{Content, Control, KeepAliveMode},
         event::CloseFrame,
         hold::{has_feature, last_ids},
     },
 };
 use proptest::{collection::vec, prelude::*};
+use serde_json::json;
 use support::{NOW, Request, local_settings, local_signature};
 
 /// An event that owns its content.
@@ -135,19 +137,48 @@ proptest! {
     #[test]
     fn control_messages_are_json(text in ".{0,40}", bytes in vec(any::<u8>(), 0..40), timeout: u32, name in ".{0,10}") {
         let channel = Channel::from_static("a");
-        let messages = [
-            Control::Subscribe { channel: &channel, filters: &[] },
-            Control::SetMeta { name: &name, value: &text },
-            Control::SendDelayed { content: Content::Text(&text), timeout },
-            Control::KeepAlive { content: Some(Content::Binary(&bytes)), timeout, mode: KeepAliveMode::Interval },
-            Control::KeepAlive { content: Some(Content::Ping(&bytes)), timeout, mode: KeepAliveMode::Idle },
-        ];
-        for message in messages {
+        let binary = |kind: &str| {
+            let mut value = json!({ "message-type": kind });
+            let (key, content) =
+                if bytes.is_empty() { ("content", String::new()) } else { ("content-bin", BASE64_STANDARD.encode(&bytes)) };
+            value[key] = content.into();
+            value
+        };
+        let with = |mut value: serde_json::Value, more: serde_json::Value| {
+            let more = more.as_object().expect("an object").clone();
+            value.as_object_mut().expect("an object").extend(more);
+            value
+        };
+        let (idle, interval) = (KeepAliveMode::Idle, KeepAliveMode::Interval);
+        for (message, expected) in [
+            (Control::Subscribe { channel: &channel, filters: &[] }, json!({ "type": "subscribe", "channel": "a" })),
+            (
+                Control::Subscribe { channel: &channel, filters: &[Filter::SkipUsers, Filter::RequireSub] },
+                json!({ "type": "subscribe", "channel": "a", "filters": ["skip-users", "require-sub"] }),
+            ),
+            (Control::Unsubscribe { channel: &channel }, json!({ "type": "unsubscribe", "channel": "a" })),
+            (Control::Detach, json!({ "type": "detach" })),
+            (Control::FlushDelayed, json!({ "type": "flush-delayed" })),
+            (Control::SetMeta { name: &name, value: &text }, json!({ "type": "set-meta", "name": name, "value": text })),
+            (
+                Control::SendDelayed { content: Content::Text(&text), timeout },
+                json!({ "type": "send-delayed", "content": text, "timeout": timeout }),
+            ),
+            (
+                Control::SendDelayed { content: Content::Pong(&bytes), timeout },
+                with(binary("pong"), json!({ "type": "send-delayed", "timeout": timeout })),
+            ),
+            (
+                Control::KeepAlive { content: Some(Content::Binary(&bytes)), timeout, mode: interval },
+                with(binary("binary"), json!({ "type": "keep-alive", "timeout": timeout, "mode": "interval" })),
+            ),
+            (
+                Control::KeepAlive { content: Some(Content::Ping(&bytes)), timeout, mode: idle },
+                with(binary("ping"), json!({ "type": "keep-alive", "timeout": timeout })),
+            ),
+        ] {
             let value: serde_json::Value = serde_json::from_str(&message.to_json()).expect("JSON");
-            prop_assert!(value["type"].is_string());
-            if let Control::SendDelayed { .. } = message {
-                prop_assert_eq!(value["content"].as_str(), Some(&*text));
-            }
+            prop_assert_eq!(value, expected);
         }
     }
 
@@ -156,7 +187,7 @@ proptest! {
         let mut hold = Hold::stream(&Channel::from_static("a"));
         for changed in [
             hold.clone().with_keep_alive(&content, 20),
-            hold.clone().with_prev_id(&text),
+            Ok(ItemId::new(&text).map_or_else(|| hold.clone(), |id| hold.clone().with_prev_id(id))),
             hold.clone().with_status(code, &text),
             hold.clone().with_next(&text, None),
             hold.clone().with_meta(&text, &text),

@@ -6,7 +6,7 @@ use fanout_edge::{
     app::echo::echo,
     grip::{
         Channel, CloseCode, Message, WebSocket,
-        control::{self, Content, Control, Filter, KeepAliveMode},
+        control::{self, Content, Control, Filter, InvalidControl, KeepAliveMode, MAX_TIMEOUT},
         event::DecodeErrorKind,
         websocket::{MAX_ANSWER, RequestError},
     },
@@ -245,6 +245,28 @@ fn a_control_message_that_the_proxy_would_ignore_is_refused() {
         });
         assert_eq!(body.is_empty(), !fits);
     }
+}
+
+#[test]
+fn what_the_proxy_would_ignore_is_refused() {
+    let payload = [0; 126];
+    let idle = KeepAliveMode::Idle;
+    for (message, error) in [
+        (Control::SetMeta { name: "", value: "x" }, InvalidControl::MetaName),
+        (Control::SendDelayed { content: Content::Text("x"), timeout: 0 }, InvalidControl::Timeout),
+        (Control::SendDelayed { content: Content::Text("x"), timeout: MAX_TIMEOUT + 1 }, InvalidControl::Timeout),
+        (Control::SendDelayed { content: Content::Ping(&payload), timeout: 1 }, InvalidControl::Payload),
+        (
+            Control::KeepAlive { content: Some(Content::Pong(&payload)), timeout: 1, mode: idle },
+            InvalidControl::Payload,
+        ),
+        (Control::KeepAlive { content: None, timeout: 0, mode: idle }, InvalidControl::Timeout),
+    ] {
+        let body = answer_body(b"", |ws| assert_eq!(ws.control(&message), Err(error)));
+        assert_eq!(body, "");
+    }
+    let longest = Control::SendDelayed { content: Content::Ping(&payload[..125]), timeout: MAX_TIMEOUT };
+    assert_eq!(longest.check(), Ok(()));
 }
 
 #[test]

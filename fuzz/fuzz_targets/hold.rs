@@ -2,7 +2,7 @@
 #![no_main]
 
 use fanout_edge::grip::{
-    Channel, Hold,
+    Channel, Hold, ItemId,
     hold::{has_feature, last_ids},
 };
 use libfuzzer_sys::fuzz_target;
@@ -13,7 +13,7 @@ fuzz_target!(|input: (&str, &str, &[u8], u16)| {
     let mut hold = Hold::stream(&channel);
     for changed in [
         hold.clone().with_keep_alive(bytes, u32::from(number)),
-        hold.clone().with_prev_id(first),
+        Ok(ItemId::new(first).map_or_else(|| hold.clone(), |id| hold.clone().with_prev_id(id))),
         hold.clone().with_status(number, second),
         hold.clone().with_next(first, Some(u32::from(number))),
         hold.clone().with_gone(second),

@@ -13,10 +13,12 @@
 //! assert_eq!(subscribe.to_json(), r#"{"type":"subscribe","channel":"room:1","filters":["skip-self"]}"#);
 //! ```
 
+use std::{error::Error, fmt};
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::Channel;
+use super::{Channel, websocket::MAX_PAYLOAD};
 
 /// The longest control message that the proxy acts on, in bytes, with its `c:`.
 pub const MAX_LENGTH: usize = 16_384;
@@ -72,12 +74,63 @@ pub enum Control<'a> {
     FlushDelayed,
 }
 
+/// The longest time of a control message, in seconds: the proxy counts milliseconds in 31 bits.
+pub const MAX_TIMEOUT: u32 = 2_147_483;
+
 impl Control<'_> {
+    /// Whether the proxy acts on the message: it ignores others without a word.
+    ///
+    /// # Errors
+    /// [`InvalidControl`].
+    pub fn check(&self) -> Result<(), InvalidControl> {
+        let (content, timeout) = match self {
+            Self::KeepAlive { content, timeout, .. } => (content.as_ref(), *timeout),
+            Self::SendDelayed { content, timeout } => (Some(content), *timeout),
+            Self::SetMeta { name: "", .. } => return Err(InvalidControl::MetaName),
+            _ => (None, 1),
+        };
+        if let Some(Content::Ping(payload) | Content::Pong(payload)) = content
+            && payload.len() > MAX_PAYLOAD
+        {
+            return Err(InvalidControl::Payload);
+        }
+        if !(1..=MAX_TIMEOUT).contains(&timeout) {
+            return Err(InvalidControl::Timeout);
+        }
+        Ok(())
+    }
+
     /// The message without its `c:`.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers under known keys are JSON")
     }
 }
+
+/// A control message that the proxy would ignore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidControl {
+    /// It is longer than [`MAX_LENGTH`].
+    TooLong,
+    /// The payload of a ping or pong is longer than [`MAX_PAYLOAD`].
+    Payload,
+    /// The time is not 1 to [`MAX_TIMEOUT`] seconds.
+    Timeout,
+    /// The name of a meta is empty.
+    MetaName,
+}
+
+impl fmt::Display for InvalidControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "a control message has at most {MAX_LENGTH} bytes"),
+            Self::Payload => write!(f, "the payload of a ping or pong has at most {MAX_PAYLOAD} bytes"),
+            Self::Timeout => write!(f, "the time of a control message is 1 to {MAX_TIMEOUT} seconds"),
+            Self::MetaName => f.write_str("the name of a meta is not empty"),
+        }
+    }
+}
+
+impl Error for InvalidControl {}
 
 /// Which of the published items a subscriber gets. Those that the proxy knows are in its header `Grip-Feature`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -30,7 +30,7 @@ use std::{error::Error, fmt};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use super::{Channel, Filter, control::KeepAliveMode};
+use super::{Channel, Filter, ItemId, control::KeepAliveMode};
 
 /// An answer that is held open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,21 +88,15 @@ impl Hold {
     /// Of the channel named last: the id of the last item that the client has. The proxy then notices what it missed:
     /// it asks the next link of a stream, without which it ends the stream, or sends the request of a response hold again.
     ///
-    /// # Errors
-    /// [`InvalidHold`] where the id is not letters, digits and `-._~:`.
-    ///
     /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
+    /// use fanout_edge::grip::{Channel, Hold, ItemId};
     ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_prev_id("4")?;
+    /// let id = ItemId::new("4").expect("a valid id");
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_prev_id(id);
     /// assert!(hold.headers().contains(&("grip-channel", "a; prev-id=4".to_owned())));
-    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
     /// ```
-    pub fn with_prev_id(self, id: &str) -> Result<Self, InvalidHold> {
-        if !is_token(id) {
-            return Err(InvalidHold::Id);
-        }
-        Ok(self.with_parameter(&format!("prev-id={id}")))
+    pub fn with_prev_id(self, id: ItemId<'_>) -> Self {
+        self.with_parameter(&format!("prev-id={}", id.as_str()))
     }
 
     /// Of the channel named last: a filter.
@@ -287,8 +281,6 @@ impl Hold {
 /// Something that cannot be said in the headers of a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidHold {
-    /// An id.
-    Id,
     /// A status.
     Status,
     /// The URI of a link.
@@ -304,7 +296,6 @@ pub enum InvalidHold {
 impl fmt::Display for InvalidHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Id => "an id has letters, digits and - . _ ~ :",
             Self::Status => "a status has a code of 200 to 599 and a reason of printable ASCII characters",
             Self::Uri => {
                 "a URI has printable ASCII characters without blanks and < > \" , ; (which are percent-encoded)"

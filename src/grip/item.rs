@@ -33,10 +33,10 @@ pub struct Item<'a> {
     pub channel: &'a Channel,
     /// The id. Of items with the same id on a channel within a minute, only the first is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<&'a str>,
+    pub id: Option<ItemId<'a>>,
     /// The id of the item before it. Items wait for it, up to 5 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub prev_id: Option<&'a str>,
+    pub prev_id: Option<ItemId<'a>>,
     /// The ids are for the clients only: the proxy sends the item at once.
     #[serde(skip_serializing_if = "is_false")]
     pub no_seq: bool,
@@ -47,8 +47,37 @@ pub struct Item<'a> {
     pub formats: Formats<'a>,
 }
 
+/// The id of an item.
+///
+/// # Format
+/// Letters, digits and `-._~:`, at least one: it stands unescaped in `Grip-Channel` and `Grip-Last`.
+///
+/// ```
+/// use fanout_edge::grip::ItemId;
+///
+/// assert!(ItemId::new("2026-11-23:1").is_some());
+/// assert!(ItemId::new("a, b").is_none());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ItemId<'a>(&'a str);
+
+impl<'a> ItemId<'a> {
+    /// `None` where no item can have that id.
+    pub fn new(id: &'a str) -> Option<Self> {
+        let is_valid =
+            !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte));
+        is_valid.then_some(Self(id))
+    }
+
+    /// The id.
+    pub const fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
 impl<'a> Item<'a> {
-    /// An item without an id.
+    /// An item without an id. Of the formats there is at least one, or the proxy refuses the request as a whole.
     pub const fn new(channel: &'a Channel, formats: Formats<'a>) -> Self {
         Self { channel, id: None, prev_id: None, no_seq: false, meta: &[], formats }
     }

@@ -11,12 +11,12 @@ mod error;
 
 use std::borrow::Cow;
 
-pub use self::error::{ControlTooLong, InvalidMeta, NotOffered, PayloadTooLong, RequestError};
+pub use self::error::{InvalidMeta, NotOffered, PayloadTooLong, RequestError};
 
 use super::{
     Channel, Event, Events,
     close::{CloseCode, MAX_REASON},
-    control::{self, Control},
+    control::{self, Control, InvalidControl},
     event::{self, CONTENT_TYPE},
     headers::{Header, Headers},
 };
@@ -434,7 +434,7 @@ impl<'a> WebSocket<'a> {
     /// Tells the proxy something.
     ///
     /// # Errors
-    /// [`ControlTooLong`] where the message is longer than [`control::MAX_LENGTH`]: the proxy would ignore it.
+    /// [`InvalidControl`] where the proxy would ignore it.
     ///
     /// ```
     /// use fanout_edge::grip::{Control, WebSocket};
@@ -444,8 +444,9 @@ impl<'a> WebSocket<'a> {
     /// assert!(ws.control(&Control::Detach).is_ok());
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
-    pub fn control(&mut self, message: &Control<'_>) -> Result<(), ControlTooLong> {
-        if self.write_control(message) { Ok(()) } else { Err(ControlTooLong) }
+    pub fn control(&mut self, message: &Control<'_>) -> Result<(), InvalidControl> {
+        message.check()?;
+        if self.write_control(message) { Ok(()) } else { Err(InvalidControl::TooLong) }
     }
 
     /// A value that an earlier answer set with [`set_meta`](Self::set_meta). On a WebSocket the proxy lets no client

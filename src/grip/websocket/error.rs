@@ -3,7 +3,7 @@
 use std::{error::Error, fmt};
 
 use super::MAX_PAYLOAD;
-use crate::grip::{control::MAX_LENGTH, event::DecodeError};
+use crate::grip::event::DecodeError;
 
 /// A request that is not one of a WebSocket connection.
 ///
@@ -34,18 +34,6 @@ impl fmt::Display for RequestError {
 }
 
 impl Error for RequestError {}
-
-/// A control message that is longer than the proxy takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ControlTooLong;
-
-impl fmt::Display for ControlTooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a control message has at most {} bytes", MAX_LENGTH)
-    }
-}
-
-impl Error for ControlTooLong {}
 
 /// A meta value that cannot be a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
