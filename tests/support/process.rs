@@ -20,6 +20,8 @@ pub struct Process {
     child: Child,
     name: &'static str,
     output: Arc<Mutex<String>>,
+    /// The signal that it was sent last.
+    signalled: Option<&'static str>,
 }
 
 impl Process {
@@ -29,7 +31,7 @@ impl Process {
         let output = Arc::default();
         keep(child.stdout.take(), &output);
         keep(child.stderr.take(), &output);
-        Self { child, name, output }
+        Self { child, name, output, signalled: None }
     }
 
     /// All that it has printed.
@@ -48,12 +50,19 @@ impl Process {
     }
 
     fn stop(&mut self) {
-        // Not a second time: the number may be another program's by then.
-        if let Ok(None) = self.child.try_wait() {
-            // As Ctrl-C does.
-            signal("INT", self.child.id());
-            let _ = self.child.wait();
+        // First as Ctrl-C does it, which a program does not hear that was itself started in the background of a script.
+        for name in ["INT", "TERM", "KILL"] {
+            for _ in 0..50 {
+                // Not a second time: the number may be another program's by then.
+                let Ok(None) = self.child.try_wait() else { return };
+                if self.signalled != Some(name) {
+                    signal(name, self.child.id());
+                    self.signalled = Some(name);
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
         }
+        let _ = self.child.wait();
     }
 }
 
