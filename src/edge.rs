@@ -41,12 +41,7 @@ struct ClientRequest(fastly::Request);
 
 impl Headers for ClientRequest {
     fn header(&self, name: &str) -> Header<'_> {
-        let mut values = self.0.get_header_all(name);
-        match (values.next(), values.next()) {
-            (None, _) => Header::Missing,
-            (Some(value), None) => value.to_str().map_or(Header::Invalid, Header::Value),
-            (Some(_), Some(_)) => Header::Invalid,
-        }
+        Header::of(self.0.get_header_all(name).map(|value| value.to_str().ok()))
     }
 }
 

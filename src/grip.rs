@@ -13,6 +13,7 @@
 //! | [`item`] | what is published to the subscribers of a channel |
 //! | [`publish`] | how it gets to the proxy |
 //! | [`signature`] | `Grip-Sig`: did this request come through the proxy? |
+//! | [`key`] | the keys that it is checked with |
 //! | [`uri`] | `GRIP_URL`: one proxy's address, credentials and keys |
 //!
 //! Sources: the specification of WebSocket-over-HTTP and of GRIP (<https://pushpin.org/docs/protocols/>), and what
@@ -26,6 +27,7 @@ pub mod fanout;
 pub mod headers;
 pub mod hold;
 pub mod item;
+pub mod key;
 pub mod publish;
 pub mod signature;
 pub mod uri;
@@ -38,7 +40,8 @@ pub use event::{Event, Events};
 pub use headers::{Header, Headers};
 pub use hold::Hold;
 pub use item::{Formats, Item, ItemId, WsMessage};
+pub use key::VerifyKey;
 pub use publish::Publisher;
-pub use signature::{GripStatus, Verifier, VerifyKey};
+pub use signature::{GripStatus, Verifier};
 pub use uri::GripUri;
 pub use websocket::{Message, WebSocket};

@@ -14,7 +14,8 @@ use std::{
 use fanout_edge::grip::{
     Channel, CloseCode, Control, Filter, Formats, Hold, Item, ItemId, WebSocket, WsMessage,
     control::{Content, KeepAliveMode},
-    hold::{has_feature, last_ids},
+    headers::{has_feature, last_ids},
+    hold::InvalidHold,
     item::{HttpAnswer, HttpResponse, HttpStream},
 };
 use support::{
@@ -26,6 +27,7 @@ use tungstenite::{Bytes, Message as Received};
 
 static TEST: Channel = Channel::from_static("test");
 static ROOM: Channel = Channel::from_static("room:1");
+static VIPS: Channel = Channel::from_static("vips");
 
 fn text(channel: &'static Channel, text: &'static str) -> Item<'static> {
     Item::new(channel, Formats { ws_message: Some(WsMessage::text(text)), ..Formats::default() })
@@ -98,6 +100,35 @@ fn a_kept_alive_connection_receives_the_keep_alive() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
+fn traffic_puts_off_an_idle_keep_alive_and_not_one_at_an_interval() {
+    let setup = on_message(|ws, kind| {
+        let mode = match kind {
+            "idle" => KeepAliveMode::Idle,
+            "interval" => KeepAliveMode::Interval,
+            _ => return,
+        };
+        let content = Some(Content::Text("alive"));
+        ws.control(&Control::KeepAlive { content, timeout: 3, mode }).expect("short enough");
+    });
+    for (kind, expected) in [("idle", 0), ("interval", 2)] {
+        let mut client = subscribed(&setup);
+        client.send(kind);
+        // Every half second something for the client, for 7 seconds: twice the time of the keep-alive.
+        let mut alive = 0;
+        for _ in 0..14 {
+            setup.publish_items(&[text(&TEST, "traffic")]);
+            let until = Instant::now() + Duration::from_millis(500);
+            while let Some(rest) = until.checked_duration_since(Instant::now()) {
+                alive += usize::from(client.next_within(rest) == Some(Received::text("alive")));
+            }
+        }
+        assert!(if expected == 0 { alive == 0 } else { alive >= expected }, "{kind}: {alive}");
+        while client.next_within(Duration::from_secs(4)) != Some(Received::text("alive")) {}
+    }
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
 fn a_delayed_message_is_sent_later_or_when_flushed() {
     let setup = on_message(|ws, kind| match kind {
         "flush" => ws.control(&Control::FlushDelayed).expect("short enough"),
@@ -141,6 +172,76 @@ fn a_filter_keeps_items_from_their_sender() {
         assert_eq!(client.next(), Received::text(other));
         assert_eq!(client.next(), Received::text("from nobody"));
     }
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn filters_skip_users_and_fill_in_variables() {
+    let setup = on_message(|ws, user| {
+        let filters = [Filter::SkipUsers, Filter::VarSubst];
+        ws.control(&Control::SetMeta { name: "user", value: user }).expect("short enough");
+        ws.control(&Control::Subscribe { channel: &ROOM, filters: &filters }).expect("short enough");
+        ws.send_text("ready");
+    });
+    let mut clients = ["alice", "bob", "carol"].map(|user| {
+        let mut client = setup.connect();
+        client.send(user);
+        assert_eq!(client.next(), Received::text("ready"));
+        client
+    });
+    thread::sleep(Duration::from_millis(500));
+    setup.publish_items(&[
+        Item { meta: &[("skip_users", "alice, bob")], ..text(&ROOM, "Hello %(user)s") },
+        Item { meta: &[("skip_users", "carol")], ..text(&ROOM, "for %(nobody)s") },
+        text(&ROOM, "end"),
+    ]);
+    // A variable that is not set makes the message empty.
+    for (client, expected) in clients.iter_mut().zip(["", "", "Hello carol"]) {
+        assert_eq!(client.next(), Received::text(expected));
+        assert_eq!(client.next(), Received::text("end"));
+    }
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn filters_of_a_stream_require_a_channel_and_build_ids() {
+    let setup = Setup::new(|message: &Message| {
+        let hold = Hold::stream(&ROOM).with_filter(Filter::RequireSub);
+        let hold = match message.start.split(' ').nth(1) {
+            Some("/vip") => Ok(hold.with_channel(&VIPS)),
+            Some("/id") => {
+                hold.with_filter(Filter::BuildId).with_meta("id_format", "%(room:1)s-x").and_then(with_a_position)
+            }
+            _ => Ok(hold),
+        };
+        held(&hold.expect("a valid hold"), "begin\n")
+    });
+    let mut readers = ["/vip", "/plain", "/id"].map(|path| {
+        let mut reader = Reader::get(&setup, path);
+        reader.wait_for("begin\n");
+        reader
+    });
+    thread::sleep(Duration::from_millis(500));
+    let item = |id, prev_id, content| Item {
+        id: ItemId::new(id),
+        prev_id: ItemId::new(prev_id),
+        ..stream(HttpStream::Content(content))
+    };
+    setup.publish_items(&[
+        Item { meta: &[("require_sub", "vips")], ..item("5", "4", b"for vips\n") },
+        // The id of what the client had before this one.
+        item("6", "5", b"now at %I\n"),
+    ]);
+    for reader in &mut readers {
+        reader.wait_for("now at ");
+    }
+    let seen = readers.map(|reader| (reader.read.contains("for vips\n"), reader.read.contains("now at 5-x\n")));
+    assert_eq!(seen, [(true, false), (false, false), (false, true)]);
+}
+
+/// A stream that stands at 4, so that its items have ids.
+fn with_a_position(hold: Hold) -> Result<Hold, InvalidHold> {
+    hold.with_prev_id(ItemId::new("4").expect("a valid id")).with_next("/next", Some(60))
 }
 
 #[test]
@@ -427,13 +528,14 @@ fn a_response_is_held_until_something_is_published_or_it_is_late() {
     assert!(start.elapsed() >= Duration::from_secs(4), "{:?}", start.elapsed());
 
     let headers = [("X-C", "c")];
-    let answer = HttpResponse::Answer(HttpAnswer::new(201, &headers, b"news\n").expect("a valid answer"));
+    let answer = HttpAnswer::new(201, &headers, b"news\n").and_then(|answer| answer.with_reason("News"));
+    let answer = HttpResponse::Answer(answer.expect("a valid answer"));
     let respond = |answer| Item::new(&ROOM, Formats { http_response: Some(answer), ..Formats::default() });
     let mut reader = Reader::get(&setup, "/poll");
     thread::sleep(Duration::from_millis(700));
     setup.publish_items(&[respond(answer)]);
     reader.wait_for("news\n");
-    assert!(reader.read.starts_with("HTTP/1.1 201 "), "{}", reader.read);
+    assert!(reader.read.starts_with("HTTP/1.1 201 News\r\n"), "{}", reader.read);
     assert!(reader.read.to_ascii_lowercase().contains("x-c: c"), "{}", reader.read);
 
     let mut hinted = Reader::get(&setup, "/hinted");

@@ -3,7 +3,8 @@
 use fanout_edge::grip::{
     Channel, CloseCode, Filter, Formats, Hold, Item, ItemId, Publisher, WsMessage,
     control::{Content, KeepAliveMode},
-    hold::{InvalidHold, has_feature, last_ids},
+    headers::{has_feature, last_ids},
+    hold::InvalidHold,
     item::{HttpAnswer, HttpResponse, HttpStream, InvalidAnswer},
     publish::{Authorization, PublishError, PublishRequest, TooLarge, Transport, TransportError, publish_to_all},
 };
@@ -56,6 +57,11 @@ fn http_messages() {
         Formats { http_response: Some(binary), http_stream: Some(HttpStream::Content(b"\xff")), ..Formats::default() };
     formats_are(formats, r#"{"http-response":{"code":404,"body-bin":"/w=="},"http-stream":{"content-bin":"/w=="}}"#);
 
+    let named = HttpAnswer::new(404, &[], b"").and_then(|answer| answer.with_reason("Nobody here"));
+    let named = HttpResponse::Answer(named.expect("a valid answer"));
+    let formats = Formats { http_response: Some(named), ..Formats::default() };
+    formats_are(formats, r#"{"http-response":{"code":404,"reason":"Nobody here","body":""}}"#);
+
     for (stream, action) in [(HttpStream::Hint, "hint"), (HttpStream::Close, "close")] {
         let formats =
             Formats { http_response: Some(HttpResponse::Hint), http_stream: Some(stream), ..Formats::default() };
@@ -77,6 +83,10 @@ fn an_answer_that_no_proxy_can_send_is_refused() {
         (200, &[("X", "\u{e9}")]),
     ] {
         assert_eq!(HttpAnswer::new(code, headers, b""), Err(InvalidAnswer), "{code} {headers:?}");
+    }
+    for reason in ["Two\r\nX: y", "\u{e9}"] {
+        let answer = HttpAnswer::new(200, &[], b"").expect("a valid answer");
+        assert_eq!(answer.with_reason(reason), Err(InvalidAnswer), "{reason:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use fanout_edge::{
         Channel, Event, Events, Filter, GripUri, Hold, ItemId, VerifyKey, WebSocket,
         control::{Content, Control, KeepAliveMode},
         event::CloseFrame,
-        hold::{has_feature, last_ids},
+        headers::{has_feature, last_ids},
     },
 };
 use proptest::{collection::vec, prelude::*};

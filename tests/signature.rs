@@ -6,8 +6,9 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use fanout_edge::grip::{
     Channel, Formats, GripStatus, GripUri, Header, Item, Publisher, Verifier, VerifyKey, WsMessage,
     fanout::Service,
+    key::InvalidKey,
     publish::{Authorization, MAX_BODY, PublishRequest},
-    signature::{InvalidKey, LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
+    signature::{LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
     uri::InvalidGripUri,
 };
 use jwt_simple::prelude::{ES256KeyPair, ES256PublicKey, HS256Key, HS512Key, MACLike, NoCustomClaims};
@@ -89,6 +90,10 @@ fn refuses_what_is_wrong_and_says_why() {
 fn clocks_may_differ_by_seconds() {
     let expired = sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(NOW - LEEWAY)));
     assert_eq!(verifier(LOCAL_KEY).verify(&expired, NOW), Ok(()));
+    assert_eq!(verifier(LOCAL_KEY).verify(&expired, NOW + 1), Err(SignatureError::Expired));
+    assert_eq!(verifier(LOCAL_KEY).with_leeway(60).verify(&expired, NOW + 50), Ok(()));
+    assert_eq!(verifier(LOCAL_KEY).with_leeway(60).verify(&expired, NOW + 51), Err(SignatureError::Expired));
+    assert_eq!(verifier(LOCAL_KEY).with_leeway(0).verify(&expired, NOW), Err(SignatureError::Expired));
 }
 
 #[test]
@@ -105,6 +110,7 @@ fn a_public_key_is_never_a_secret() {
         format!("base64:{body}"),
         body,
         pair.public_key().to_jwk(),
+        format!("base64:{}", BASE64_STANDARD.encode(pair.to_der().expect("DER"))),
     ] {
         assert_eq!(verifier(&key).verify(&forged, NOW), Err(SignatureError::Algorithm));
         assert_eq!(verifier(&key).verify(&sign_es256(&pair, good_claims()), NOW), Ok(()));

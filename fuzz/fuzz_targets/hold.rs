@@ -3,7 +3,7 @@
 
 use fanout_edge::grip::{
     Channel, Hold, ItemId,
-    hold::{has_feature, last_ids},
+    headers::{has_feature, last_ids},
 };
 use libfuzzer_sys::fuzz_target;
 

@@ -29,6 +29,13 @@ impl Channel {
     ///
     /// # Errors
     /// [`InvalidChannel`] where the name is empty, too long or has another character.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, channel::InvalidChannel};
+    ///
+    /// assert!(Channel::new("a".repeat(64)).is_ok());
+    /// assert_eq!(Channel::new("a".repeat(65)), Err(InvalidChannel));
+    /// ```
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidChannel> {
         let name = name.into();
         if is_valid(&name) { Ok(Self(Cow::Owned(name))) } else { Err(InvalidChannel) }
@@ -67,6 +74,12 @@ impl Channel {
     }
 
     /// The name.
+    ///
+    /// ```
+    /// use fanout_edge::grip::Channel;
+    ///
+    /// assert_eq!(Channel::from_static("lobby").as_str(), "lobby");
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -79,6 +92,12 @@ impl fmt::Display for Channel {
 }
 
 /// A name that no channel can have; its text is the rule.
+///
+/// ```
+/// use fanout_edge::grip::channel::InvalidChannel;
+///
+/// assert_eq!(InvalidChannel.to_string(), "a channel name has 1 to 64 of the characters A-Z a-z 0-9 - . _ ~ :");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidChannel;
 

@@ -21,9 +21,28 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use super::{Channel, websocket::MAX_PAYLOAD};
 
 /// The longest control message that the proxy acts on, in bytes, with its `c:`.
+///
+/// ```
+/// use fanout_edge::grip::control::{Content, Control, InvalidControl, MAX_LENGTH};
+/// use fanout_edge::grip::WebSocket;
+///
+/// let headers = [("connection-id", "c1")];
+/// let mut ws = WebSocket::new(&headers, b"")?;
+/// let long = "x".repeat(MAX_LENGTH);
+/// let control = Control::SendDelayed { content: Content::Text(&long), timeout: 1 };
+/// assert_eq!(ws.control(&control), Err(InvalidControl::TooLong));
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
 pub const MAX_LENGTH: usize = 16_384;
 
 /// A control message.
+///
+/// ```
+/// use fanout_edge::grip::Control;
+///
+/// let meta = Control::SetMeta { name: "user", value: "alice" };
+/// assert_eq!(meta.to_json(), r#"{"type":"set-meta","name":"user","value":"alice"}"#);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Control<'a> {
@@ -75,6 +94,14 @@ pub enum Control<'a> {
 }
 
 /// The longest time of a control message, in seconds: the proxy counts milliseconds in 31 bits.
+///
+/// ```
+/// use fanout_edge::grip::control::{Control, KeepAliveMode, MAX_TIMEOUT};
+///
+/// let off = |timeout| Control::KeepAlive { content: None, timeout, mode: KeepAliveMode::Idle };
+/// assert!(off(MAX_TIMEOUT).check().is_ok());
+/// assert!(off(MAX_TIMEOUT + 1).check().is_err());
+/// ```
 pub const MAX_TIMEOUT: u32 = 2_147_483;
 
 impl Control<'_> {
@@ -82,6 +109,13 @@ impl Control<'_> {
     ///
     /// # Errors
     /// [`InvalidControl`].
+    ///
+    /// ```
+    /// use fanout_edge::grip::control::{Control, InvalidControl};
+    ///
+    /// assert_eq!(Control::Detach.check(), Ok(()));
+    /// assert_eq!(Control::SetMeta { name: "", value: "x" }.check(), Err(InvalidControl::MetaName));
+    /// ```
     pub fn check(&self) -> Result<(), InvalidControl> {
         let (content, timeout) = match self {
             Self::KeepAlive { content, timeout, .. } => (content.as_ref(), *timeout),
@@ -101,12 +135,24 @@ impl Control<'_> {
     }
 
     /// The message without its `c:`.
+    ///
+    /// ```
+    /// use fanout_edge::grip::Control;
+    ///
+    /// assert_eq!(Control::FlushDelayed.to_json(), r#"{"type":"flush-delayed"}"#);
+    /// ```
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers under known keys are JSON")
     }
 }
 
 /// A control message that the proxy would ignore.
+///
+/// ```
+/// use fanout_edge::grip::control::InvalidControl;
+///
+/// assert_eq!(InvalidControl::TooLong.to_string(), "a control message has at most 16384 bytes");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidControl {
     /// It is longer than [`MAX_LENGTH`].
@@ -133,6 +179,14 @@ impl fmt::Display for InvalidControl {
 impl Error for InvalidControl {}
 
 /// Which of the published items a subscriber gets. Those that the proxy knows are in its header `Grip-Feature`.
+///
+/// ```
+/// use fanout_edge::grip::{Channel, Control, Filter};
+///
+/// let channel = Channel::from_static("room");
+/// let control = Control::Subscribe { channel: &channel, filters: &[Filter::SkipSelf, Filter::VarSubst] };
+/// assert!(control.to_json().ends_with(r#""filters":["skip-self","var-subst"]}"#));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Filter {
@@ -140,16 +194,25 @@ pub enum Filter {
     SkipSelf,
     /// Not those whose meta `skip_users` lists the subscriber's meta `user`.
     SkipUsers,
-    /// Only those whose meta `require_sub` is a channel that the subscriber has, too.
+    /// Only those whose meta `require_sub`, where they have one, is a channel that the subscriber has, too. A WebSocket
+    /// gets none of them (Pushpin 1.41): it is for streams.
     RequireSub,
-    /// Adds an id that is made of the subscriber's meta `id_format`, without which the item is not sent.
+    /// Replaces `%I` in the content by the subscriber's meta `id_format`, in which `%(channel)s` stands for the id of
+    /// the last item before this one that the subscriber had of a channel. For streams.
     BuildId,
-    /// Replaces variables in the content by the subscriber's meta; an item with one that is not set is not sent.
+    /// Replaces `%(name)s` in the content by the subscriber's meta of that name. A message with one that is not set, or
+    /// with another `%`, arrives empty; `%%` stands for `%`.
     VarSubst,
 }
 
 impl Filter {
     /// The name of the filter in headers and JSON.
+    ///
+    /// ```
+    /// use fanout_edge::grip::Filter;
+    ///
+    /// assert_eq!(Filter::RequireSub.as_str(), "require-sub");
+    /// ```
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SkipSelf => "skip-self",
@@ -162,6 +225,14 @@ impl Filter {
 }
 
 /// What the time of a keep-alive counts from.
+///
+/// ```
+/// use fanout_edge::grip::control::{Content, Control, KeepAliveMode};
+///
+/// let content = Some(Content::Ping(b""));
+/// let control = Control::KeepAlive { content, timeout: 30, mode: KeepAliveMode::Interval };
+/// assert!(control.to_json().ends_with(r#""timeout":30,"mode":"interval"}"#));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeepAliveMode {

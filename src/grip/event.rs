@@ -16,6 +16,15 @@ use std::{error::Error, fmt};
 
 /// The value of `Content-Type`, in both directions, byte for byte: the proxy takes an answer with another spelling
 /// for a rejection, and a request with another spelling may be one that a client forged.
+///
+/// ```
+/// use fanout_edge::grip::{WebSocket, event::CONTENT_TYPE};
+///
+/// let headers = [("connection-id", "c1")];
+/// let answer = WebSocket::new(&headers, b"")?.into_answer();
+/// assert_eq!(answer.headers, [("content-type".into(), CONTENT_TYPE.into())]);
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
 pub const CONTENT_TYPE: &str = "application/websocket-events";
 
 const MAX_TYPE_LENGTH: usize = 20;
@@ -23,6 +32,13 @@ const MAX_LENGTH_DIGITS: usize = 8;
 const CRLF: &[u8] = b"\r\n";
 
 /// One event. The content borrows from the body that it was decoded from.
+///
+/// ```
+/// use fanout_edge::grip::{Event, Events};
+///
+/// assert_eq!(Events::decode(b"DISCONNECT\r\n")?.next(), Some(Event::Disconnect));
+/// # Ok::<(), fanout_edge::grip::event::DecodeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A client wants to open a connection; in an answer: it is accepted.
@@ -42,6 +58,14 @@ pub enum Event<'a> {
 }
 
 /// The content of a close event, as it was received: the proxy checks neither code nor reason.
+///
+/// ```
+/// use fanout_edge::grip::{Event, Events, event::CloseFrame};
+///
+/// let frame = CloseFrame { code: 1000, reason: b"bye" };
+/// assert_eq!(Events::decode(b"CLOSE 5\r\n\x03\xe8bye\r\n")?.next(), Some(Event::Close(Some(frame))));
+/// # Ok::<(), fanout_edge::grip::event::DecodeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseFrame<'a> {
     /// The status code.
@@ -113,6 +137,14 @@ impl<'a> Events<'a> {
     ///
     /// # Errors
     /// [`DecodeError`] says where the first event that is not valid begins, and what is wrong with it.
+    ///
+    /// ```
+    /// use fanout_edge::grip::Events;
+    ///
+    /// assert_eq!(Events::decode(b"")?.count(), 0);
+    /// assert!(Events::decode(b"OPEN\r\nTEXT 6\r\nhello\r\n").is_err());
+    /// # Ok::<(), fanout_edge::grip::event::DecodeError>(())
+    /// ```
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut rest = body;
         while !rest.is_empty() {
@@ -154,6 +186,13 @@ pub struct DecodeError {
 }
 
 /// What is wrong with an event.
+///
+/// ```
+/// use fanout_edge::grip::{Events, event::{DecodeError, DecodeErrorKind}};
+///
+/// let error = DecodeError { offset: 0, kind: DecodeErrorKind::Length };
+/// assert_eq!(Events::decode(b"TEXT -5\r\nhello\r\n").err(), Some(error));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeErrorKind {
     /// It does not begin with a type of 1 to 20 upper-case letters.

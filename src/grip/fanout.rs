@@ -5,11 +5,18 @@
 //! Source: <https://www.fastly.com/documentation/guides/concepts/real-time-messaging/fanout/>.
 
 use super::{
+    VerifyKey,
     publish::{Authorization, Publisher},
-    signature::{Verifier, VerifyKey},
+    signature::Verifier,
 };
 
 /// The public key of Fanout's signatures, in PEM.
+///
+/// ```
+/// use fanout_edge::grip::{VerifyKey, fanout::PUBLIC_KEY};
+///
+/// assert!(matches!(VerifyKey::parse(PUBLIC_KEY), Ok(VerifyKey::Es256(_))));
+/// ```
 pub const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAECKo5A1ebyFcnmVV8SE5On+8G81Jy
 BjSvcrx4VLetWCjuDAmppTo3xM/zz763COTCgHfp/6lPdCyYjjqc+GM7sw==
@@ -32,6 +39,13 @@ pub struct Service(String);
 
 impl Service {
     /// `None` where that cannot be the id of a service.
+    ///
+    /// ```
+    /// use fanout_edge::grip::fanout::Service;
+    ///
+    /// assert!(Service::new("SU1Z0isxPaozGVKXdv0eY").is_some());
+    /// assert!(Service::new("../another").is_none());
+    /// ```
     pub fn new(id: impl Into<String>) -> Option<Self> {
         let id = id.into();
         let is_valid = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -39,12 +53,29 @@ impl Service {
     }
 
     /// Checks what Fanout signs for the service.
+    ///
+    /// ```
+    /// use fanout_edge::grip::fanout::Service;
+    ///
+    /// let service = Service::new("SERVICE1").expect("a valid id");
+    /// assert!(service.verifier().verify("no token", 1_800_000_000).is_err());
+    /// ```
     pub fn verifier(&self) -> Verifier {
         let key = VerifyKey::parse(PUBLIC_KEY).expect("the key above is one, as a test shows");
         Verifier::new(key, format!("fastly:{}", self.0))
     }
 
     /// Publishes to the clients of the service. `None` where the token cannot be in a header.
+    ///
+    /// ```
+    /// use fanout_edge::grip::fanout::Service;
+    ///
+    /// let service = Service::new("SERVICE1").expect("a valid id");
+    /// assert!(service.publisher("two\nlines").is_none());
+    /// let publisher = service.publisher("a-fastly-api-token").expect("a valid token");
+    /// assert_eq!(publisher.request(&[], 1_800_000_000)?.url, "https://api.fastly.com/service/SERVICE1/publish/");
+    /// # Ok::<(), fanout_edge::grip::publish::TooLarge>(())
+    /// ```
     pub fn publisher(&self, api_token: &str) -> Option<Publisher> {
         let control_uri = format!("https://api.fastly.com/service/{}", self.0);
         Authorization::bearer(api_token).map(|authorization| Publisher::new(&control_uri, authorization))

@@ -30,9 +30,16 @@ use std::{error::Error, fmt};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
-use super::{Channel, Filter, ItemId, control::KeepAliveMode};
+use super::{Channel, Filter, ItemId, control::KeepAliveMode, headers::is_printable};
 
 /// An answer that is held open.
+///
+/// ```
+/// use fanout_edge::grip::{Channel, Hold};
+///
+/// let hold = Hold::response(&Channel::from_static("a")).with_channel(&Channel::from_static("b"));
+/// assert_eq!(hold.headers(), [("grip-hold", "response".to_owned()), ("grip-channel", "a, b".to_owned())]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     mode: Mode,
@@ -50,6 +57,12 @@ enum Mode {
 
 impl Hold {
     /// The answer's body is sent, then all that is published to the channel as `http-stream`.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// assert_eq!(Hold::stream(&Channel::from_static("a")).headers()[0], ("grip-hold", "stream".to_owned()));
+    /// ```
     pub fn stream(channel: &Channel) -> Self {
         Self::new(Mode::Stream, channel)
     }
@@ -120,6 +133,13 @@ impl Hold {
     }
 
     /// How long a response hold waits, in seconds: 55 where nothing is said, at least 5. A stream does not end by itself.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// let hold = Hold::response(&Channel::from_static("a")).with_timeout(20);
+    /// assert!(hold.headers().contains(&("grip-timeout", "20".to_owned())));
+    /// ```
     pub fn with_timeout(self, seconds: u32) -> Self {
         self.with("grip-timeout", seconds.to_string())
     }
@@ -144,6 +164,15 @@ impl Hold {
     ///
     /// # Errors
     /// [`InvalidHold`] where the content is empty.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold, control::KeepAliveMode};
+    ///
+    /// let hold = Hold::stream(&Channel::from_static("a")).with_keep_alive_mode(b"x", 20, KeepAliveMode::Interval)?;
+    /// let value = "x; format=raw; timeout=20; mode=interval".to_owned();
+    /// assert!(hold.headers().contains(&("grip-keep-alive", value)));
+    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
+    /// ```
     pub fn with_keep_alive_mode(self, content: &[u8], seconds: u32, mode: KeepAliveMode) -> Result<Self, InvalidHold> {
         if content.is_empty() {
             return Err(InvalidHold::KeepAlive);
@@ -262,6 +291,14 @@ impl Hold {
     }
 
     /// The headers to add to the answer, names in lower case.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Hold};
+    ///
+    /// for (name, value) in Hold::stream(&Channel::from_static("a")).headers() {
+    ///     println!("{name}: {value}");
+    /// }
+    /// ```
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         let mode = match self.mode {
             Mode::Response => "response",
@@ -279,6 +316,13 @@ impl Hold {
 }
 
 /// Something that cannot be said in the headers of a hold.
+///
+/// ```
+/// use fanout_edge::grip::{Channel, Hold, hold::InvalidHold};
+///
+/// let hold = Hold::stream(&Channel::from_static("a"));
+/// assert_eq!(hold.with_next("/two words", None), Err(InvalidHold::Uri));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidHold {
     /// A status.
@@ -309,35 +353,6 @@ impl fmt::Display for InvalidHold {
 
 impl Error for InvalidHold {}
 
-/// What a client has of each channel: the header `Grip-Last` of a request that follows a next link or a hint.
-///
-/// # Format
-/// `channel; last-id=id`, more of them separated by commas. What does not fit is left out.
-///
-/// ```
-/// use fanout_edge::grip::hold::last_ids;
-///
-/// assert_eq!(last_ids("room; last-id=4, other; last-id=x7").collect::<Vec<_>>(), [("room", "4"), ("other", "x7")]);
-/// ```
-pub fn last_ids(grip_last: &str) -> impl Iterator<Item = (&str, &str)> {
-    grip_last.split(',').filter_map(|entry| {
-        let (channel, parameters) = entry.split_once(';')?;
-        let id = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("last-id="))?;
-        Some((channel.trim(), id)).filter(|(channel, id)| !channel.is_empty() && !id.is_empty())
-    })
-}
-
-/// Whether the proxy says that it can do something: the header `Grip-Feature` of each of its requests.
-///
-/// ```
-/// use fanout_edge::grip::hold::has_feature;
-///
-/// assert!(has_feature("status, session, link:next, filter:skip-self", "filter:skip-self"));
-/// ```
-pub fn has_feature(grip_feature: &str, feature: &str) -> bool {
-    grip_feature.split(',').any(|known| known.trim() == feature)
-}
-
 /// The content of a keep-alive in the first form that can hold it: as it is, with escapes, in base64. Of the escapes
 /// Pushpin knows those of line ends, not that of a tab.
 fn keep_alive(content: &[u8]) -> (String, &'static str) {
@@ -362,8 +377,4 @@ fn keep_alive(content: &[u8]) -> (String, &'static str) {
 
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte))
-}
-
-fn is_printable(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }

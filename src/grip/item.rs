@@ -23,9 +23,18 @@ use std::{error::Error, fmt};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::{Channel, CloseCode, close::MAX_REASON, control::Content};
+use super::{Channel, CloseCode, close::MAX_REASON, control::Content, headers::is_printable};
 
 /// One message for the subscribers of one channel.
+///
+/// ```
+/// use fanout_edge::grip::{Channel, Formats, Item, ItemId, WsMessage};
+///
+/// let channel = Channel::from_static("room");
+/// let formats = Formats { ws_message: Some(WsMessage::text("Hello")), ..Formats::default() };
+/// let item = Item { id: ItemId::new("5"), meta: &[("sender", "alice")], ..Item::new(&channel, formats) };
+/// assert!(item.to_json().starts_with(r#"{"channel":"room","id":"5","meta":{"sender":"alice"},"#));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Item<'a> {
@@ -64,6 +73,12 @@ pub struct ItemId<'a>(&'a str);
 
 impl<'a> ItemId<'a> {
     /// `None` where no item can have that id.
+    ///
+    /// ```
+    /// use fanout_edge::grip::ItemId;
+    ///
+    /// assert!(ItemId::new("").is_none());
+    /// ```
     pub fn new(id: &'a str) -> Option<Self> {
         let is_valid =
             !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte));
@@ -71,6 +86,12 @@ impl<'a> ItemId<'a> {
     }
 
     /// The id.
+    ///
+    /// ```
+    /// use fanout_edge::grip::ItemId;
+    ///
+    /// assert_eq!(ItemId::new("5").map(ItemId::as_str), Some("5"));
+    /// ```
     pub const fn as_str(self) -> &'a str {
         self.0
     }
@@ -78,17 +99,45 @@ impl<'a> ItemId<'a> {
 
 impl<'a> Item<'a> {
     /// An item without an id. Of the formats there is at least one, or the proxy refuses the request as a whole.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Formats, Item, WsMessage};
+    ///
+    /// let channel = Channel::from_static("room");
+    /// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::Hint), ..Formats::default() });
+    /// assert_eq!((item.id, item.prev_id), (None, None));
+    /// ```
     pub const fn new(channel: &'a Channel, formats: Formats<'a>) -> Self {
         Self { channel, id: None, prev_id: None, no_seq: false, meta: &[], formats }
     }
 
     /// The item as it is published.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Formats, Item, WsMessage};
+    ///
+    /// let channel = Channel::from_static("a");
+    /// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::Hint), ..Formats::default() });
+    /// assert_eq!(item.to_json(), r#"{"channel":"a","formats":{"ws-message":{"action":"hint"}}}"#);
+    /// ```
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers under known keys are JSON")
     }
 }
 
 /// A message as each kind of subscriber gets it. A subscriber of a kind that has none gets nothing.
+///
+/// ```
+/// use fanout_edge::grip::{Formats, WsMessage, item::HttpStream};
+///
+/// let text = "Hello\n";
+/// let both = Formats {
+///     http_stream: Some(HttpStream::Content(text.as_bytes())),
+///     ws_message: Some(WsMessage::text(text)),
+///     ..Formats::default()
+/// };
+/// assert!(both.http_response.is_none());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Formats<'a> {
@@ -123,9 +172,16 @@ pub enum HttpResponse<'a> {
 }
 
 /// An answer that a proxy can send.
+///
+/// ```
+/// use fanout_edge::grip::item::HttpAnswer;
+///
+/// assert!(HttpAnswer::new(200, &[("Content-Type", "text/plain")], b"Hello").is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpAnswer<'a> {
     code: u16,
+    reason: &'a str,
     headers: &'a [(&'a str, &'a str)],
     body: &'a [u8],
 }
@@ -136,28 +192,56 @@ impl<'a> HttpAnswer<'a> {
     /// # Errors
     /// [`InvalidAnswer`] where the code is not 200 to 599, a name is not a header name, or a value has other than
     /// printable ASCII characters.
+    ///
+    /// ```
+    /// use fanout_edge::grip::item::{HttpAnswer, InvalidAnswer};
+    ///
+    /// assert_eq!(HttpAnswer::new(200, &[("X", "two\r\nlines")], b""), Err(InvalidAnswer));
+    /// ```
     pub fn new(code: u16, headers: &'a [(&'a str, &'a str)], body: &'a [u8]) -> Result<Self, InvalidAnswer> {
         let is_name = |name: &str| {
             !name.is_empty()
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~!#$%&'*+^`|".contains(&byte))
         };
-        let is_value = |value: &str| value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        let headers_are_valid = headers.iter().all(|(name, value)| is_name(name) && is_value(value));
+        let headers_are_valid = headers.iter().all(|(name, value)| is_name(name) && is_printable(value));
         if headers_are_valid && (200..=599).contains(&code) {
-            Ok(Self { code, headers, body })
+            Ok(Self { code, reason: "", headers, body })
         } else {
             Err(InvalidAnswer)
         }
     }
+
+    /// The same with a reason phrase, in place of the one that goes with the code.
+    ///
+    /// # Errors
+    /// [`InvalidAnswer`] where it has other than printable ASCII characters.
+    ///
+    /// ```
+    /// use fanout_edge::grip::item::HttpAnswer;
+    ///
+    /// assert!(HttpAnswer::new(404, &[], b"")?.with_reason("Nobody here").is_ok());
+    /// # Ok::<(), fanout_edge::grip::item::InvalidAnswer>(())
+    /// ```
+    pub fn with_reason(self, reason: &'a str) -> Result<Self, InvalidAnswer> {
+        if is_printable(reason) { Ok(Self { reason, ..self }) } else { Err(InvalidAnswer) }
+    }
 }
 
 /// An answer that no proxy can send.
+///
+/// ```
+/// use fanout_edge::grip::item::{HttpAnswer, InvalidAnswer};
+///
+/// assert_eq!(HttpAnswer::new(101, &[], b""), Err(InvalidAnswer));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidAnswer;
 
 impl fmt::Display for InvalidAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an answer has a code of 200 to 599, header names, and values of printable ASCII characters")
+        f.write_str(
+            "an answer has a code of 200 to 599, header names, and values and a reason of printable ASCII characters",
+        )
     }
 }
 
@@ -210,11 +294,23 @@ pub enum WsMessage<'a> {
 
 impl<'a> WsMessage<'a> {
     /// A text message.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{WsMessage, control::Content};
+    ///
+    /// assert_eq!(WsMessage::text("hi"), WsMessage::Message(Content::Text("hi")));
+    /// ```
     pub const fn text(text: &'a str) -> Self {
         Self::Message(Content::Text(text))
     }
 
     /// A binary message.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{WsMessage, control::Content};
+    ///
+    /// assert_eq!(WsMessage::binary(b"\xff"), WsMessage::Message(Content::Binary(b"\xff")));
+    /// ```
     pub const fn binary(bytes: &'a [u8]) -> Self {
         Self::Message(Content::Binary(bytes))
     }
@@ -224,8 +320,11 @@ impl Serialize for HttpResponse<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match *self {
-            Self::Answer(HttpAnswer { code, headers, body }) => {
+            Self::Answer(HttpAnswer { code, reason, headers, body }) => {
                 map.serialize_entry("code", &code)?;
+                if !reason.is_empty() {
+                    map.serialize_entry("reason", reason)?;
+                }
                 if !headers.is_empty() {
                     map.serialize_entry("headers", headers)?;
                 }

@@ -11,25 +11,31 @@
 //! The items are those of [`item`](super::item). 200 says that the proxy accepted the items, not that a subscriber got them.
 //! Source: <https://pushpin.org/docs/protocols/grip/#control> and Fastly's publishing API.
 
+mod authorization;
+
 use std::{error::Error, fmt};
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use jwt_simple::{
-    claims::{JWTClaims, NoCustomClaims},
-    prelude::{HS256Key, MACLike, UnixTimeStamp},
-};
 use serde::Serialize;
 
-use super::{
-    Item,
-    signature::{InvalidKey, MIN_SECRET_LENGTH},
-};
+pub use self::authorization::Authorization;
+
+use super::Item;
 
 /// The longest body of a publish request, in bytes: Fanout's limit, and that of the Fastly CLI's Pushpin.
+///
+/// ```
+/// use fanout_edge::grip::{
+///     Channel, Formats, Item, Publisher, WsMessage,
+///     publish::{Authorization, MAX_BODY},
+/// };
+///
+/// let channel = Channel::from_static("a");
+/// let text = "x".repeat(MAX_BODY);
+/// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::text(&text)), ..Formats::default() });
+/// let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::none());
+/// assert!(publisher.request(&[item], 1_800_000_000).is_err());
+/// ```
 pub const MAX_BODY: usize = 65_536;
-
-/// How long the token of a publish request is valid, in seconds.
-const TOKEN_LIFETIME: u64 = 600;
 
 /// Where to publish, and how to prove that one may.
 ///
@@ -61,6 +67,13 @@ pub struct Publisher {
 
 impl Publisher {
     /// A publisher for the proxy with that control URI, with or without a slash at its end.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Publisher, publish::Authorization};
+    ///
+    /// let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::none());
+    /// assert_eq!(format!("{publisher:?}"), r#"Publisher { url: "http://127.0.0.1:5561/publish/", .. }"#);
+    /// ```
     pub fn new(control_uri: &str, authorization: Authorization) -> Self {
         Self { url: format!("{}/publish/", control_uri.trim_end_matches('/')), authorization }
     }
@@ -69,6 +82,25 @@ impl Publisher {
     ///
     /// # Errors
     /// [`PublishError`]. Only without one did the proxy accept them.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{
+    ///     Channel, Formats, Item, Publisher, WsMessage,
+    ///     publish::{Authorization, PublishError, PublishRequest, Transport, TransportError},
+    /// };
+    ///
+    /// struct Gone;
+    /// impl Transport for Gone {
+    ///     fn send(&mut self, _: PublishRequest) -> Result<u16, TransportError> {
+    ///         Err(TransportError::Unreachable)
+    ///     }
+    /// }
+    ///
+    /// let channel = Channel::from_static("a");
+    /// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::Hint), ..Formats::default() });
+    /// let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::none());
+    /// assert_eq!(publisher.publish(&mut Gone, &[item], 1_800_000_000), Err(PublishError::Unreachable));
+    /// ```
     pub fn publish(&self, transport: &mut impl Transport, items: &[Item<'_>], now: u64) -> Result<(), PublishError> {
         self.request(items, now).map_err(PublishError::TooLarge)?.send(transport)
     }
@@ -102,6 +134,16 @@ impl Publisher {
 }
 
 /// A publish request, ready to be sent with the method POST and `Content-Type: application/json`.
+///
+/// ```
+/// use fanout_edge::grip::{Publisher, publish::{Authorization, TooLarge}};
+///
+/// let token = Authorization::bearer("s3cret").expect("a valid token");
+/// let request = Publisher::new("https://proxy.example", token).request(&[], 1_800_000_000)?;
+/// assert_eq!(request.authorization.as_deref(), Some("Bearer s3cret"));
+/// assert_eq!(format!("{request:?}"), r#"PublishRequest { url: "https://proxy.example/publish/", .. }"#);
+/// # Ok::<(), TooLarge>(())
+/// ```
 pub struct PublishRequest {
     /// The absolute URL. Its slash at the end matters to Fastly.
     pub url: String,
@@ -116,6 +158,24 @@ impl PublishRequest {
     ///
     /// # Errors
     /// [`PublishError`], but not that it is too large.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{
+    ///     Publisher,
+    ///     publish::{Authorization, PublishError, PublishRequest, Transport, TransportError},
+    /// };
+    ///
+    /// struct Full;
+    /// impl Transport for Full {
+    ///     fn send(&mut self, _: PublishRequest) -> Result<u16, TransportError> {
+    ///         Ok(429)
+    ///     }
+    /// }
+    ///
+    /// let request = Publisher::new("http://127.0.0.1:5561", Authorization::none()).request(&[], 1_800_000_000)?;
+    /// assert_eq!(request.send(&mut Full), Err(PublishError::Refused { status: 429 }));
+    /// # Ok::<(), fanout_edge::grip::publish::TooLarge>(())
+    /// ```
     pub fn send(self, transport: &mut impl Transport) -> Result<(), PublishError> {
         match transport.send(self) {
             Ok(200) => Ok(()),
@@ -127,6 +187,19 @@ impl PublishRequest {
 }
 
 /// What carries a publish request to the proxy: Fastly's SDK, an HTTP client, a test.
+///
+/// ```
+/// use fanout_edge::grip::publish::{PublishRequest, Transport, TransportError};
+///
+/// /// Keeps what would be sent.
+/// struct Kept(Vec<PublishRequest>);
+/// impl Transport for Kept {
+///     fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError> {
+///         self.0.push(request);
+///         Ok(200)
+///     }
+/// }
+/// ```
 pub trait Transport {
     /// Sends the request and returns the status of the answer.
     ///
@@ -136,6 +209,17 @@ pub trait Transport {
 }
 
 /// Why a publish request has no answer.
+///
+/// ```
+/// use fanout_edge::grip::publish::TransportError;
+///
+/// let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+/// let error = match error.kind() {
+///     std::io::ErrorKind::TimedOut => TransportError::TimedOut,
+///     _ => TransportError::Unreachable,
+/// };
+/// assert_eq!(error, TransportError::TimedOut);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportError {
     /// The proxy could not be reached, or broke off.
@@ -189,79 +273,26 @@ impl fmt::Display for PublishError {
 
 impl Error for PublishError {}
 
-/// How a publish request is authorized. It holds secrets, so it cannot be printed.
-///
-/// ```
-/// use fanout_edge::grip::publish::Authorization;
-///
-/// assert!(Authorization::bearer("a-fastly-api-token").is_some());
-/// assert!(Authorization::bearer("two words").is_none());
-/// ```
-#[derive(Clone)]
-pub struct Authorization(Kind);
-
-#[derive(Clone)]
-enum Kind {
-    None,
-    Header(String),
-    Jwt { issuer: String, key: HS256Key },
-}
-
-impl Authorization {
-    /// Not at all: Pushpin on the same machine.
-    pub const fn none() -> Self {
-        Self(Kind::None)
-    }
-
-    /// `Bearer` with a token, for instance a Fastly API token. `None` where it cannot be in a header.
-    pub fn bearer(token: impl AsRef<str>) -> Option<Self> {
-        let token = token.as_ref();
-        let is_valid = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        is_valid.then(|| Self(Kind::Header(format!("Bearer {token}"))))
-    }
-
-    /// `Basic` with a user and a password. `None` where the user has a colon, which would end it.
-    /// Source: RFC 7617, section 2.
-    pub fn basic(user: &str, password: &str) -> Option<Self> {
-        let header = || format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
-        (!user.contains(':')).then(|| Self(Kind::Header(header())))
-    }
-
-    /// `Bearer` with a token of that issuer that is made for each request, signed with a secret (HS256).
-    ///
-    /// # Errors
-    /// [`InvalidKey`] where the secret has less than [`MIN_SECRET_LENGTH`] bytes.
-    pub fn jwt(issuer: impl Into<String>, secret: &[u8]) -> Result<Self, InvalidKey> {
-        if secret.len() < MIN_SECRET_LENGTH {
-            return Err(InvalidKey::TooShort);
-        }
-        Ok(Self(Kind::Jwt { issuer: issuer.into(), key: HS256Key::from_bytes(secret) }))
-    }
-
-    fn header(&self, now: u64) -> Option<String> {
-        match &self.0 {
-            Kind::None => None,
-            Kind::Header(value) => Some(value.clone()),
-            Kind::Jwt { issuer, key } => {
-                let claims = JWTClaims {
-                    issued_at: None,
-                    expires_at: Some(UnixTimeStamp::from_secs(now.saturating_add(TOKEN_LIFETIME))),
-                    invalid_before: None,
-                    issuer: Some(issuer.clone()),
-                    subject: None,
-                    audiences: None,
-                    jwt_id: None,
-                    nonce: None,
-                    custom: NoCustomClaims {},
-                };
-                let token = key.authenticate(claims).expect("the secret is long enough, as its constructor checked");
-                Some(format!("Bearer {token}"))
-            }
-        }
-    }
-}
-
 /// Publishes the items through several proxies, to all of them whatever becomes of one; the results are in their order.
+///
+/// ```
+/// use fanout_edge::grip::{
+///     Publisher,
+///     publish::{Authorization, PublishRequest, Transport, TransportError, publish_to_all},
+/// };
+///
+/// /// The first of two proxies is gone.
+/// struct Loopback;
+/// impl Transport for Loopback {
+///     fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError> {
+///         if request.url.contains(":1/") { Err(TransportError::Unreachable) } else { Ok(200) }
+///     }
+/// }
+///
+/// let proxies = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(|uri| Publisher::new(uri, Authorization::none()));
+/// let published = publish_to_all(&proxies, &mut Loopback, &[], 1_800_000_000);
+/// assert_eq!(published.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true]);
+/// ```
 pub fn publish_to_all(
     publishers: &[Publisher],
     transport: &mut impl Transport,
@@ -286,6 +317,13 @@ impl fmt::Debug for PublishRequest {
 }
 
 /// A publish request that the proxy would refuse for its size.
+///
+/// ```
+/// use fanout_edge::grip::publish::TooLarge;
+///
+/// let text = "the publish request would be 65537 bytes of JSON; the proxy takes at most 65536";
+/// assert_eq!(TooLarge { length: 65_537 }.to_string(), text);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge {
     /// How long its body would be, in bytes.

@@ -10,188 +10,36 @@
 
 use std::{collections::HashSet, error::Error, fmt};
 
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 #[cfg(feature = "rs256")]
-use jwt_simple::prelude::{RS256PublicKey, RSAPublicKeyLike};
+use jwt_simple::prelude::RSAPublicKeyLike;
 use jwt_simple::{
     JWTError,
-    prelude::{
-        Duration, ECDSAP256PublicKeyLike, ES256KeyPair, ES256PublicKey, HS256Key, MACLike, NoCustomClaims,
-        UnixTimeStamp, VerificationOptions,
-    },
+    prelude::{Duration, ECDSAP256PublicKeyLike, MACLike, NoCustomClaims, UnixTimeStamp, VerificationOptions},
 };
-use serde::Deserialize;
 
-use super::Header;
+use super::{Header, VerifyKey};
 
-/// How far the clocks of proxy and service may differ, in seconds.
+/// How far the clocks of proxy and service may differ, in seconds, where [`Verifier::with_leeway`] says nothing else.
+///
+/// ```
+/// use fanout_edge::grip::{Verifier, VerifyKey, key::InvalidKey, signature::LEEWAY};
+///
+/// let verifier = Verifier::new(VerifyKey::parse("a secret that both sides know")?, "me");
+/// assert_eq!(verifier.leeway(), LEEWAY);
+/// # Ok::<(), InvalidKey>(())
+/// ```
 pub const LEEWAY: u64 = 10;
 
 /// The longest token that is looked at, in bytes. Those of the proxies have about 200.
+///
+/// ```
+/// use fanout_edge::grip::{fanout::Service, signature::{MAX_TOKEN_LENGTH, SignatureError}};
+///
+/// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
+/// let long = "x".repeat(MAX_TOKEN_LENGTH + 1);
+/// assert_eq!(verifier.verify(&long, 1_800_000_000), Err(SignatureError::Malformed));
+/// ```
 pub const MAX_TOKEN_LENGTH: usize = 4096;
-
-/// The shortest HS256 secret, in bytes, that jwt-simple accepts.
-pub const MIN_SECRET_LENGTH: usize = 12;
-
-/// A key that signatures are checked with. It decides the algorithm: what the token says is only compared with it.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum VerifyKey {
-    /// HS256, with a secret that the proxy and the service share.
-    Hs256(HS256Key),
-    /// ES256, with the public key of the proxy.
-    Es256(ES256PublicKey),
-    /// RS256, with the public key of the proxy.
-    #[cfg(feature = "rs256")]
-    Rs256(RS256PublicKey),
-}
-
-impl VerifyKey {
-    /// Reads a key.
-    ///
-    /// # Format
-    /// * `base64:` and base64: what it decodes to is one of the following;
-    /// * PEM, `-----BEGIN PUBLIC KEY-----` (SPKI, P-256), or the base64 or bytes inside it: ES256; of a private key
-    ///   (PKCS#8) the public part is taken;
-    /// * a JWK, `{"kty":…}`: `EC` with `P-256` is ES256, `oct` is HS256;
-    /// * with the cargo feature `rs256`, PEM, DER and JWK may be of an RSA public key of 2048 to 4096 bits: RS256;
-    /// * anything else is the secret of HS256 itself, of at least [`MIN_SECRET_LENGTH`] bytes.
-    ///
-    /// # Errors
-    /// [`InvalidKey`], which never quotes the key.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{VerifyKey, signature::InvalidKey};
-    ///
-    /// assert!(matches!(VerifyKey::parse("base64:YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg="), Ok(VerifyKey::Hs256(_))));
-    /// assert!(matches!(VerifyKey::parse(fanout_edge::grip::fanout::PUBLIC_KEY), Ok(VerifyKey::Es256(_))));
-    /// assert_eq!(VerifyKey::parse("short").err(), Some(InvalidKey::TooShort));
-    /// ```
-    pub fn parse(key: &str) -> Result<Self, InvalidKey> {
-        match decode_base64(key)? {
-            Some(bytes) => Self::from_bytes(&bytes),
-            None => Self::from_bytes(key.as_bytes()),
-        }
-    }
-
-    fn from_bytes(key: &[u8]) -> Result<Self, InvalidKey> {
-        let text = str::from_utf8(key).map_or("", str::trim);
-        if text.contains("-----BEGIN") {
-            return Self::from_pem(text).ok_or(InvalidKey::Pem);
-        }
-        if text.starts_with(['{', '[']) {
-            return Self::from_jwk(text);
-        }
-        // The body of a PEM without its first and last line: never a secret, as everybody knows it.
-        let der = BASE64_STANDARD.decode(text).ok().filter(|bytes| is_der(bytes));
-        if is_der(key) || der.is_some() {
-            let der = der.as_deref().unwrap_or(key);
-            return Self::from_der(der).ok_or(InvalidKey::Pem);
-        }
-        if key.len() < MIN_SECRET_LENGTH {
-            return Err(InvalidKey::TooShort);
-        }
-        Ok(Self::Hs256(HS256Key::from_bytes(key)))
-    }
-
-    fn from_pem(pem: &str) -> Option<Self> {
-        #[cfg(feature = "rs256")]
-        if let Ok(key) = RS256PublicKey::from_pem(pem) {
-            return Some(Self::Rs256(key));
-        }
-        let private = || ES256KeyPair::from_pem(pem).map(|pair| pair.public_key());
-        ES256PublicKey::from_pem(pem).or_else(|_| private()).ok().map(Self::Es256)
-    }
-
-    fn from_der(der: &[u8]) -> Option<Self> {
-        #[cfg(feature = "rs256")]
-        if let Ok(key) = RS256PublicKey::from_der(der) {
-            return Some(Self::Rs256(key));
-        }
-        ES256PublicKey::from_der(der).ok().map(Self::Es256)
-    }
-
-    fn from_jwk(jwk: &str) -> Result<Self, InvalidKey> {
-        #[derive(Deserialize)]
-        struct Symmetric<'a> {
-            kty: &'a str,
-            k: &'a str,
-        }
-        match serde_json::from_str::<Symmetric<'_>>(jwk) {
-            Ok(Symmetric { kty: "oct", k }) => {
-                let secret = BASE64_URL_SAFE_NO_PAD.decode(k).map_err(|_| InvalidKey::Jwk)?;
-                if secret.len() < MIN_SECRET_LENGTH {
-                    return Err(InvalidKey::TooShort);
-                }
-                Ok(Self::Hs256(HS256Key::from_bytes(&secret)))
-            }
-            _ => Self::from_public_jwk(jwk).ok_or(InvalidKey::Jwk),
-        }
-    }
-
-    fn from_public_jwk(jwk: &str) -> Option<Self> {
-        #[cfg(feature = "rs256")]
-        if let Ok(key) = RS256PublicKey::from_jwk(jwk) {
-            return Some(Self::Rs256(key));
-        }
-        ES256PublicKey::from_jwk(jwk).ok().map(Self::Es256)
-    }
-}
-
-/// The algorithm, and nothing of the key.
-impl fmt::Debug for VerifyKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hs256(_) => "Hs256",
-            Self::Es256(_) => "Es256",
-            #[cfg(feature = "rs256")]
-            Self::Rs256(_) => "Rs256",
-        })
-    }
-}
-
-/// Whether the bytes are one DER sequence, as every encoded key is.
-fn is_der(bytes: &[u8]) -> bool {
-    match *bytes {
-        [0x30, length, ref rest @ ..] if length < 0x80 => rest.len() == usize::from(length),
-        [0x30, 0x81, length, ref rest @ ..] => rest.len() == usize::from(length),
-        [0x30, 0x82, high, low, ref rest @ ..] => rest.len() == usize::from(u16::from_be_bytes([high, low])),
-        _ => false,
-    }
-}
-
-/// Decodes what begins with `base64:`. A blank stands for a `+` that a URL was not given as `%2B`.
-pub(super) fn decode_base64(key: &str) -> Result<Option<Vec<u8>>, InvalidKey> {
-    let Some(encoded) = key.strip_prefix("base64:") else { return Ok(None) };
-    let encoded = encoded.trim_end_matches(['\r', '\n']).replace(' ', "+");
-    BASE64_STANDARD.decode(encoded).map(Some).map_err(|_| InvalidKey::Base64)
-}
-
-/// A key that cannot be used. The text says why, and nothing of the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvalidKey {
-    /// What follows `base64:` is not base64.
-    Base64,
-    /// PEM or DER, but not the public key of a P-256 key pair.
-    Pem,
-    /// JSON, but not a JWK of type `EC` with the curve P-256, or of type `oct`.
-    Jwk,
-    /// A secret of less than [`MIN_SECRET_LENGTH`] bytes.
-    TooShort,
-}
-
-impl fmt::Display for InvalidKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Base64 => f.write_str("what follows `base64:` is not base64"),
-            Self::Pem => f.write_str("the PEM or DER is not the public key (SPKI) of a P-256 key pair"),
-            Self::Jwk => f.write_str("the JWK is not a public P-256 key (`EC`) or a secret (`oct`)"),
-            Self::TooShort => write!(f, "a secret has at least {MIN_SECRET_LENGTH} bytes"),
-        }
-    }
-}
-
-impl Error for InvalidKey {}
 
 /// What signatures are checked against: one key and one issuer.
 ///
@@ -200,26 +48,74 @@ impl Error for InvalidKey {}
 ///
 /// let verifier = Verifier::new(VerifyKey::parse("a secret that both sides know")?, "viceroy");
 /// assert_eq!(verifier.verify("no token", 1_800_000_000), Err(SignatureError::Malformed));
-/// # Ok::<(), fanout_edge::grip::signature::InvalidKey>(())
+/// # Ok::<(), fanout_edge::grip::key::InvalidKey>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Verifier {
     key: VerifyKey,
     issuers: HashSet<String>,
+    leeway: u64,
 }
 
 impl Verifier {
     /// A verifier for what the key signs in the name of the issuer.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Verifier, VerifyKey};
+    ///
+    /// let verifier = Verifier::new(VerifyKey::parse("a secret that both sides know")?, "viceroy");
+    /// assert_eq!(verifier.issuer(), "viceroy");
+    /// # Ok::<(), fanout_edge::grip::key::InvalidKey>(())
+    /// ```
     pub fn new(key: VerifyKey, issuer: impl Into<String>) -> Self {
-        Self { key, issuers: HashSet::from([issuer.into()]) }
+        Self { key, issuers: HashSet::from([issuer.into()]), leeway: LEEWAY }
+    }
+
+    /// The same, for clocks that may differ by so many seconds.
+    ///
+    /// ```
+    /// use fanout_edge::grip::fanout::Service;
+    ///
+    /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier().with_leeway(60);
+    /// assert_eq!(verifier.leeway(), 60);
+    /// ```
+    pub fn with_leeway(mut self, seconds: u64) -> Self {
+        self.leeway = seconds;
+        self
+    }
+
+    /// How far the clocks may differ, in seconds.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{fanout::Service, signature::LEEWAY};
+    ///
+    /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
+    /// assert_eq!(verifier.leeway(), LEEWAY);
+    /// ```
+    pub const fn leeway(&self) -> u64 {
+        self.leeway
     }
 
     /// The key.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{VerifyKey, fanout::Service};
+    ///
+    /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
+    /// assert!(matches!(verifier.key(), VerifyKey::Es256(_)));
+    /// ```
     pub const fn key(&self) -> &VerifyKey {
         &self.key
     }
 
     /// The issuer.
+    ///
+    /// ```
+    /// use fanout_edge::grip::fanout::Service;
+    ///
+    /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
+    /// assert_eq!(verifier.issuer(), "fastly:SERVICE1");
+    /// ```
     pub fn issuer(&self) -> &str {
         self.issuers.iter().next().map_or("", String::as_str)
     }
@@ -229,10 +125,25 @@ impl Verifier {
     ///
     /// # Errors
     /// [`SignatureError`].
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Verifier, VerifyKey, signature::SignatureError};
+    /// use jwt_simple::prelude::{Claims, Duration, HS256Key, MACLike};
+    ///
+    /// let secret = "a secret that both sides know";
+    /// let token = HS256Key::from_bytes(secret.as_bytes())
+    ///     .authenticate(Claims::create(Duration::from_hours(1)).with_issuer("viceroy"))
+    ///     .expect("a token");
+    /// let verifier = Verifier::new(VerifyKey::parse(secret)?, "viceroy");
+    /// let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
+    /// assert_eq!(verifier.verify(&token, now), Ok(()));
+    /// assert_eq!(verifier.verify(&token, now + 7200), Err(SignatureError::Expired));
+    /// # Ok::<(), fanout_edge::grip::key::InvalidKey>(())
+    /// ```
     pub fn verify(&self, token: &str, now: u64) -> Result<(), SignatureError> {
         let options = VerificationOptions {
             allowed_issuers: Some(self.issuers.clone()),
-            time_tolerance: Some(Duration::from_secs(LEEWAY)),
+            time_tolerance: Some(Duration::from_secs(self.leeway)),
             max_token_length: Some(MAX_TOKEN_LENGTH),
             artificial_time: Some(UnixTimeStamp::from_secs(now)),
             ..VerificationOptions::default()
@@ -256,6 +167,12 @@ impl Verifier {
 }
 
 /// Why a `Grip-Sig` does not verify, in the order of the checks.
+///
+/// ```
+/// use fanout_edge::grip::signature::SignatureError;
+///
+/// assert_eq!(SignatureError::Expired.to_string(), "it has expired");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SignatureError {
     /// It is not a JWT of at most [`MAX_TOKEN_LENGTH`] bytes, or is there more than once.
@@ -315,6 +232,14 @@ impl GripStatus {
     /// The status of a request with that header `Grip-Sig`, at a time in seconds since 1970. Any of several proxies may
     /// have signed it, each with its own key and issuer; where none has, the reason is that of the one that came
     /// furthest: a key that fits says more than one that does not.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{GripStatus, Header, fanout::Service, signature::SignatureError};
+    ///
+    /// let verifiers = [Service::new("SERVICE1").expect("a valid id").verifier()];
+    /// let status = GripStatus::of(Header::Value("no token"), &verifiers, 1_800_000_000);
+    /// assert_eq!(status, GripStatus::NeedsSignature(SignatureError::Malformed));
+    /// ```
     pub fn of(grip_sig: Header<'_>, verifiers: &[Verifier], now: u64) -> Self {
         let token = match grip_sig {
             Header::Missing => return Self::NotProxied,

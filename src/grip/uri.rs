@@ -19,8 +19,8 @@ use std::{borrow::Cow, error::Error, fmt};
 use url::Url;
 
 use super::{
+    key::{InvalidKey, VerifyKey, decode_base64},
     publish::{Authorization, Publisher},
-    signature::{InvalidKey, VerifyKey, decode_base64},
 };
 
 /// What a `GRIP_URL` says.
@@ -47,6 +47,16 @@ impl GripUri {
     ///
     /// # Errors
     /// [`InvalidGripUri`], which quotes nothing of the URL: what looks like a name may be a part of a key.
+    ///
+    /// ```
+    /// use fanout_edge::grip::GripUri;
+    ///
+    /// let uri = GripUri::parse("https://user:password@proxy.example/realm?verify-iss=proxy")?;
+    /// let request = uri.publisher.request(&[], 1_800_000_000).expect("it is small");
+    /// assert_eq!(request.url, "https://proxy.example/realm/publish/");
+    /// assert_eq!(request.authorization.as_deref(), Some("Basic dXNlcjpwYXNzd29yZA=="));
+    /// # Ok::<(), fanout_edge::grip::uri::InvalidGripUri>(())
+    /// ```
     pub fn parse(uri: &str) -> Result<Self, InvalidGripUri> {
         let mut control_uri = Url::parse(uri.trim()).map_err(|_| InvalidGripUri::Url)?;
         if !matches!(control_uri.scheme(), "http" | "https") {
@@ -109,6 +119,12 @@ fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// A `GRIP_URL` that cannot be used. The text says why, and nothing of its keys.
+///
+/// ```
+/// use fanout_edge::grip::{GripUri, uri::InvalidGripUri};
+///
+/// assert_eq!(GripUri::parse("ftp://proxy.example/").err(), Some(InvalidGripUri::Url));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidGripUri {
     /// It is not an http or https URL.

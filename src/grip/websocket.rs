@@ -1,35 +1,35 @@
 //! One request of a WebSocket connection, and the answer to it.
 //!
 //! The proxy holds the WebSocket and sends what the client does as POST requests, one after the other for each
-//! connection: see [`event`] for the body. [`WebSocket`] is one such request: it hands the messages to
+//! connection: see [`event`](super::event) for the body. [`WebSocket`] is one such request: it hands the messages to
 //! the application, answers pings, and gathers what the application says into one answer.
 //!
 //! There is no `Content-Bytes-Accepted`: what an answer does not accept comes again only with the client's next message
 //! or a keep-alive (Pushpin 1.41), which may be never.
 
 mod error;
+mod send;
 
 use std::borrow::Cow;
 
 pub use self::error::{InvalidMeta, NotOffered, PayloadTooLong, RequestError};
 
-use super::{
-    Channel, Event, Events,
-    close::{CloseCode, MAX_REASON},
-    control::{self, Control, InvalidControl},
-    event::{self, CONTENT_TYPE},
-    headers::{Header, Headers},
-};
+use self::send::CLOSE_ROOM;
+
+use super::{CloseCode, Event, Events, Header, Headers, event::CONTENT_TYPE};
 
 /// The longest body of an answer, in bytes. The proxy drops the connection where it is longer.
+///
+/// ```
+/// use fanout_edge::grip::{WebSocket, websocket::MAX_ANSWER};
+///
+/// let headers = [("connection-id", "c1")];
+/// let mut ws = WebSocket::new(&headers, b"")?;
+/// ws.send_text(&"x".repeat(MAX_ANSWER));
+/// assert!(ws.into_answer().body.starts_with(b"CLOSE "));
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
 pub const MAX_ANSWER: usize = 1_000_000;
-
-/// Room that is kept in an answer for the CLOSE that says that the rest would not fit.
-const CLOSE_ROOM: usize = 64;
-
-/// The proxy takes this prefix off messages, and acts on text that begins with `c:` instead. So nothing that a client
-/// sent and the application sends back is ever taken for a control message. Source: GRIP, `message-prefix`.
-const MESSAGE_PREFIX: &[u8] = b"m:";
 
 /// Whether the headers are those of a WebSocket-over-HTTP request: `Content-Type` is byte for byte
 /// [`CONTENT_TYPE`], once. Any other spelling may have been forged by an HTTP client, even where the request carries a
@@ -69,6 +69,14 @@ pub enum Message<'a> {
 }
 
 /// The longest payload of a ping or pong, in bytes. Source: RFC 6455, section 5.5.
+///
+/// ```
+/// use fanout_edge::grip::{WebSocket, websocket::MAX_PAYLOAD};
+///
+/// let headers = [("connection-id", "c1")];
+/// assert!(WebSocket::new(&headers, b"")?.ping(&[0; MAX_PAYLOAD]).is_ok());
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
 pub const MAX_PAYLOAD: usize = 125;
 
 /// One request of a WebSocket connection.
@@ -107,6 +115,15 @@ pub struct WebSocket<'a> {
 }
 
 /// The answer to a request: status 200, these headers, this body.
+///
+/// ```
+/// use fanout_edge::grip::{WebSocket, websocket::Answer};
+///
+/// let headers = [("connection-id", "c1")];
+/// let Answer { headers, body } = WebSocket::new(&headers, b"PING\r\n")?.into_answer();
+/// assert_eq!((headers.len(), body.len()), (1, 0));
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Names and values. `Content-Type` is [`CONTENT_TYPE`].
@@ -120,6 +137,13 @@ impl<'a> WebSocket<'a> {
     ///
     /// # Errors
     /// [`RequestError`] where there is no `Connection-Id`, or the body is not valid as a whole.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{WebSocket, websocket::RequestError};
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// assert!(matches!(WebSocket::new(&headers, b"TEXT 9\r\nhello\r\n"), Err(RequestError::Events(_))));
+    /// ```
     pub fn new(headers: &'a dyn Headers, body: &'a [u8]) -> Result<Self, RequestError> {
         let connection_id = match headers.header("connection-id") {
             Header::Value(id) if !id.is_empty() => id,
@@ -275,178 +299,18 @@ impl<'a> WebSocket<'a> {
 
     /// The reason that the client gave for a close that was [received](Self::receive); empty where it gave none, or one
     /// that is not UTF-8.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{CloseCode, Message, WebSocket};
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"CLOSE 5\r\n\x03\xe8bye\r\n")?;
+    /// assert_eq!(ws.receive(), Some(Message::Close(Some(CloseCode::NORMAL))));
+    /// assert_eq!(ws.close_reason(), "bye");
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub const fn close_reason(&self) -> &'a str {
         self.close_reason
-    }
-
-    /// Sends a text message to the client.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.send_text("hi");
-    /// assert_eq!(ws.into_answer().body, b"TEXT 4\r\nm:hi\r\n");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn send_text(&mut self, text: &str) {
-        self.send("TEXT", &[MESSAGE_PREFIX, text.as_bytes()]);
-    }
-
-    /// Sends a binary message to the client.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.send_binary(b"\xff");
-    /// assert_eq!(ws.into_answer().body, b"BINARY 3\r\nm:\xff\r\n");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn send_binary(&mut self, bytes: &[u8]) {
-        self.send("BINARY", &[MESSAGE_PREFIX, bytes]);
-    }
-
-    /// Closes, or answers a close. Without a code the client sees 1000. What is sent later is dropped, and what the
-    /// client sent later is ignored.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Message, WebSocket};
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"CLOSE 2\r\n\x03\xe8\r\n")?;
-    /// if let Some(Message::Close(code)) = ws.receive() {
-    ///     ws.close(code);
-    /// }
-    /// assert_eq!(ws.into_answer().body, b"CLOSE 2\r\n\x03\xe8\r\n");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn close(&mut self, code: Option<CloseCode>) {
-        match code {
-            None => self.send("CLOSE", &[]),
-            Some(code) => self.send("CLOSE", &[&code.get().to_be_bytes()]),
-        }
-        self.received_all = true;
-        self.closed = true;
-    }
-
-    /// Closes with a code and a reason, which is cut at 123 bytes.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{CloseCode, WebSocket};
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.close_with_reason(CloseCode::NORMAL, "bye");
-    /// assert_eq!(ws.into_answer().body, b"CLOSE 5\r\n\x03\xe8bye\r\n");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn close_with_reason(&mut self, code: CloseCode, reason: &str) {
-        let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
-        self.send("CLOSE", &[&code.get().to_be_bytes(), reason.as_bytes()]);
-        self.received_all = true;
-        self.closed = true;
-    }
-
-    /// Sends a ping; the client's pong is not shown to the application.
-    ///
-    /// # Errors
-    /// [`PayloadTooLong`] where the payload is longer than [`MAX_PAYLOAD`].
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// assert!(ws.ping(b"are you there?").is_ok());
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn ping(&mut self, payload: &[u8]) -> Result<(), PayloadTooLong> {
-        self.send_control_frame("PING", payload)
-    }
-
-    /// Sends a pong that no ping asked for. Pings are answered without it.
-    ///
-    /// # Errors
-    /// [`PayloadTooLong`] where the payload is longer than [`MAX_PAYLOAD`].
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// assert!(ws.pong(&[0; 126]).is_err());
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn pong(&mut self, payload: &[u8]) -> Result<(), PayloadTooLong> {
-        self.send_control_frame("PONG", payload)
-    }
-
-    /// Ends the connection without a close frame.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.disconnect();
-    /// assert_eq!(ws.into_answer().body, b"DISCONNECT\r\n");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn disconnect(&mut self) {
-        self.send("DISCONNECT", &[]);
-        self.received_all = true;
-        self.closed = true;
-    }
-
-    /// Subscribes the client to a channel.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, WebSocket};
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.subscribe(&Channel::from_static("a"));
-    /// assert!(ws.into_answer().body.starts_with(b"TEXT 24\r\nc:{"));
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn subscribe(&mut self, channel: &Channel) {
-        self.write_control(&Control::Subscribe { channel, filters: &[] });
-    }
-
-    /// Takes the client off a channel.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, WebSocket};
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.unsubscribe(&Channel::from_static("a"));
-    /// assert!(ws.into_answer().body.starts_with(b"TEXT 26\r\nc:{"));
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn unsubscribe(&mut self, channel: &Channel) {
-        self.write_control(&Control::Unsubscribe { channel });
-    }
-
-    /// Tells the proxy something.
-    ///
-    /// # Errors
-    /// [`InvalidControl`] where the proxy would ignore it.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Control, WebSocket};
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// assert!(ws.control(&Control::Detach).is_ok());
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn control(&mut self, message: &Control<'_>) -> Result<(), InvalidControl> {
-        message.check()?;
-        if self.write_control(message) { Ok(()) } else { Err(InvalidControl::TooLong) }
     }
 
     /// A value that an earlier answer set with [`set_meta`](Self::set_meta). On a WebSocket the proxy lets no client
@@ -464,92 +328,19 @@ impl<'a> WebSocket<'a> {
         self.headers.header(&format!("meta-{}", name.to_ascii_lowercase())).value()
     }
 
-    /// Sets a value that the proxy brings back with each later request of the connection. An empty one removes it.
-    /// It is a header on each request: keep it short.
-    ///
-    /// # Errors
-    /// [`InvalidMeta`] where the name is not letters, digits, `-` and `_`, or the value not printable ASCII, or has a
-    /// blank at an end.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// assert!(ws.set_meta("user", "alice").is_ok());
-    /// assert!(ws.set_meta("user", "two\r\nlines").is_err());
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn set_meta(&mut self, name: &str, value: impl Into<String>) -> Result<(), InvalidMeta> {
-        let value = value.into();
-        let name_is_valid =
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        // A header has no blanks at its ends: a value of blanks alone would remove the meta.
-        let value_is_valid = value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && value.trim() == value;
-        if !name_is_valid || !value_is_valid {
-            return Err(InvalidMeta);
-        }
-        self.set_header(format!("set-meta-{}", name.to_ascii_lowercase()), value);
-        Ok(())
-    }
-
-    /// Asks for an empty request after so many seconds without traffic, until another answer sets another interval.
-    /// The proxy takes less than 20 for 20; 0 switches it off. Each such request costs what a message costs.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.set_keep_alive_interval(60);
-    /// assert_eq!(ws.into_answer().headers[1], ("keep-alive-interval".into(), "60".into()));
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn set_keep_alive_interval(&mut self, seconds: u32) {
-        self.set_header("keep-alive-interval".to_owned(), seconds.to_string());
-    }
-
     /// The answer to the request.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// ws.send_text("a");
+    /// ws.send_text("b");
+    /// assert_eq!(ws.into_answer().body, b"TEXT 3\r\nm:a\r\nTEXT 3\r\nm:b\r\n");
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
     pub fn into_answer(self) -> Answer {
         self.answer
-    }
-
-    fn set_header(&mut self, name: String, value: String) {
-        self.answer.headers.retain(|(known, _)| *known != name);
-        self.answer.headers.push((name.into(), value.into()));
-    }
-
-    fn send_control_frame(&mut self, kind: &str, payload: &[u8]) -> Result<(), PayloadTooLong> {
-        if payload.len() > MAX_PAYLOAD {
-            return Err(PayloadTooLong);
-        }
-        self.send(kind, &[payload]);
-        Ok(())
-    }
-
-    fn write_control(&mut self, message: &Control<'_>) -> bool {
-        let json = message.to_json();
-        let fits = json.len() + 2 <= control::MAX_LENGTH;
-        if fits {
-            self.send("TEXT", &[b"c:", json.as_bytes()]);
-        }
-        fits
-    }
-
-    /// Appends an event to the answer. Where it would no longer fit, the client gets a close with 1009 instead of a
-    /// connection that breaks.
-    fn send(&mut self, kind: &str, parts: &[&[u8]]) {
-        if self.closed {
-            return;
-        }
-        let content = parts.iter().map(|part| part.len()).sum::<usize>();
-        if self.answer.body.len() + content + 2 * CLOSE_ROOM > MAX_ANSWER {
-            self.closed = true;
-            self.received_all = true;
-            let reason = b"the answer to one batch is too large";
-            event::write(&mut self.answer.body, "CLOSE", &[&CloseCode::TOO_BIG.get().to_be_bytes(), reason]);
-            return;
-        }
-        event::write(&mut self.answer.body, kind, parts);
     }
 }

@@ -1,7 +1,7 @@
 //! A WebSocket client.
 
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind},
     net::{Shutdown, TcpStream},
     time::Duration,
 };
@@ -13,6 +13,10 @@ use tungstenite::{
     http::{HeaderName, HeaderValue},
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -68,12 +72,26 @@ impl Client {
         assert!(back == message, "{} bytes came back as {} bytes", message.len(), back.len());
     }
 
+    /// The next message, pong or close that comes within a time.
+    #[track_caller]
+    pub fn next_within(&mut self, time: Duration) -> Option<Message> {
+        match self.read_within(time) {
+            Ok(message) => Some(message),
+            Err(Error::Io(error)) if is_timeout(&error) => None,
+            Err(error) => panic!("the connection is broken: {error}"),
+        }
+    }
+
     /// Whether nothing comes for a time.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
-        self.ws.get_ref().set_read_timeout(Some(time)).expect("a timeout");
+        matches!(self.read_within(time), Err(Error::Io(error)) if is_timeout(&error))
+    }
+
+    fn read_within(&mut self, time: Duration) -> Result<Message, Error> {
+        self.ws.get_ref().set_read_timeout(Some(time.max(Duration::from_millis(1)))).expect("a timeout");
         let result = self.ws.read();
         self.ws.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        matches!(result, Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+        result
     }
 
     /// Closes with a code and a reason or without, and returns the code and the reason that come back.

@@ -104,12 +104,7 @@ impl Request {
 
 impl Headers for Request {
     fn header(&self, name: &str) -> Header<'_> {
-        let mut values = self.headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
-        match (values.next(), values.next()) {
-            (None, _) => Header::Missing,
-            (Some((_, value)), None) => Header::Value(value),
-            (Some(_), Some(_)) => Header::Invalid,
-        }
+        self.headers.header(name)
     }
 }
 

@@ -36,6 +36,14 @@ impl fmt::Display for RequestError {
 impl Error for RequestError {}
 
 /// A meta value that cannot be a header.
+///
+/// ```
+/// use fanout_edge::grip::{WebSocket, websocket::InvalidMeta};
+///
+/// let headers = [("connection-id", "c1")];
+/// assert_eq!(WebSocket::new(&headers, b"")?.set_meta("", "x"), Err(InvalidMeta));
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidMeta;
 
@@ -48,6 +56,14 @@ impl fmt::Display for InvalidMeta {
 impl Error for InvalidMeta {}
 
 /// The payload of a ping or pong that is longer than [`MAX_PAYLOAD`].
+///
+/// ```
+/// use fanout_edge::grip::{WebSocket, websocket::PayloadTooLong};
+///
+/// let headers = [("connection-id", "c1")];
+/// assert_eq!(WebSocket::new(&headers, b"")?.ping(&[0; 200]), Err(PayloadTooLong));
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PayloadTooLong;
 
@@ -60,6 +76,14 @@ impl fmt::Display for PayloadTooLong {
 impl Error for PayloadTooLong {}
 
 /// A subprotocol that the client does not offer.
+///
+/// ```
+/// use fanout_edge::grip::{WebSocket, websocket::NotOffered};
+///
+/// let headers = [("connection-id", "c1")];
+/// assert_eq!(WebSocket::new(&headers, b"OPEN\r\n")?.accept_with_protocol("v1"), Err(NotOffered));
+/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotOffered;
 
