@@ -7,7 +7,7 @@ use std::{error::Error, fmt};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 #[cfg(feature = "rs256")]
 use jwt_simple::prelude::RS256PublicKey;
-use jwt_simple::prelude::{ES256KeyPair, ES256PublicKey, HS256Key};
+use jwt_simple::prelude::{ES256PublicKey, HS256Key};
 use serde::Deserialize;
 
 /// The shortest HS256 secret, in bytes, that jwt-simple accepts.
@@ -95,8 +95,11 @@ impl VerifyKey {
         if let Ok(key) = RS256PublicKey::from_pem(pem) {
             return Some(Self::Rs256(key));
         }
-        let private = || ES256KeyPair::from_pem(pem).map(|pair| pair.public_key());
-        ES256PublicKey::from_pem(pem).or_else(|_| private()).ok().map(Self::Es256)
+        let (_, encapsulated) = pem.split_once("-----BEGIN ")?;
+        let (label, encapsulated) = encapsulated.split_once("-----")?;
+        let (body, _) = encapsulated.split_once(&format!("-----END {label}-----"))?;
+        let body: String = body.split_whitespace().collect();
+        Self::from_der(&BASE64_STANDARD.decode(body).ok()?)
     }
 
     fn from_der(der: &[u8]) -> Option<Self> {
@@ -104,8 +107,7 @@ impl VerifyKey {
         if let Ok(key) = RS256PublicKey::from_der(der) {
             return Some(Self::Rs256(key));
         }
-        let private = || ES256KeyPair::from_der(der).map(|pair| pair.public_key());
-        ES256PublicKey::from_der(der).or_else(|_| private()).ok().map(Self::Es256)
+        ES256PublicKey::from_bytes(p256_point(der)?).ok().map(Self::Es256)
     }
 
     fn from_jwk(jwk: &str) -> Result<Self, InvalidKey> {
@@ -145,6 +147,23 @@ impl fmt::Debug for VerifyKey {
             Self::Rs256(_) => "Rs256",
         })
     }
+}
+
+/// The point of an encoded P-256 key: SPKI, or PKCS#8 with the public key in it, as all tools write it. DER has one
+/// encoding for each, but for the bytes of the key itself.
+fn p256_point(der: &[u8]) -> Option<&[u8]> {
+    // AlgorithmIdentifier { id-ecPublicKey, prime256v1 }. Source: RFC 5480, sections 2.1.1 and 2.1.1.1.
+    const ALGORITHM: &[u8] = b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+    // BIT STRING of an uncompressed point.
+    const POINT: &[u8] = b"\x03\x42\x00";
+    const SECRET_LENGTH: usize = 32;
+    if let Some(spki) = der.strip_prefix(b"\x30\x59") {
+        return spki.strip_prefix(ALGORITHM)?.strip_prefix(POINT);
+    }
+    // OneAsymmetricKey { 0, algorithm, ECPrivateKey { 1, secret, [1] public key } }. Source: RFC 5958, RFC 5915.
+    let key = der.strip_prefix(b"\x30\x81\x87\x02\x01\x00")?.strip_prefix(ALGORITHM)?;
+    let secret_and_point = key.strip_prefix(b"\x04\x6d\x30\x6b\x02\x01\x01\x04\x20")?;
+    secret_and_point.get(SECRET_LENGTH..)?.strip_prefix(b"\xa1\x44")?.strip_prefix(POINT)
 }
 
 /// Whether the bytes are one DER sequence, as every encoded key is.
