@@ -18,7 +18,7 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	@$(with_tools) \
 	echo "== native"; cargo test --all-features; \
 	echo "== the library in wasm, under Viceroy"; \
-	cargo test $(wasm) --lib --test app --test event --test headers --test item --test recorded --test signature --test websocket; \
+	cargo test $(wasm) --lib --test app --test event --test headers --test item --test recorded --test signature --test ticket --test websocket; \
 	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
 	echo "== the real Pushpin: what is relied on, what is understood"; \
 	cargo test --test pushpin --test interop -- --include-ignored; \

@@ -19,22 +19,39 @@ use fanout_edge::{
 };
 use fastly::{
     SecretStore,
-    http::{HeaderValue, Method, header, request::SendErrorCause},
+    http::{HeaderValue, Method, header, request::SendErrorCause, serve::Serve},
     secret_store::OpenError,
 };
 
 /// How long the backend `publisher` may be silent: `first_byte_timeout_ms` of fastly.toml. On Fastly its setting counts.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves the one request that the program was started for.
+/// How long one sandbox serves, and how long it waits for its next request. The settings are read once for each, so a
+/// changed one takes effect within the sum.
+const LIFETIME: Duration = Duration::from_secs(55);
+const MAX_IDLE: Duration = Duration::from_secs(5);
+
+/// After so many requests, or above so much memory, a sandbox makes place for a fresh one.
+const MAX_REQUESTS: usize = 10_000;
+const MAX_MEMORY_MIB: u32 = 32;
+
+/// Serves requests, one after the other, until a limit is reached. A panic ends the sandbox and that one request.
 pub(crate) fn run() {
-    let mut request = ClientRequest(fastly::Request::from_client());
-    let settings = read_settings();
-    match app::decide(&mut request, &settings, now()) {
+    let serve = Serve::new().with_max_lifetime(LIFETIME).with_timeout(MAX_IDLE).with_max_requests(MAX_REQUESTS);
+    let mut kept = None;
+    serve.with_max_memory(MAX_MEMORY_MIB).run_with_context(answer, &mut kept);
+}
+
+fn answer(request: fastly::Request, kept: &mut Option<Settings>) {
+    let mut request = ClientRequest(request);
+    let settings = kept.get_or_insert_with(read_settings);
+    match app::decide(&mut request, settings, now()) {
         Action::Reply(reply) => send(reply),
         Action::HandOff { backend } => hand_off(request.0, backend),
         Action::Publish { backend, request } => send(broadcast::answer(request.send(&mut Backend(backend)))),
     }
+    // What could not be read now may be there for the next request.
+    kept.take_if(|settings| settings.are_incomplete());
 }
 
 struct ClientRequest(fastly::Request);
@@ -55,9 +72,11 @@ impl Request for ClientRequest {
     }
 
     fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError> {
-        let mut body = Vec::new();
-        let most = limit as u64 + 1;
-        self.0.take_body().take(most).read_to_end(&mut body).map_err(|_| BodyError::Incomplete)?;
+        let mut from = self.0.take_body();
+        let length = from.known_length().map_or(0, |length| length.min(limit as u64));
+        // One byte more, in which the end of the body is noticed.
+        let mut body = Vec::with_capacity(length as usize + 1);
+        from.take(limit as u64 + 1).read_to_end(&mut body).map_err(|_| BodyError::Incomplete)?;
         if body.len() > limit { Err(BodyError::TooLarge) } else { Ok(body) }
     }
 }

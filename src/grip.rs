@@ -14,6 +14,7 @@
 //! | [`publish`] | how it gets to the proxy |
 //! | [`signature`] | `Grip-Sig`: did this request come through the proxy? |
 //! | [`key`] | the keys that it is checked with |
+//! | [`ticket`] | what an open connection brings along, so that it need not be checked each time |
 //! | [`uri`] | `GRIP_URL`: one proxy's address, credentials and keys |
 //!
 //! Sources: the specification of WebSocket-over-HTTP and of GRIP (<https://pushpin.org/docs/protocols/>), and what
@@ -30,6 +31,7 @@ pub mod item;
 pub mod key;
 pub mod publish;
 pub mod signature;
+pub mod ticket;
 pub mod uri;
 pub mod websocket;
 
@@ -43,5 +45,6 @@ pub use item::{Formats, Item, ItemId, WsMessage};
 pub use key::VerifyKey;
 pub use publish::Publisher;
 pub use signature::{GripStatus, Verifier};
+pub use ticket::Tickets;
 pub use uri::GripUri;
 pub use websocket::{Message, WebSocket};

@@ -18,10 +18,12 @@ use fanout_edge::grip::{
     hold::InvalidHold,
     item::{HttpAnswer, HttpResponse, HttpStream},
 };
+use jwt_simple::prelude::ES256KeyPair;
 use support::{
     backend::{Setup, after_opening, events, recorded, service},
     client::Client,
-    http::{Answer, Message, wait_until},
+    http::{Answer, Message, send, wait_until},
+    settings,
 };
 use tungstenite::{Bytes, Message as Received};
 
@@ -366,6 +368,41 @@ fn ids_are_sent_once_and_in_order() {
     setup.publish_items(&[Item { no_seq: true, ..item("9", Some("8"), "nine") }]);
     assert_eq!(next(&mut client), Received::text("nine"));
     assert!(start.elapsed() < Duration::from_secs(4), "it waited for the one before it");
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_ticket_comes_back_with_each_request_and_never_from_a_client() {
+    let key = ES256KeyPair::generate();
+    let pem = key.public_key().to_pem().expect("PEM");
+    let uri = "http://127.0.0.1/?key=a-token-of-some-length&verify-iss=viceroy";
+    let setup = Setup::with_key_pair(&key, settings(&[("GRIP_URL", uri), ("GRIP_VERIFY_KEY", &pem)]));
+    let tickets = || -> Vec<_> {
+        let requests = setup.backend.requests();
+        requests.iter().map(|request| request.header("meta-connection-ticket").map(str::to_owned)).collect()
+    };
+    // What a client sends itself, by whatever name, stays outside.
+    let forged = [("Meta-Connection-Ticket", "forged"), ("Set-Meta-Connection-Ticket", "forged")];
+    let mut client = Client::connect_with(setup.pushpin.port, "/api/websocket", &forged);
+    client.echoes("one");
+    client.echoes("two");
+    let [None, Some(first), Some(second)] = &tickets()[..] else { panic!("{:?}", tickets()) };
+    assert_eq!(first, second);
+    assert!(first.starts_with("eyJ"), "{first}");
+    // The client never sees it.
+    let headers = client.response.headers();
+    assert!(headers.iter().all(|(_, value)| value.as_bytes() != first.as_bytes()), "{headers:?}");
+    client.vanish();
+    wait_until("the ticket comes with the DISCONNECT, too", || tickets().len() == 4);
+    assert_eq!(tickets()[3].as_ref(), Some(first));
+    // Over plain HTTP a client's own comes through, but is worth nothing: the type gives it away.
+    let headers = [
+        ("Content-Type", "application/websocket-events ; x=1"),
+        ("Connection-Id", "c1"),
+        ("Meta-Connection-Ticket", &**first),
+    ];
+    assert_eq!(send(setup.pushpin.port, "POST /api/websocket", &headers, "OPEN\r\n").status(), 400);
+    assert_eq!(tickets()[4].as_ref(), Some(first));
 }
 
 /// A plain HTTP client that reads an answer as it comes.

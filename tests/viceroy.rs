@@ -4,12 +4,15 @@
 
 mod support;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use jwt_simple::prelude::ES256KeyPair;
 use support::{
     LOCAL_GRIP_URL, claims,
-    http::{Answer, Message, Server, free_port, handshake, send},
+    http::{Answer, Message, Server, free_port, handshake, send, send_to_host},
     local_signature,
     process::Viceroy,
     sign_es256,
@@ -224,4 +227,48 @@ fn routes_are_those_of_the_library() {
     assert_eq!(answer.header("allow"), Some("GET, POST"));
     let answer = send(viceroy.port, "GET /api/websocket", &[], "");
     assert_eq!((answer.status(), answer.header("upgrade")), (426, Some("websocket")));
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_sandbox_serves_several_requests_and_a_panic_ends_only_its_own() {
+    let viceroy = Viceroy::start(&local(), None);
+    let sandboxes = || viceroy.output().matches("handling request").count();
+    let serves = || is(&send(viceroy.port, "GET /", &[], ""), 404, "Not found");
+    serves();
+    // Time to wait for the next one: a request that comes before that gets another sandbox.
+    let pause = || thread::sleep(Duration::from_millis(50));
+    for _ in 0..3 {
+        pause();
+        serves();
+    }
+    assert_eq!(sandboxes(), 1);
+    pause();
+    // The SDK panics on a port that is none.
+    assert_eq!(send_to_host(viceroy.port, "127.0.0.1:99999").status(), 500);
+    pause();
+    serves();
+    assert_eq!(sandboxes(), 2);
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn an_open_connection_shows_its_ticket_in_place_of_a_signature() {
+    let key = ES256KeyPair::generate();
+    let pem = key.public_key().to_pem().expect("PEM");
+    let uri = "http://127.0.0.1:5561/?key=a-token-of-some-length&verify-iss=fastly:SERVICE1";
+    let viceroy = Viceroy::start(&store(&[("GRIP_URL", uri), ("GRIP_VERIFY_KEY", &pem)]), None);
+    let post = |connection_id: &str, credential: (&str, &str)| {
+        let headers = [("Content-Type", EVENTS), ("Connection-Id", connection_id), credential];
+        send(viceroy.port, "POST /api/websocket", &headers, "TEXT 2\r\nhi\r\n")
+    };
+    let signature = sign_es256(&key, claims(Some("fastly:SERVICE1"), Some(now() + 3600)));
+    let answer = post("c1", ("Grip-Sig", &signature));
+    assert_eq!((answer.status(), &*answer.text()), (200, "TEXT 4\r\nm:hi\r\n"));
+    let ticket = answer.header("set-meta-connection-ticket").expect("a ticket").to_owned();
+    let answer = post("c1", ("Meta-Connection-Ticket", &ticket));
+    assert_eq!((answer.status(), &*answer.text()), (200, "TEXT 4\r\nm:hi\r\n"));
+    assert_eq!(answer.header("set-meta-connection-ticket"), None);
+    assert_eq!(post("c2", ("Meta-Connection-Ticket", &ticket)).status(), 403);
+    assert!(!viceroy.output().contains("eyJ"), "the log has a token");
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use crate::grip::{GripUri, Publisher, Verifier, VerifyKey, fanout::Service};
+use crate::grip::{GripUri, Publisher, Tickets, Verifier, VerifyKey, fanout::Service};
 
 /// The name of the Secret Store.
 pub const STORE: &str = "fanout";
@@ -15,6 +15,8 @@ pub const SERVICE_ID: &str = "FANOUT_SERVICE_ID";
 pub const GRIP_URL: &str = "GRIP_URL";
 /// The key of that proxy's signatures, where it is too long for the URL. See [`VerifyKey::parse`].
 pub const VERIFY_KEY: &str = "GRIP_VERIFY_KEY";
+/// `off` where each request of a connection is checked by its signature. See [`Tickets`].
+pub const CONNECTION_TICKETS: &str = "CONNECTION_TICKETS";
 
 const MISSING: &str = "is missing (or GRIP_URL, for a proxy other than Fastly Fanout)";
 
@@ -24,6 +26,8 @@ pub struct Settings {
     pub verifier: Result<Verifier, SettingsError>,
     /// Publishes through the proxy.
     pub publisher: Result<Publisher, SettingsError>,
+    /// Issues and checks what connections bring along, where that is of use and not switched off.
+    pub tickets: Option<Tickets>,
 }
 
 /// What a store has under a name.
@@ -34,6 +38,11 @@ pub type Lookup = Result<Option<String>, Unreadable>;
 pub struct Unreadable;
 
 impl Settings {
+    /// Whether something was missing, could not be read or cannot be used: they are worth reading again.
+    pub const fn are_incomplete(&self) -> bool {
+        self.verifier.is_err() || self.publisher.is_err()
+    }
+
     /// Reads the settings: from a store, and for the service that runs. With `GRIP_URL` they are those of that proxy,
     /// without it those of Fastly Fanout.
     pub fn read(store: &dyn Fn(&'static str) -> Lookup, running_service_id: &str) -> Self {
@@ -41,47 +50,60 @@ impl Settings {
             Ok(value) => Ok(value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())),
             Err(Unreadable) => Err(SettingsError::new(name, "cannot be read as text")),
         };
-        match entry(GRIP_URL) {
-            Ok(Some(uri)) => Self::of_grip_url(&uri, entry(VERIFY_KEY)),
-            Ok(None) => Self::of_fanout(entry(SERVICE_ID), entry(API_TOKEN), running_service_id),
-            Err(error) => Self { verifier: Err(error.clone()), publisher: Err(error) },
+        let (verifier, publisher) = match entry(GRIP_URL) {
+            Ok(Some(uri)) => of_grip_url(&uri, entry(VERIFY_KEY)),
+            Ok(None) => of_fanout(entry(SERVICE_ID), entry(API_TOKEN), running_service_id),
+            Err(error) => (Err(error.clone()), Err(error)),
+        };
+        let wanted = entry(CONNECTION_TICKETS).and_then(|value| match value.as_deref() {
+            None | Some("on") => Ok(true),
+            Some("off") => Ok(false),
+            Some(_) => Err(SettingsError::new(CONNECTION_TICKETS, "is neither on nor off")),
+        });
+        let tickets = match (&wanted, &publisher, &verifier) {
+            (Ok(true), Ok(publisher), Ok(verifier)) => Tickets::new(publisher, verifier),
+            _ => None,
+        };
+        let verifier = wanted.and(verifier);
+        Self { verifier, publisher, tickets }
+    }
+}
+
+type Pair = (Result<Verifier, SettingsError>, Result<Publisher, SettingsError>);
+
+fn of_grip_url(uri: &str, verify_key: Result<Option<String>, SettingsError>) -> Pair {
+    let uri = match GripUri::parse(uri) {
+        Ok(uri) => uri,
+        Err(error) => {
+            let error = SettingsError::new(GRIP_URL, format_args!("cannot be used: {error}"));
+            return (Err(error.clone()), Err(error));
         }
-    }
+    };
+    let key = match verify_key {
+        Ok(Some(key)) => VerifyKey::parse(&key)
+            .map_err(|error| SettingsError::new(VERIFY_KEY, format_args!("cannot be used: {error}"))),
+        Ok(None) => uri.verify_key.ok_or_else(|| SettingsError::new(GRIP_URL, "lacks verify-key")),
+        Err(error) => Err(error),
+    };
+    let issuer = uri.verify_iss.ok_or_else(|| SettingsError::new(GRIP_URL, "lacks verify-iss"));
+    (key.and_then(|key| Ok(Verifier::new(key, issuer?))), Ok(uri.publisher))
+}
 
-    fn of_grip_url(uri: &str, verify_key: Result<Option<String>, SettingsError>) -> Self {
-        let uri = match GripUri::parse(uri) {
-            Ok(uri) => uri,
-            Err(error) => {
-                let error = SettingsError::new(GRIP_URL, format_args!("cannot be used: {error}"));
-                return Self { verifier: Err(error.clone()), publisher: Err(error) };
-            }
-        };
-        let key = match verify_key {
-            Ok(Some(key)) => VerifyKey::parse(&key)
-                .map_err(|error| SettingsError::new(VERIFY_KEY, format_args!("cannot be used: {error}"))),
-            Ok(None) => uri.verify_key.ok_or_else(|| SettingsError::new(GRIP_URL, "lacks verify-key")),
-            Err(error) => Err(error),
-        };
-        let issuer = uri.verify_iss.ok_or_else(|| SettingsError::new(GRIP_URL, "lacks verify-iss"));
-        Self { verifier: key.and_then(|key| Ok(Verifier::new(key, issuer?))), publisher: Ok(uri.publisher) }
-    }
-
-    fn of_fanout(
-        service_id: Result<Option<String>, SettingsError>,
-        api_token: Result<Option<String>, SettingsError>,
-        running_service_id: &str,
-    ) -> Self {
-        let service = service_id.and_then(|id| {
-            let id = id.as_deref().unwrap_or(running_service_id);
-            Service::new(id).ok_or_else(|| SettingsError::new(SERVICE_ID, "is not the id of a service"))
-        });
-        let verifier = service.as_ref().map(Service::verifier).map_err(Clone::clone);
-        let publisher = service.and_then(|service| {
-            let token = api_token?.ok_or_else(|| SettingsError::new(API_TOKEN, MISSING))?;
-            service.publisher(&token).ok_or_else(|| SettingsError::new(API_TOKEN, "has characters that no token has"))
-        });
-        Self { verifier, publisher }
-    }
+fn of_fanout(
+    service_id: Result<Option<String>, SettingsError>,
+    api_token: Result<Option<String>, SettingsError>,
+    running_service_id: &str,
+) -> Pair {
+    let service = service_id.and_then(|id| {
+        let id = id.as_deref().unwrap_or(running_service_id);
+        Service::new(id).ok_or_else(|| SettingsError::new(SERVICE_ID, "is not the id of a service"))
+    });
+    let verifier = service.as_ref().map(Service::verifier).map_err(Clone::clone);
+    let publisher = service.and_then(|service| {
+        let token = api_token?.ok_or_else(|| SettingsError::new(API_TOKEN, MISSING))?;
+        service.publisher(&token).ok_or_else(|| SettingsError::new(API_TOKEN, "has characters that no token has"))
+    });
+    (verifier, publisher)
 }
 
 /// An entry that is missing or cannot be used. The text names it and says why, and quotes nothing of it.

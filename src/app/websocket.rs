@@ -3,7 +3,7 @@
 use std::slice;
 
 use super::{Action, Reply, Request, Settings, echo::echo, http::BodyError, settings::SettingsError};
-use crate::grip::{GripStatus, Header, WebSocket, websocket};
+use crate::grip::{GripStatus, Header, WebSocket, websocket::is_websocket_over_http};
 
 /// The backend through which the proxy calls this service.
 const SELF_BACKEND: &str = "self";
@@ -40,11 +40,15 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
         Ok(verifier) => verifier,
         Err(error) => return unusable(error),
     };
-    match GripStatus::of(request.header("grip-sig"), slice::from_ref(verifier), now) {
-        GripStatus::Signed => {}
-        status => return refused(status),
+    let tickets = settings.tickets.as_ref();
+    let has_ticket = tickets.is_some_and(|tickets| tickets.is_held_by(request, now));
+    if !has_ticket {
+        match GripStatus::of(request.header("grip-sig"), slice::from_ref(verifier), now) {
+            GripStatus::Signed => {}
+            status => return refused(status),
+        }
     }
-    if !websocket::is_websocket_over_http(request) {
+    if !is_websocket_over_http(request) {
         return Reply::text(400, "[not a websocket request]").into();
     }
     let body = match request.body(MAX_EVENTS) {
@@ -57,6 +61,9 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
     match WebSocket::new(request, &body) {
         Ok(mut ws) => {
             echo(&mut ws);
+            if let Some(tickets) = tickets.filter(|_| !has_ticket) {
+                tickets.give(&mut ws, now);
+            }
             let answer = ws.into_answer();
             Reply { status: 200, headers: answer.headers, body: answer.body, log: None }.into()
         }

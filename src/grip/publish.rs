@@ -78,6 +78,10 @@ impl Publisher {
         Self { url: format!("{}/publish/", control_uri.trim_end_matches('/')), authorization }
     }
 
+    pub(super) const fn authorization(&self) -> &Authorization {
+        &self.authorization
+    }
+
     /// Publishes the items in one request, at a time in seconds since 1970.
     ///
     /// # Errors

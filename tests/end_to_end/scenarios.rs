@@ -281,7 +281,9 @@ fn nothing_is_handed_off_in_a_loop(stack: &Stack) {
             }
         }
     }
+    let before = stack.handled();
     Client::connect(stack.port).echoes("still served");
+    wait_until("the hand-off, the OPEN and the message are counted", || stack.handled() >= before + 3);
 }
 
 fn no_secret_is_logged(stack: &Stack) {

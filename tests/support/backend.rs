@@ -3,13 +3,15 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanout_edge::{
-    app::{self, Action},
+    app::{self, Action, Settings},
     grip::{
         Item, Publisher, WebSocket,
         publish::{Authorization, PublishRequest, Transport, TransportError},
         websocket::Answer as EventsAnswer,
     },
 };
+
+use jwt_simple::prelude::ES256KeyPair;
 
 use super::{
     Request,
@@ -35,7 +37,11 @@ pub fn recorded(message: &Message) -> Request {
 
 /// What the service answers.
 pub fn service(message: &Message) -> Answer {
-    match app::decide(&mut recorded(message), &local_settings(), now()) {
+    service_with(message, &local_settings())
+}
+
+fn service_with(message: &Message, settings: &Settings) -> Answer {
+    match app::decide(&mut recorded(message), settings, now()) {
         Action::Reply(reply) => {
             let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
             Answer::new(reply.status, &headers, reply.body)
@@ -71,6 +77,13 @@ impl Setup {
     pub fn new(answer: impl Fn(&Message) -> Answer + Send + Sync + 'static) -> Self {
         let backend = Server::start(answer);
         let pushpin = Pushpin::start(backend.port);
+        Self { backend, pushpin }
+    }
+
+    /// The service behind a Pushpin that signs with a key pair.
+    pub fn with_key_pair(key: &ES256KeyPair, settings: Settings) -> Self {
+        let backend = Server::start(move |message| service_with(message, &settings));
+        let pushpin = Pushpin::start_with_key(backend.port, &key.to_pem().expect("PEM"));
         Self { backend, pushpin }
     }
 

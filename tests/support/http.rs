@@ -74,13 +74,19 @@ impl Message {
 /// Sends a request and returns the answer. `Host`, `Connection: close` and, with a body, `Content-Length` are added.
 #[track_caller]
 pub fn send(port: u16, start: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Message {
-    try_send(port, start, headers, body.as_ref()).expect("an answer")
+    try_send(port, start, &format!("127.0.0.1:{port}"), headers, body.as_ref()).expect("an answer")
 }
 
-fn try_send(port: u16, start: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Message> {
+/// Asks for `/` of a host of that name.
+#[track_caller]
+pub fn send_to_host(port: u16, host: &str) -> Message {
+    try_send(port, "GET /", host, &[], b"").expect("an answer")
+}
+
+fn try_send(port: u16, start: &str, host: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Message> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    let mut head = format!("{start} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
+    let mut head = format!("{start} HTTP/1.1\r\nHost: {host}\r\n");
     let chunked = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
     if !start.starts_with("GET ") && !chunked {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));

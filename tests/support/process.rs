@@ -164,8 +164,20 @@ pub struct Pushpin {
 
 impl Pushpin {
     pub fn start(backend_port: u16) -> Self {
+        Self::start_with_key(backend_port, super::LOCAL_KEY)
+    }
+
+    /// The same with another key for its signatures: a secret, or a private key in PEM.
+    pub fn start_with_key(backend_port: u16, key: &str) -> Self {
         let scratch = Scratch::new("pushpin");
         let folder = &scratch.0;
+        let key_file = folder.join("key.pem");
+        let key = if key.starts_with("-----BEGIN") {
+            fs::write(&key_file, key).expect("a file");
+            format!("file:{}", key_file.display())
+        } else {
+            key.to_owned()
+        };
         let (port, publish_port) = (free_port(), free_port());
         let [push, sub, command] = [free_port(), free_port(), free_port()];
         let routes = folder.join("routes");
@@ -227,7 +239,6 @@ impl Pushpin {
             logs = folder.display(),
             routes = routes.display(),
             issuer = super::LOCAL_ISSUER,
-            key = super::LOCAL_KEY,
         );
         fs::write(&config, text).expect("a file");
         let mut process = Process::start(
@@ -309,9 +320,11 @@ impl Stack {
         self.process.output()
     }
 
-    /// How many requests Viceroy has begun to handle.
+    /// How many requests Viceroy has handled: it numbers them from 0 on.
     pub fn handled(&self) -> usize {
-        self.output().matches("handling request").count()
+        let output = self.output();
+        let numbers = output.split("request{id=").skip(1).filter_map(|rest| rest.split('}').next()?.parse().ok());
+        numbers.max().map_or(0, |last: usize| last + 1)
     }
 
     /// Ends Pushpin, and waits until its ports are closed. Its runner is a child of the Fastly CLI, which is a child

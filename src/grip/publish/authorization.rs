@@ -11,6 +11,9 @@ use crate::grip::key::{InvalidKey, MIN_SECRET_LENGTH};
 /// How long the token of a publish request is valid, in seconds.
 const TOKEN_LIFETIME: u64 = 600;
 
+/// The shortest secret, in bytes, that another key is made of.
+const MIN_DERIVED_LENGTH: usize = 16;
+
 /// How a publish request is authorized. It holds secrets, so it cannot be printed.
 ///
 /// ```
@@ -25,7 +28,8 @@ pub struct Authorization(Kind);
 #[derive(Clone)]
 enum Kind {
     None,
-    Header(String),
+    Basic(String),
+    Bearer(String),
     Jwt { issuer: String, key: HS256Key },
 }
 
@@ -53,7 +57,7 @@ impl Authorization {
     pub fn bearer(token: impl AsRef<str>) -> Option<Self> {
         let token = token.as_ref();
         let is_valid = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-        is_valid.then(|| Self(Kind::Header(format!("Bearer {token}"))))
+        is_valid.then(|| Self(Kind::Bearer(token.to_owned())))
     }
 
     /// `Basic` with a user and a password. `None` where the user has a colon, which would end it.
@@ -66,8 +70,8 @@ impl Authorization {
     /// assert!(Authorization::basic("us:er", "password").is_none());
     /// ```
     pub fn basic(user: &str, password: &str) -> Option<Self> {
-        let header = || format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
-        (!user.contains(':')).then(|| Self(Kind::Header(header())))
+        let credentials = || BASE64_STANDARD.encode(format!("{user}:{password}"));
+        (!user.contains(':')).then(|| Self(Kind::Basic(credentials())))
     }
 
     /// `Bearer` with a token of that issuer that is made for each request, signed with a secret (HS256).
@@ -88,10 +92,23 @@ impl Authorization {
         Ok(Self(Kind::Jwt { issuer: issuer.into(), key: HS256Key::from_bytes(secret) }))
     }
 
+    /// A key for a purpose of the application's own, made of the secret. `None` where there is none, or one that could
+    /// be guessed.
+    pub(in crate::grip) fn derive_key(&self, purpose: &str) -> Option<HS256Key> {
+        let secret = match &self.0 {
+            Kind::None | Kind::Basic(_) => return None,
+            Kind::Bearer(token) => HS256Key::from_bytes(token.as_bytes()),
+            Kind::Jwt { key, .. } => HS256Key::from_bytes(&key.to_bytes()),
+        };
+        let key = || HS256Key::from_bytes(&secret.authentication_tag(purpose.as_bytes()));
+        (secret.to_bytes().len() >= MIN_DERIVED_LENGTH).then(key)
+    }
+
     pub(super) fn header(&self, now: u64) -> Option<String> {
         match &self.0 {
             Kind::None => None,
-            Kind::Header(value) => Some(value.clone()),
+            Kind::Basic(credentials) => Some(format!("Basic {credentials}")),
+            Kind::Bearer(token) => Some(format!("Bearer {token}")),
             Kind::Jwt { issuer, key } => {
                 let claims = JWTClaims {
                     issued_at: None,
