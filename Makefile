@@ -6,7 +6,7 @@ SHELL := bash
 with_tools = set -euo pipefail; environment=$$(scripts/setup --env); eval "$$environment";
 wasm = --target wasm32-wasip1
 
-.PHONY: help serve test build env lint
+.PHONY: help serve test bench build env lint
 help: ## Print this
 	@echo "fanout-edge: real-time WebSockets at Fastly's edge"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,14 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	echo "== the real Pushpin: what is relied on, what is understood"; \
 	cargo test --test pushpin --test interop -- --include-ignored; \
 	echo "== end to end"; cargo test --test end_to_end -- --include-ignored
+
+bench: build ## Measure beside other programs, in one run (10 minutes); writes docs/benchmark.md and its picture
+	@$(with_tools) \
+	cargo build --release $(wasm) --manifest-path benches/peers/rust/Cargo.toml; \
+	command -v npm >/dev/null || { echo "make bench needs npm: install Node.js" >&2; exit 1; }; \
+	npm ci --prefix benches/peers/js --no-audit --no-fund --loglevel=error; \
+	npm run build --prefix benches/peers/js; \
+	cargo bench --bench edge
 
 # Cargo first, as the CLI does not show its progress; its own run then finds all of it built.
 build: ## Build bin/main.wasm and the package under pkg/

@@ -73,9 +73,13 @@ impl Request for ClientRequest {
 
     fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError> {
         let mut from = self.0.take_body();
-        let length = from.known_length().map_or(0, |length| length.min(limit as u64));
-        // One byte more, in which the end of the body is noticed.
-        let mut body = Vec::with_capacity(length as usize + 1);
+        let mut body = Vec::new();
+        if let Some(length) = from.known_length() {
+            let length = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(BodyError::TooLarge)?;
+            body.resize(length, 0);
+            from.read_exact(&mut body).map_err(|_| BodyError::Incomplete)?;
+            return Ok(body);
+        }
         from.take(limit as u64 + 1).read_to_end(&mut body).map_err(|_| BodyError::Incomplete)?;
         if body.len() > limit { Err(BodyError::TooLarge) } else { Ok(body) }
     }

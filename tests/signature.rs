@@ -341,6 +341,11 @@ fn a_grip_url_that_cannot_be_used_is_refused_without_its_secrets() {
         ("localhost:5561", InvalidGripUri::Url),
         ("ftp://localhost/", InvalidGripUri::Url),
         ("http://:%ff@localhost/", InvalidGripUri::Url),
+        ("http://b\u{fc}cher.example/", InvalidGripUri::Host),
+        ("http://B%C3%BCcher.example/", InvalidGripUri::Host),
+        ("https:\\\\user:pass@B%C3%BCcher.example", InvalidGripUri::Host),
+        // Found by a fuzzer: the `url` crate panicked on it in a debug build.
+        ("wss:*xX;;;;;;;;;;;@U\u{c7}\u{27}X", InvalidGripUri::Host),
         ("http://localhost/?verify_key=x", InvalidGripUri::Parameter),
         ("http://localhost/?verify-key=a+long+beginning&s3cret", InvalidGripUri::Parameter),
         ("http://localhost/?verify-key=a+long+beginning#s3cret", InvalidGripUri::Fragment),

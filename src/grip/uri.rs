@@ -16,7 +16,7 @@
 
 use std::{borrow::Cow, error::Error, fmt};
 
-use url::Url;
+use url::{Position, Url};
 
 use super::{
     key::{InvalidKey, VerifyKey, decode_base64},
@@ -58,15 +58,19 @@ impl GripUri {
     /// # Ok::<(), fanout_edge::grip::uri::InvalidGripUri>(())
     /// ```
     pub fn parse(uri: &str) -> Result<Self, InvalidGripUri> {
-        let mut control_uri = Url::parse(uri.trim()).map_err(|_| InvalidGripUri::Url)?;
-        if !matches!(control_uri.scheme(), "http" | "https") {
+        let uri = uri.trim();
+        if !has_plain_host(uri) {
+            return Err(InvalidGripUri::Host);
+        }
+        let uri = Url::parse(uri).map_err(|_| InvalidGripUri::Url)?;
+        if !matches!(uri.scheme(), "http" | "https") {
             return Err(InvalidGripUri::Url);
         }
-        if control_uri.fragment().is_some() {
+        if uri.fragment().is_some() {
             return Err(InvalidGripUri::Fragment);
         }
         let (mut iss, mut key, mut verify_iss, mut verify_key) = (None, None, None, None);
-        for (name, value) in control_uri.query_pairs() {
+        for (name, value) in uri.query_pairs() {
             let slot = match &*name {
                 "iss" => &mut iss,
                 "key" => &mut key,
@@ -77,15 +81,20 @@ impl GripUri {
             *slot = Some(value.into_owned()).filter(|value| !value.is_empty());
         }
         let verify_key = verify_key.or_else(|| iss.as_ref().and_then(|_| key.clone()));
-        let authorization = authorization(&control_uri, iss, key)?;
+        let authorization = authorization(&uri, iss, key)?;
         let verify_key = verify_key.map(|key| VerifyKey::parse(&key)).transpose().map_err(InvalidGripUri::VerifyKey)?;
-
-        control_uri.set_query(None);
-        // Cannot fail: an http URL has a host.
-        let _ = control_uri.set_username("");
-        let _ = control_uri.set_password(None);
-        Ok(Self { publisher: Publisher::new(control_uri.as_str(), authorization), verify_iss, verify_key })
+        let control_uri = format!("{}://{}", uri.scheme(), &uri[Position::BeforeHost..Position::AfterPath]);
+        Ok(Self { publisher: Publisher::new(&control_uri, authorization), verify_iss, verify_key })
     }
+}
+
+/// Whether the host is written in ASCII, without percent-encoding. Any other is one for the Unicode tables of domain
+/// names, which the `url` crate is built without here.
+fn has_plain_host(uri: &str) -> bool {
+    let after_scheme = uri.split_once(':').map_or(uri, |(_, rest)| rest).trim_start_matches(['/', '\\']);
+    let authority = after_scheme.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    host.is_ascii() && !host.contains('%')
 }
 
 fn authorization(uri: &Url, iss: Option<String>, key: Option<String>) -> Result<Authorization, InvalidGripUri> {
@@ -129,6 +138,8 @@ fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
 pub enum InvalidGripUri {
     /// It is not an http or https URL.
     Url,
+    /// Its host has other letters than ASCII, or percent-encoding.
+    Host,
     /// It has a parameter that is not known, or a key in it has a `&` that is not written `%26`.
     Parameter,
     /// It has a fragment, or a key in it has a `#` that is not written `%23`.
@@ -149,6 +160,7 @@ impl fmt::Display for InvalidGripUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url => f.write_str("it is not an http or https URL"),
+            Self::Host => f.write_str("its host is not plain ASCII (other letters are written as xn--\u{2026})"),
             Self::Parameter => f.write_str(
                 "it has a parameter that is none of iss, key, verify-iss, verify-key (in a key, & is written %26)",
             ),

@@ -43,7 +43,7 @@ impl Message {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    fn read(stream: &mut impl BufRead, body_until_end: bool) -> Option<Self> {
+    pub fn read(stream: &mut impl BufRead, body_until_end: bool) -> Option<Self> {
         let mut line = || {
             let mut line = Vec::new();
             stream.read_until(b'\n', &mut line).ok()?;

@@ -112,7 +112,14 @@ impl Drop for Scratch {
     }
 }
 
-fn module() -> PathBuf {
+fn manifest(scratch: &Scratch, local_server: &str) -> PathBuf {
+    let manifest = scratch.0.join("fastly.toml");
+    let head = "manifest_version = 3\nname = \"test\"\nlanguage = \"rust\"\n";
+    fs::write(&manifest, format!("{head}{local_server}")).expect("a manifest");
+    manifest
+}
+
+pub fn module() -> PathBuf {
     let module = root().join("bin/main.wasm");
     assert!(module.exists(), "bin/main.wasm is missing: run `make build`, or `make test` for all");
     module
@@ -129,17 +136,34 @@ impl Viceroy {
     /// Starts it with the `[local_server]` part of a fastly.toml, and a port where it takes Pushpin to be.
     pub fn start(local_server: &str, pushpin_port: Option<u16>) -> Self {
         let (port, scratch) = (free_port(), Scratch::new("viceroy"));
-        let manifest = scratch.0.join("fastly.toml");
-        let head = "manifest_version = 3\nname = \"test\"\nlanguage = \"rust\"\n";
-        fs::write(&manifest, format!("{head}{local_server}")).expect("a manifest");
         let mut command = Command::new("viceroy");
-        command.arg("serve").arg("-v").arg("-C").arg(manifest).arg("--addr").arg(format!("127.0.0.1:{port}"));
+        command
+            .arg("serve")
+            .arg("-v")
+            .arg("-C")
+            .arg(manifest(&scratch, local_server))
+            .arg("--addr")
+            .arg(format!("127.0.0.1:{port}"));
         if let Some(port) = pushpin_port {
             command.arg(format!("--local-pushpin-proxy-port={port}"));
         }
         let mut process = Process::start("viceroy", command.arg(module()));
         process.wait_until("Viceroy listens", |process| process.output().contains("Listening on"));
         Self { port, process, _scratch: scratch }
+    }
+
+    /// Another program on a port, without a line in the log for each request.
+    pub fn serve(module: &Path, port: u16, local_server: &str) -> Self {
+        let scratch = Scratch::new("viceroy");
+        let mut command = Command::new("viceroy");
+        command.arg("serve").arg("-C").arg(manifest(&scratch, local_server)).arg(format!("--addr=127.0.0.1:{port}"));
+        let mut process = Process::start("viceroy", command.arg(module));
+        process.wait_until("Viceroy listens", |_| is_open(port));
+        Self { port, process, _scratch: scratch }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
     }
 
     pub fn output(&self) -> String {
@@ -169,6 +193,15 @@ impl Pushpin {
 
     /// The same with another key for its signatures: a secret, or a private key in PEM.
     pub fn start_with_key(backend_port: u16, key: &str) -> Self {
+        Self::start_probed(backend_port, free_port(), key, PROBE, "probe")
+    }
+
+    /// The same for the service itself as the backend, which publishes on that port.
+    pub fn start_before_service(service_port: u16, publish_port: u16, key: &str) -> Self {
+        Self::start_probed(service_port, publish_port, key, "/api/websocket", "test")
+    }
+
+    fn start_probed(backend_port: u16, publish_port: u16, key: &str, probe: &str, channel: &str) -> Self {
         let scratch = Scratch::new("pushpin");
         let folder = &scratch.0;
         let key_file = folder.join("key.pem");
@@ -178,8 +211,7 @@ impl Pushpin {
         } else {
             key.to_owned()
         };
-        let (port, publish_port) = (free_port(), free_port());
-        let [push, sub, command] = [free_port(), free_port(), free_port()];
+        let [port, push, sub, command] = [free_port(), free_port(), free_port(), free_port()];
         let routes = folder.join("routes");
         fs::write(&routes, format!("* 127.0.0.1:{backend_port},over_http\n")).expect("a file");
         // The socket paths of ipc are short: the run folder is one below the system's.
@@ -245,7 +277,8 @@ impl Pushpin {
             "pushpin",
             Command::new("pushpin").arg(format!("--config={}", config.display())).current_dir(folder),
         );
-        process.wait_until("Pushpin is ready", |_| is_open(publish_port) && delivers(port, publish_port));
+        process
+            .wait_until("Pushpin is ready", |_| is_open(publish_port) && delivers(port, publish_port, probe, channel));
         Self { port, publish_port, process, run, _scratch: scratch }
     }
 }
@@ -258,11 +291,11 @@ impl Drop for Pushpin {
 }
 
 /// Whether what is published reaches a WebSocket client: Pushpin listens before its parts know each other.
-fn delivers(port: u16, publish_port: u16) -> bool {
-    let Some(mut client) = Client::try_connect(port, PROBE, &[], Duration::from_millis(500)) else { return false };
-    let item = r#"{"items":[{"channel":"probe","formats":{"ws-message":{"content":"ready"}}}]}"#;
+fn delivers(port: u16, publish_port: u16, probe: &str, channel: &str) -> bool {
+    let Some(mut client) = Client::try_connect(port, probe, &[], Duration::from_millis(500)) else { return false };
+    let item = format!(r#"{{"items":[{{"channel":"{channel}","formats":{{"ws-message":{{"content":"ready"}}}}}}]}}"#);
     (0..10).any(|_| {
-        send(publish_port, "POST /publish/", &[], item);
+        send(publish_port, "POST /publish/", &[], &item);
         !client.is_silent_for(Duration::from_millis(100))
     })
 }

@@ -1,0 +1,245 @@
+//! The programs and the requests that they are measured with.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use jwt_simple::prelude::ES256KeyPair;
+
+use crate::{
+    load::{self, Connection, Cost},
+    support::{
+        LOCAL_KEY,
+        backend::now,
+        claims,
+        http::{Answer, Message, Server, free_port},
+        process::{Viceroy, module, root},
+        sign_es256, sign_hs256,
+    },
+};
+
+pub const ROUNDS: usize = 5;
+const TIME: Duration = Duration::from_millis(700);
+
+const ISSUER: &str = "fastly:SERVICE1";
+/// What the service publishes with: it makes the key of its tickets of it.
+const TOKEN: &str = "a-token-of-32-bytes-0123456789ab";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    Service,
+    EmptyReused,
+    Empty,
+    Es256,
+    JavaScript,
+}
+
+impl Program {
+    pub const ALL: [Self; 5] = [Self::Service, Self::EmptyReused, Self::Empty, Self::Es256, Self::JavaScript];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "fanout-edge",
+            Self::EmptyReused => "empty handler, sandboxes reused",
+            Self::Empty => "empty handler",
+            Self::Es256 => "plain Rust handler, ES256",
+            Self::JavaScript => "JavaScript, js-grip",
+        }
+    }
+
+    fn module(self) -> PathBuf {
+        let peer = |name: &str| root().join(format!("benches/peers/rust/target/wasm32-wasip1/release/{name}.wasm"));
+        match self {
+            Self::Service => module(),
+            Self::EmptyReused => peer("empty_reused"),
+            Self::Empty => peer("empty"),
+            Self::Es256 => peer("es256"),
+            Self::JavaScript => root().join("benches/peers/js/peer.wasm"),
+        }
+    }
+
+    /// In bytes.
+    pub fn size(self) -> u64 {
+        fs::metadata(self.module()).expect("the module is there: make bench builds it").len()
+    }
+
+    pub fn serve(self, port: u16, local_server: &str) -> Viceroy {
+        Viceroy::serve(&self.module(), port, local_server)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Opening,
+    Message,
+    Batch,
+    Large,
+    Broadcast,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    pub kind: Kind,
+    /// The proxy signs with ES256, as Fanout does; otherwise with HS256, as the Pushpin of the Fastly CLI.
+    pub es256: bool,
+}
+
+impl Case {
+    fn all() -> impl Iterator<Item = Self> {
+        let websocket = [Kind::Message, Kind::Opening, Kind::Batch, Kind::Large];
+        let of = |kind| [true, false].map(|es256| Self { kind, es256 });
+        websocket.into_iter().flat_map(of).chain([Self { kind: Kind::Broadcast, es256: false }])
+    }
+
+    pub fn name(self) -> String {
+        let kind = match self.kind {
+            Kind::Opening => "opening a connection",
+            Kind::Message => "one message of 5 bytes",
+            Kind::Batch => "a batch of 100 messages",
+            Kind::Large => "a message of 60 KB",
+            Kind::Broadcast => return "a broadcast, up to the publish request".to_owned(),
+        };
+        format!("{kind}, {}", if self.es256 { "ES256" } else { "HS256" })
+    }
+
+    /// Whether the program can do this.
+    fn fits(self, program: Program) -> bool {
+        match program {
+            Program::Es256 => self.es256,
+            Program::Empty | Program::EmptyReused => self.kind != Kind::Broadcast,
+            Program::Service | Program::JavaScript => true,
+        }
+    }
+
+    fn body(self) -> Vec<u8> {
+        match self.kind {
+            Kind::Opening => b"OPEN\r\n".to_vec(),
+            Kind::Message => b"TEXT 5\r\nhello\r\n".to_vec(),
+            Kind::Batch => b"TEXT 5\r\nhello\r\n".repeat(100),
+            Kind::Large => format!("TEXT ea60\r\n{}\r\n", "x".repeat(60_000)).into_bytes(),
+            Kind::Broadcast => b"Hello".to_vec(),
+        }
+    }
+
+    /// How many of these there are in a right answer.
+    fn expected(self) -> (&'static [u8], usize) {
+        match self.kind {
+            Kind::Opening => (b"subscribe", 1),
+            Kind::Message => (b"TEXT 7\r\nm:hello\r\n", 1),
+            Kind::Batch => (b"TEXT 7\r\nm:hello\r\n", 100),
+            Kind::Large => (b"\r\nm:xxxx", 1),
+            Kind::Broadcast => (b"Ok\n", 1),
+        }
+    }
+}
+
+/// The cost of a case, in each round.
+pub struct Measured {
+    pub case: Case,
+    pub program: Program,
+    pub rounds: Vec<Cost>,
+}
+
+/// The signatures of a proxy, and the settings of a program behind it.
+struct Proxy {
+    signature: String,
+    settings: String,
+}
+
+impl Proxy {
+    fn new(es256: bool, publish_port: u16) -> Self {
+        let claims = claims(Some(ISSUER), Some(now() + 3600));
+        let (signature, key) = if es256 {
+            let pair = ES256KeyPair::generate();
+            (sign_es256(&pair, claims), pair.public_key().to_jwk())
+        } else {
+            (sign_hs256(LOCAL_KEY, claims), LOCAL_KEY.to_owned())
+        };
+        Self { signature, settings: settings(ISSUER, &key, publish_port) }
+    }
+}
+
+/// The part of a fastly.toml for a proxy that signs as that issuer, and publishes on that port.
+pub fn settings(issuer: &str, key: &str, publish_port: u16) -> String {
+    format!(
+        "[local_server.backends.publisher]\nurl = \"http://127.0.0.1:{publish_port}/\"\n\
+         [[local_server.secret_stores.fanout]]\nkey = \"GRIP_URL\"\n\
+         data = \"http://127.0.0.1:{publish_port}/?key={TOKEN}&verify-iss={issuer}\"\n\
+         [[local_server.secret_stores.fanout]]\nkey = \"GRIP_VERIFY_KEY\"\ndata = '''{key}'''\n"
+    )
+}
+
+pub fn measure() -> Vec<Measured> {
+    let publisher = Server::start(|_| Answer::new(200, &[("Content-Type", "text/plain")], "Published\n"));
+    let proxies = [false, true].map(|es256| Proxy::new(es256, publisher.port));
+    let servers = proxies.each_ref().map(|proxy| {
+        Program::ALL.map(|program| {
+            eprintln!("starting {}", program.name());
+            program.serve(free_port(), &proxy.settings)
+        })
+    });
+    let pairs = Case::all().flat_map(|case| Program::ALL.map(|program| (case, program)));
+    let mut all: Vec<_> = pairs
+        .filter(|(case, program)| case.fits(*program))
+        .map(|(case, program)| Measured { case, program, rounds: Vec::new() })
+        .collect();
+    for round in 1..=ROUNDS {
+        for measured in &mut all {
+            let (case, program) = (measured.case, measured.program);
+            let side = usize::from(case.es256);
+            let place = Program::ALL.iter().position(|known| *known == program).expect("it is one of all");
+            let cost = cost_of(case, program, &servers[side][place], &proxies[side].signature);
+            eprintln!("round {round}: {:45} {:35} {:8.0} µs", case.name(), program.name(), cost.cpu);
+            measured.rounds.push(cost);
+        }
+    }
+    all
+}
+
+fn cost_of(case: Case, program: Program, server: &Viceroy, signature: &str) -> Cost {
+    let prepare = |connection: &mut Connection| {
+        if case.kind == Kind::Broadcast {
+            return request("/api/broadcast", &[("Content-Type", "text/plain")], &case.body());
+        }
+        let mut headers = from_proxy(signature);
+        let mut ticket = None;
+        if case.kind != Kind::Opening {
+            let answer = connection.send(&request("/api/websocket", &headers, b"OPEN\r\n"));
+            ticket = answer.header("set-meta-connection-ticket").map(str::to_owned);
+        }
+        headers.extend(ticket.as_deref().map(|ticket| ("Meta-Connection-Ticket", ticket)));
+        request("/api/websocket", &headers, &case.body())
+    };
+    let accept = |answer: &Message| {
+        let (part, count) = case.expected();
+        let checks = matches!(program, Program::Service | Program::JavaScript);
+        let found = answer.body.windows(part.len()).filter(|window| *window == part).count();
+        answer.status() == 200 && (!checks || found == count)
+    };
+    load::run(server.pid(), server.port, TIME, prepare, accept)
+}
+
+/// What Pushpin sends with an event of a browser's WebSocket.
+fn from_proxy(signature: &str) -> Vec<(&str, &str)> {
+    vec![
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "yGQ27xnaQX8I9vjKk0cTCQ=="),
+        ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+        ("Origin", "http://localhost:8080"),
+        (
+            "Grip-Feature",
+            "status, session, link:next, link:gone, filter:skip-self, filter:skip-users, filter:require-sub, filter:build-id, filter:var-subst",
+        ),
+        ("Sec-WebSocket-Extensions", "grip"),
+        ("Grip-Sig", signature),
+        ("Accept", "application/websocket-events"),
+        ("Connection-Id", "338b2b15-1d93-4027-9aa1-7fc7e86527c2"),
+        ("Content-Type", "application/websocket-events"),
+    ]
+}
+
+fn request(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut head = format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    [head.as_bytes(), b"\r\n", body].concat()
+}

@@ -1,0 +1,126 @@
+//! Messages and broadcasts from end to end: real WebSocket clients, the real Pushpin, and the program under Viceroy.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use jwt_simple::prelude::ES256KeyPair;
+use tungstenite::Message;
+
+use crate::{
+    cases::{Program, settings},
+    load::Connection,
+    support::{LOCAL_ISSUER, client::Client, http::free_port, process::Pushpin},
+};
+
+const MANY: usize = 200;
+const BROADCASTS: usize = 500;
+/// Pushpin sends 2,500 messages a second, as the Fastly CLI configures it: more broadcasts would only wait in it.
+const PAUSE: Duration = Duration::from_millis(1000 * MANY as u64 / 2000);
+
+/// From one message to the next, of whatever connection.
+const TURN: Duration = Duration::from_millis(5);
+
+pub struct Delivery {
+    pub program: Program,
+    pub what: String,
+    /// How many messages there should be, and how many there were.
+    pub expected: usize,
+    pub delivered: usize,
+    /// In microseconds.
+    pub median: f64,
+    /// In microseconds.
+    pub p99: f64,
+    /// In microseconds.
+    pub longest: f64,
+}
+
+impl Delivery {
+    fn new(program: Program, what: String, expected: usize, mut delays: Vec<f64>) -> Self {
+        delays.sort_by(f64::total_cmp);
+        let at = |share: f64| delays.get((delays.len() as f64 * share) as usize).or_else(|| delays.last()).copied();
+        let [median, p99, longest] = [0.5, 0.99, 1.0].map(|share| at(share).unwrap_or(f64::NAN));
+        let delivery = Self { program, what, expected, delivered: delays.len(), median, p99, longest };
+        eprintln!("{}: {}: median {median:.0} µs, p99 {p99:.0} µs", program.name(), delivery.what);
+        delivery
+    }
+}
+
+pub fn measure() -> Vec<Delivery> {
+    [Program::Service, Program::JavaScript].into_iter().flat_map(measure_one).collect()
+}
+
+fn measure_one(program: Program) -> [Delivery; 3] {
+    let key = ES256KeyPair::generate();
+    let (port, publish_port) = (free_port(), free_port());
+    let viceroy = program.serve(port, &settings(LOCAL_ISSUER, &key.public_key().to_jwk(), publish_port));
+    let pushpin = Pushpin::start_before_service(viceroy.port, publish_port, &key.to_pem().expect("PEM"));
+    let one = round_trips(pushpin.port, 1, 300);
+    let many = round_trips(pushpin.port, MANY, 10);
+    [
+        Delivery::new(program, "round trip of a message, 1 connection".to_owned(), 300, one),
+        Delivery::new(program, format!("round trip of a message, {MANY} connections"), MANY * 10, many),
+        Delivery::new(
+            program,
+            format!("{BROADCASTS} broadcasts to {MANY} subscribers"),
+            MANY * BROADCASTS,
+            broadcasts(pushpin.port, viceroy.port),
+        ),
+    ]
+}
+
+/// How long so many messages take on each of so many connections. They take turns: where some hundred connections send
+/// in the same moment, Pushpin 1.41 drops some of them.
+fn round_trips(port: u16, connections: usize, messages: usize) -> Vec<f64> {
+    let clients: Vec<_> = (0..connections).map(|_| Client::connect(port)).collect();
+    let zero = Instant::now();
+    let talk = |place: usize, mut client: Client| {
+        let mut trips = Vec::new();
+        for number in 0..messages {
+            let turn = TURN * (number * connections + place) as u32;
+            thread::sleep(turn.saturating_sub(zero.elapsed()));
+            let start = Instant::now();
+            client.send(format!("{number:05}"));
+            if client.next_within(Duration::from_secs(10)).is_none() {
+                break;
+            }
+            trips.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        trips
+    };
+    thread::scope(|scope| {
+        let numbered = clients.into_iter().enumerate();
+        let talks: Vec<_> = numbered.map(|(place, client)| scope.spawn(move || talk(place, client))).collect();
+        talks.into_iter().flat_map(|talk| talk.join().expect("a client")).collect()
+    })
+}
+
+/// How long each broadcast takes to each subscriber, from the moment that it is sent to the service.
+fn broadcasts(port: u16, service_port: u16) -> Vec<f64> {
+    let clients: Vec<_> = (0..MANY).map(|_| Client::connect(port)).collect();
+    thread::sleep(Duration::from_secs(1));
+    let zero = Instant::now();
+    let listen = |mut client: Client| {
+        let mut delays = Vec::new();
+        while delays.len() < BROADCASTS {
+            let Some(Message::Text(sent)) = client.next_within(Duration::from_secs(10)) else { break };
+            let sent: f64 = sent.parse().expect("a time");
+            delays.push(zero.elapsed().as_secs_f64() * 1e6 - sent);
+        }
+        delays
+    };
+    thread::scope(|scope| {
+        let listeners: Vec<_> = clients.into_iter().map(|client| scope.spawn(move || listen(client))).collect();
+        let mut connection = Connection::open(service_port);
+        for number in 0..BROADCASTS as u32 {
+            thread::sleep((PAUSE * number).saturating_sub(zero.elapsed()));
+            let now = format!("{:.0}", zero.elapsed().as_secs_f64() * 1e6);
+            let length = now.len();
+            let head = "POST /api/broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\n";
+            let answer = connection.send(format!("{head}Content-Length: {length}\r\n\r\n{now}").as_bytes());
+            assert_eq!(answer.status(), 200, "{}", answer.text());
+        }
+        listeners.into_iter().flat_map(|listener| listener.join().expect("a listener")).collect()
+    })
+}

@@ -1,0 +1,157 @@
+//! The table and the picture: docs/benchmark.md and docs/benchmark.svg.
+
+use std::{fmt::Write, fs, process::Command, time::SystemTime};
+
+use crate::{
+    cases::{Kind, Measured, Program, ROUNDS},
+    load::Cost,
+    pushpin::Delivery,
+    support::process::root,
+};
+
+pub fn write(costs: &[Measured], deliveries: &[Delivery]) {
+    let folder = root().join("docs");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("benchmark.md"), table(costs, deliveries)).expect("written");
+    fs::write(folder.join("benchmark.svg"), picture(costs)).expect("written");
+    eprintln!("written: docs/benchmark.md and docs/benchmark.svg");
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn of(measured: &Measured, value: impl Fn(&Cost) -> f64) -> f64 {
+    median(measured.rounds.iter().map(value).collect())
+}
+
+/// How many times the service's CPU a program takes, round by round: the median, the least and the most.
+fn ratio(service: &Measured, other: &Measured) -> [f64; 3] {
+    let mut ratios: Vec<_> =
+        service.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| theirs.cpu / ours.cpu).collect();
+    ratios.sort_by(f64::total_cmp);
+    [ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1]]
+}
+
+fn version(program: &str, arguments: &[&str]) -> String {
+    let printed = Command::new(program).args(arguments).current_dir(root()).output().expect("the program runs").stdout;
+    String::from_utf8_lossy(&printed).lines().next().unwrap_or_default().trim().to_owned()
+}
+
+fn table(costs: &[Measured], deliveries: &[Delivery]) -> String {
+    let mut text = String::new();
+    let seconds = SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
+    let date = version("date", &["-u", "+%Y-%m-%d", "-d", &format!("@{seconds}")]);
+    let package = |name: &str| {
+        let lock = fs::read_to_string(root().join("benches/peers/js/package-lock.json")).unwrap_or_default();
+        let lock: serde_json::Value = serde_json::from_str(&lock).unwrap_or_default();
+        let version = lock["packages"][format!("node_modules/{name}")]["version"].as_str().map(str::to_owned);
+        format!("{name} {}", version.unwrap_or_default())
+    };
+    let _ = write!(
+        text,
+        "# What a request costs\n\n\
+         Written by `make bench` on {date}: commit {}, {}, {}, Pushpin {}, {}, {}.\n\n\
+         CPU is that of the whole Viceroy process for each request, over two connections; each value is the median of \
+         {ROUNDS} rounds, in which every program had its turn with every case. *Times ours* compares the CPU within a \
+         round: the median, and the least and the most of the rounds. Viceroy ends a sandbox after six requests, also \
+         where it is reused.\n\n![CPU for each request](benchmark.svg)\n",
+        version("git", &["rev-parse", "--short", "HEAD"]),
+        version("rustc", &["--version"]),
+        version("viceroy", &["--version"]),
+        version("pushpin", &["--version"]).trim_start_matches("pushpin "),
+        package("@fanoutio/grip"),
+        package("@fastly/js-compute"),
+    );
+    for service in costs.iter().filter(|measured| measured.program == Program::Service) {
+        let _ = write!(
+            text,
+            "\n## {}\n\n| program | CPU, µs | times ours | requests a second | median, µs | p99, µs |\n\
+             | --- | ---: | ---: | ---: | ---: | ---: |\n",
+            service.case.name()
+        );
+        for measured in costs.iter().filter(|measured| measured.case == service.case) {
+            let times = match measured.program {
+                Program::Service => String::new(),
+                _ => {
+                    let [middle, least, most] = ratio(service, measured);
+                    format!("{middle:.2} ({least:.2} to {most:.2})")
+                }
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {:.0} | {times} | {:.0} | {:.0} | {:.0} |",
+                measured.program.name(),
+                of(measured, |cost| cost.cpu),
+                of(measured, |cost| cost.per_second),
+                of(measured, |cost| cost.median),
+                of(measured, |cost| cost.p99),
+            );
+        }
+    }
+    text.push_str("\n## Module\n\n| program | bytes |\n| --- | ---: |\n");
+    for program in Program::ALL {
+        let _ = writeln!(text, "| {} | {} |", program.name(), program.size());
+    }
+    text.push_str(
+        "\n## From end to end\n\nWebSocket clients, Pushpin with ES256 signatures, and the program.\n\n\
+         | what | program | delivered | median, ms | p99, ms | longest, ms |\n| --- | --- | ---: | ---: | ---: | ---: |\n",
+    );
+    for delivery in deliveries {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} of {} | {:.2} | {:.2} | {:.2} |",
+            delivery.what,
+            delivery.program.name(),
+            delivery.delivered,
+            delivery.expected,
+            delivery.median / 1e3,
+            delivery.p99 / 1e3,
+            delivery.longest / 1e3,
+        );
+    }
+    text
+}
+
+const WIDTH: f64 = 720.0;
+const LABELS: f64 = 215.0;
+const BAR: f64 = 18.0;
+
+/// Bars on a logarithmic scale, for what a proxy with ES256 makes each program do.
+fn picture(costs: &[Measured]) -> String {
+    let shown = |kind| costs.iter().filter(move |measured| measured.case.es256 && measured.case.kind == kind);
+    let scale = |cpu: f64| (WIDTH - LABELS - 110.0) * (cpu / 50.0).log10().max(0.0) / (40_000.0f64 / 50.0).log10();
+    let (mut bars, mut y) = (String::new(), 30.0);
+    for (kind, title) in [(Kind::Message, "One message on an open connection"), (Kind::Opening, "Opening a connection")]
+    {
+        let _ = writeln!(bars, r#"<text class="title" x="0" y="{y}">{title}</text>"#);
+        y += 12.0;
+        for measured in shown(kind) {
+            let cpu = of(measured, |cost| cost.cpu);
+            let class = if measured.program == Program::Service { "ours" } else { "other" };
+            let _ = writeln!(
+                bars,
+                r#"<text x="{}" y="{}" text-anchor="end">{}</text><rect class="{class}" x="{LABELS}" y="{y}" width="{:.1}" height="{BAR}" rx="3"/><text x="{:.1}" y="{}">{cpu:.0} µs</text>"#,
+                LABELS - 10.0,
+                y + 13.5,
+                measured.program.name(),
+                scale(cpu),
+                LABELS + scale(cpu) + 8.0,
+                y + 13.5,
+            );
+            y += BAR + 6.0;
+        }
+        y += 28.0;
+    }
+    let height = y - 10.0;
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
+         aria-label=\"CPU for each request behind a proxy that signs with ES256, on a logarithmic scale\">\n\
+         <style>\ntext {{ font: 13px system-ui, sans-serif; fill: #24292f }}\n.title {{ font-weight: 600 }}\n\
+         .ours {{ fill: #1a7f37 }}\n.other {{ fill: #8c959f }}\n\
+         @media (prefers-color-scheme: dark) {{ text {{ fill: #e6edf3 }} .ours {{ fill: #3fb950 }} .other {{ fill: #6e7681 }} }}\n\
+         </style>\n{bars}<text x=\"0\" y=\"{}\">CPU of the whole Viceroy process for each request, ES256, logarithmic scale</text>\n</svg>\n",
+        height - 6.0
+    )
+}
