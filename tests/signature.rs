@@ -344,8 +344,11 @@ fn a_grip_url_that_cannot_be_used_is_refused_without_its_secrets() {
         ("http://b\u{fc}cher.example/", InvalidGripUri::Host),
         ("http://B%C3%BCcher.example/", InvalidGripUri::Host),
         ("https:\\\\user:pass@B%C3%BCcher.example", InvalidGripUri::Host),
-        // Found by a fuzzer: the `url` crate panicked on it in a debug build.
+        ("http://xn--bcher-kva.example/", InvalidGripUri::Host),
+        ("http://X\tN--bcher-kva.example/", InvalidGripUri::Host),
+        // Found by a fuzzer: the `url` crate panicked on them in a debug build.
         ("wss:*xX;;;;;;;;;;;@U\u{c7}\u{27}X", InvalidGripUri::Host),
+        ("wss:\n\nXN--jjguuuu\n\n\n\nRRRRRRRR1RR\u{fc}%0%%Iy", InvalidGripUri::Host),
         ("http://localhost/?verify_key=x", InvalidGripUri::Parameter),
         ("http://localhost/?verify-key=a+long+beginning&s3cret", InvalidGripUri::Parameter),
         ("http://localhost/?verify-key=a+long+beginning#s3cret", InvalidGripUri::Fragment),

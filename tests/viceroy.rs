@@ -163,6 +163,20 @@ fn bodies_are_read_up_to_their_limit() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_body_of_unknown_length_is_read_up_to_its_limit() {
+    let publisher = published();
+    let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
+    let chunked = |text: &str| {
+        let body = format!("{:x}\r\n{text}\r\n0\r\n\r\n", text.len());
+        send(viceroy.port, "POST /api/broadcast", &[TEXT, ("Transfer-Encoding", "chunked")], body)
+    };
+    assert_eq!(chunked(&"x".repeat(65_537)).status(), 413);
+    is(&chunked("Hello"), 200, "Ok");
+    assert!(publisher.only_post().text().contains("Hello"));
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
 fn a_websocket_client_is_handed_off_with_its_own_headers() {
     let proxy = Server::start(|_| Answer::new(418, &[("X-From", "proxy")], "short and stout"));
     let viceroy = Viceroy::start(&(local() + &backend("self", free_port())), Some(proxy.port));

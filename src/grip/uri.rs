@@ -88,13 +88,13 @@ impl GripUri {
     }
 }
 
-/// Whether the host is written in ASCII, without percent-encoding. Any other is one for the Unicode tables of domain
-/// names, which the `url` crate is built without here.
+/// Whether the host is plain ASCII, without percent-encoding and Punycode. Any other is one for the Unicode tables of
+/// domain names, which the `url` crate is built without here.
 fn has_plain_host(uri: &str) -> bool {
     let after_scheme = uri.split_once(':').map_or(uri, |(_, rest)| rest).trim_start_matches(['/', '\\']);
     let authority = after_scheme.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
-    host.is_ascii() && !host.contains('%')
+    host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') && !host.to_ascii_lowercase().contains("xn--")
 }
 
 fn authorization(uri: &Url, iss: Option<String>, key: Option<String>) -> Result<Authorization, InvalidGripUri> {
@@ -138,7 +138,7 @@ fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
 pub enum InvalidGripUri {
     /// It is not an http or https URL.
     Url,
-    /// Its host has other letters than ASCII, or percent-encoding.
+    /// Its host is a domain name with other letters than ASCII, in whatever encoding.
     Host,
     /// It has a parameter that is not known, or a key in it has a `&` that is not written `%26`.
     Parameter,
@@ -160,7 +160,7 @@ impl fmt::Display for InvalidGripUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url => f.write_str("it is not an http or https URL"),
-            Self::Host => f.write_str("its host is not plain ASCII (other letters are written as xn--\u{2026})"),
+            Self::Host => f.write_str("its host is not plain ASCII"),
             Self::Parameter => f.write_str(
                 "it has a parameter that is none of iss, key, verify-iss, verify-key (in a key, & is written %26)",
             ),
