@@ -347,8 +347,11 @@ fn a_grip_url_that_cannot_be_used_is_refused_without_its_secrets() {
         ("http://xn--bcher-kva.example/", InvalidGripUri::Host),
         ("http://X\tN--bcher-kva.example/", InvalidGripUri::Host),
         // Found by a fuzzer: the `url` crate panicked on them in a debug build.
-        ("wss:*xX;;;;;;;;;;;@U\u{c7}\u{27}X", InvalidGripUri::Host),
-        ("wss:\n\nXN--jjguuuu\n\n\n\nRRRRRRRR1RR\u{fc}%0%%Iy", InvalidGripUri::Host),
+        ("wss:*xX;;;;;;;;;;;@U\u{c7}\u{27}X", InvalidGripUri::Url),
+        ("http:*xX;;;;;;;;;;;@U\u{c7}\u{27}X", InvalidGripUri::Host),
+        ("file:\\\r9M\r\r%FCA\r\r\r)@\u{fa}?x", InvalidGripUri::Url),
+        ("http:/\t/\n\\\r9M%C3%9C", InvalidGripUri::Host),
+        ("http:\n\nXN--jjguuuu\n\n\n\nRRRRRRRR1RR\u{fc}%0%%Iy", InvalidGripUri::Host),
         ("http://localhost/?verify_key=x", InvalidGripUri::Parameter),
         ("http://localhost/?verify-key=a+long+beginning&s3cret", InvalidGripUri::Parameter),
         ("http://localhost/?verify-key=a+long+beginning#s3cret", InvalidGripUri::Fragment),

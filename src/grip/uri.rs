@@ -59,13 +59,14 @@ impl GripUri {
     /// ```
     pub fn parse(uri: &str) -> Result<Self, InvalidGripUri> {
         let uri = uri.trim();
-        if !has_plain_host(uri) {
+        let (scheme, rest) = uri.split_once(':').ok_or(InvalidGripUri::Url)?;
+        if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            return Err(InvalidGripUri::Url);
+        }
+        if !has_plain_host(rest) {
             return Err(InvalidGripUri::Host);
         }
         let uri = Url::parse(uri).map_err(|_| InvalidGripUri::Url)?;
-        if !matches!(uri.scheme(), "http" | "https") {
-            return Err(InvalidGripUri::Url);
-        }
         if uri.fragment().is_some() {
             return Err(InvalidGripUri::Fragment);
         }
@@ -90,9 +91,9 @@ impl GripUri {
 
 /// Whether the host is plain ASCII, without percent-encoding and Punycode. Any other is one for the Unicode tables of
 /// domain names, which the `url` crate is built without here.
-fn has_plain_host(uri: &str) -> bool {
-    let after_scheme = uri.split_once(':').map_or(uri, |(_, rest)| rest).trim_start_matches(['/', '\\']);
-    let authority = after_scheme.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+fn has_plain_host(after_scheme: &str) -> bool {
+    let slashes = ['/', '\\', '\t', '\n', '\r'];
+    let authority = after_scheme.trim_start_matches(slashes).split(['/', '\\', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
     host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') && !host.to_ascii_lowercase().contains("xn--")
 }
