@@ -4,6 +4,7 @@ SHELL := bash
 
 # Every recipe runs with the project's tools, installed on first use.
 with_tools = set -euo pipefail; environment=$$(scripts/setup --env); eval "$$environment";
+with_browser = set -euo pipefail; environment=$$(scripts/setup --env --browser); eval "$$environment";
 wasm = --target wasm32-wasip1
 
 .PHONY: help serve test bench build env lint
@@ -15,10 +16,10 @@ serve: build ## Run the service on this machine, with Pushpin (PORT=8000 for ano
 	@scripts/serve
 
 test: build ## Run all tests: native, in wasm under Viceroy, end to end
-	@$(with_tools) \
+	@$(with_browser) \
 	echo "== native"; cargo test --all-features; \
 	echo "== the library in wasm, under Viceroy"; \
-	cargo test $(wasm) --lib --test app --test event --test headers --test item --test recorded --test signature --test ticket --test websocket; \
+	cargo test $(wasm) --lib --test app --test event --test headers --test item --test page --test recorded --test signature --test ticket --test transports --test websocket; \
 	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
 	echo "== the real Pushpin: what is relied on, what is understood"; \
 	cargo test --test pushpin --test interop -- --include-ignored; \

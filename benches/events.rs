@@ -7,7 +7,7 @@ mod native {
 
     use divan::{Bencher, counter::BytesCount};
     use fanout_edge::{
-        app::echo::echo,
+        app::{echo::echo, websocket::Options},
         grip::{Event, Events, WebSocket},
     };
 
@@ -61,7 +61,7 @@ mod native {
         let body = body(size);
         bencher.counter(BytesCount::of_slice(&body)).bench_local(|| {
             let mut ws = WebSocket::new(&[("connection-id", "c1")], black_box(&body)).expect("a valid request");
-            echo(&mut ws);
+            echo(&mut ws, &Options::default());
             ws.into_answer()
         });
     }

@@ -3,39 +3,75 @@
 //! A path is one line of `ROUTES` and one file. Nothing here does I/O.
 
 pub mod broadcast;
+pub mod channels;
+pub mod cors;
 pub mod echo;
+mod hold;
 pub mod http;
+pub mod message;
+mod page;
+mod proxied;
 pub mod settings;
 pub mod websocket;
 
 pub use http::{Action, Reply, Request};
 pub use settings::Settings;
 
-use crate::grip::Channel;
-
-/// The channel that every WebSocket client is subscribed to, and every broadcast goes to.
-pub static CHANNEL: Channel = Channel::from_static("test");
-
 type Handler = fn(&mut dyn Request, &Settings, u64) -> Action;
 
-/// Path, method, handler. The methods of one path stand together.
-const ROUTES: &[(&str, &str, Handler)] = &[
-    ("/api/websocket", "GET", websocket::connect),
-    ("/api/websocket", "POST", websocket::events),
-    ("/api/broadcast", "POST", broadcast::broadcast),
+struct Route {
+    path: &'static str,
+    method: &'static str,
+    handler: Handler,
+    /// Pages of other origins may use it, as far as the settings allow: see [`cors`].
+    shared: bool,
+}
+
+const fn own(path: &'static str, method: &'static str, handler: Handler) -> Route {
+    Route { path, method, handler, shared: false }
+}
+
+const fn shared(path: &'static str, method: &'static str, handler: Handler) -> Route {
+    Route { path, method, handler, shared: true }
+}
+
+/// The methods of one path stand together.
+const ROUTES: &[Route] = &[
+    own("/", "GET", page::page),
+    own("/api/websocket", "GET", websocket::connect),
+    own("/api/websocket", "POST", websocket::events),
+    shared("/api/events", "GET", hold::events),
+    shared("/api/stream", "GET", hold::lines),
+    shared("/api/poll", "GET", hold::poll),
+    shared("/api/broadcast", "POST", broadcast::broadcast),
 ];
 
 /// Decides what to do with a request, at a time in seconds since 1970.
 pub fn decide(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
-    let on_path = || ROUTES.iter().filter(|(path, ..)| *path == request.path());
-    let handler = on_path().find(|(_, method, _)| *method == request.method());
-    let allowed: Vec<&str> = on_path().map(|(_, method, _)| *method).collect();
-    match handler {
-        Some((_, _, handler)) => handler(request, settings, now),
-        None if allowed.is_empty() => Reply::text(404, "Not found").into(),
-        None => {
-            let allowed = allowed.join(", ");
-            Reply::text(405, format_args!("Method not allowed. Use: {allowed}")).with_header("allow", allowed).into()
-        }
+    let routes: Vec<_> = ROUTES.iter().filter(|route| route.path == request.path()).collect();
+    let Some(first) = routes.first() else { return Reply::text(404, "Not found").into() };
+    let methods: Vec<_> = routes.iter().map(|route| route.method).collect();
+    let route = routes.iter().find(|route| route.method == request.method());
+    if !first.shared {
+        return route.map_or_else(|| not_allowed(&methods), |route| (route.handler)(request, settings, now));
     }
+    let origins = match &settings.origins {
+        Ok(origins) => origins,
+        Err(error) => return proxied::unusable(error).into(),
+    };
+    let headers = origins.headers_for(request.header("origin"));
+    let action = match route {
+        Some(route) => (route.handler)(request, settings, now),
+        None if request.method() == "OPTIONS" => cors::preflight(&methods),
+        None => not_allowed(&methods),
+    };
+    action.map_reply(move |mut reply| {
+        reply.headers.extend(headers);
+        reply
+    })
+}
+
+fn not_allowed(methods: &[&str]) -> Action {
+    let allowed = methods.join(", ");
+    Reply::text(405, format_args!("Method not allowed. Use: {allowed}")).with_header("allow", allowed).into()
 }

@@ -8,7 +8,7 @@ use std::{
 
 use fanout_edge::{
     app::{
-        self, Action, Reply, Request, Settings, broadcast,
+        self, Action, Reply, Request, Settings,
         http::BodyError,
         settings::{self, Lookup, Unreadable},
     },
@@ -18,7 +18,7 @@ use fanout_edge::{
     },
 };
 use fastly::{
-    SecretStore,
+    ConfigStore, SecretStore, config_store,
     http::{HeaderValue, Method, header, request::SendErrorCause, serve::Serve},
     secret_store::OpenError,
 };
@@ -48,7 +48,10 @@ fn answer(request: fastly::Request, kept: &mut Option<Settings>) {
     match app::decide(&mut request, settings, now()) {
         Action::Reply(reply) => send(reply),
         Action::HandOff { backend } => hand_off(request.0, backend),
-        Action::Publish { backend, request } => send(broadcast::answer(request.send(&mut Backend(backend)))),
+        Action::Publish { backend, requests, answer } => {
+            let mut backend = Backend(backend);
+            send(answer(requests.into_iter().try_for_each(|request| request.send(&mut backend))));
+        }
     }
     // What could not be read now may be there for the next request.
     kept.take_if(|settings| settings.are_incomplete());
@@ -69,6 +72,10 @@ impl Request for ClientRequest {
 
     fn path(&self) -> &str {
         self.0.get_path()
+    }
+
+    fn query(&self) -> &str {
+        self.0.get_query_str().unwrap_or_default()
     }
 
     fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError> {
@@ -102,8 +109,16 @@ fn read_settings() -> Settings {
         let bytes = secret.try_plaintext().map_err(|_| Unreadable)?;
         String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| Unreadable)
     };
+    let config = ConfigStore::try_open(settings::CONFIG_STORE);
+    let config = |name: &'static str| -> Lookup {
+        match &config {
+            Ok(store) => store.try_get(name).map_err(|_| Unreadable),
+            Err(config_store::OpenError::ConfigStoreDoesNotExist) => Ok(None),
+            Err(_) => Err(Unreadable),
+        }
+    };
     let service_id = std::env::var("FASTLY_SERVICE_ID").unwrap_or_default();
-    Settings::read(&entry, &service_id)
+    Settings::read(&entry, &config, &service_id)
 }
 
 fn send(reply: Reply) {

@@ -25,7 +25,8 @@
 //!
 //! /// What the proxy is answered with: 200 and this, or a status that refuses.
 //! fn on_request(headers: &dyn Headers, body: &[u8], verifiers: &[Verifier], now: u64) -> Result<Answer, u16> {
-//!     if GripStatus::of(headers.header("grip-sig"), verifiers, now) != GripStatus::Signed {
+//!     let status = GripStatus::of(headers.header("grip-sig"), verifiers, now);
+//!     if !matches!(status, GripStatus::Signed { .. }) {
 //!         return Err(403);
 //!     }
 //!     if !is_websocket_over_http(headers) {

@@ -3,7 +3,11 @@
 mod support;
 
 use fanout_edge::app::{self, Action, Reply, Settings, broadcast, settings::Unreadable};
-use fanout_edge::grip::{Verifier, publish::PublishError};
+use fanout_edge::grip::{
+    Verifier,
+    publish::{PublishError, PublishRequest},
+};
+use serde_json::json;
 use support::{LOCAL_GRIP_URL, LOCAL_KEY, NOW, Request, claims, local_settings, local_signature, settings, sign_hs256};
 
 const EVENTS: &str = "application/websocket-events";
@@ -57,6 +61,17 @@ fn events() -> Request {
         .with("Grip-Sig", local_signature(NOW))
         .with("Content-Type", EVENTS)
         .with("Connection-Id", "c1")
+}
+
+/// The requests that are to be sent, of which there is one.
+fn published(action: Action) -> (&'static str, [PublishRequest; 1]) {
+    let Action::Publish { backend, requests, .. } = action else { panic!("nothing is published") };
+    let count = requests.len();
+    (backend, requests.try_into().unwrap_or_else(|_| panic!("{count} requests")))
+}
+
+fn items(request: &PublishRequest) -> serde_json::Value {
+    serde_json::from_slice(&request.body).expect("JSON")
 }
 
 fn broadcast() -> Request {
@@ -178,10 +193,19 @@ fn a_broadcast_is_published() {
         "text/plain; format=flowed",
     ] {
         let request = Request::new("POST", "/api/broadcast").with("content-type", content_type).with_body("Hello");
-        let Action::Publish { backend, request } = decide(request) else { panic!("{content_type}") };
+        let (backend, [request]) = published(decide(request));
         assert_eq!((backend, &*request.url), ("publisher", "http://127.0.0.1:5561/publish/"));
-        let body = r#"{"items":[{"channel":"test","formats":{"ws-message":{"content":"Hello"}}}]}"#;
-        assert_eq!(String::from_utf8(request.body).expect("text"), body);
+        assert_eq!(
+            items(&request),
+            json!({ "items": [
+            { "channel": "test", "formats": {
+                "http-response": { "code": 200, "headers": [["Content-Type", "text/plain; charset=utf-8"]], "body": "Hello" },
+                "ws-message": { "content": "Hello" },
+            } },
+            { "channel": "events:test", "formats": { "http-stream": { "content": "event: message\ndata: Hello\n\n" } } },
+            { "channel": "lines:test", "formats": { "http-stream": { "content": "Hello\n" } } },
+        ] })
+        );
         assert_eq!(request.authorization, None);
     }
 }
@@ -192,7 +216,7 @@ fn a_broadcast_is_plain_text() {
         answers(
             request.with_body("Hello"),
             415,
-            "Body must be text/plain, in UTF-8: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …)\n",
+            "Body must be text/plain, in UTF-8: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …), or application/octet-stream\n",
         )
     };
     let post = || Request::new("POST", "/api/broadcast");
@@ -218,7 +242,7 @@ fn a_broadcast_that_cannot_be_sent_is_refused() {
     answers(
         broadcast().with_body("x".repeat(65_536)),
         413,
-        "The message is too large: the publish request would be 65606 bytes of JSON; the proxy takes at most 65536\n",
+        "The message is too large: the publish request would be 262471 bytes of JSON; the proxy takes at most 65536\n",
     );
     answers(
         broadcast().with_body("x".repeat(65_537)),
@@ -296,7 +320,7 @@ fn other_methods_are_told_which_are_allowed() {
 
 #[test]
 fn other_paths_are_not_found() {
-    for path in ["/", "/api", "/api/websocket/", "/API/websocket", "/api/websocket%20", "//api/websocket", ""] {
+    for path in ["/x", "/api", "/api/websocket/", "/API/websocket", "/api/websocket%20", "//api/websocket", ""] {
         answers(Request::new("GET", path), 404, "Not found\n");
         answers(Request::new("POST", path), 404, "Not found\n");
     }
@@ -344,7 +368,7 @@ fn on_fastly_nothing_but_the_token_is_needed() {
             entries.extend(id.map(|id| ("FANOUT_SERVICE_ID", id)));
             let mut request = broadcast().with_body("Hello");
             let action = app::decide(&mut request, &settings(&entries), NOW);
-            let Action::Publish { request, .. } = action else { panic!("not published") };
+            let (_, [request]) = published(action);
             assert_eq!(request.url, format!("https://api.fastly.com/service/{service}/publish/"));
             assert_eq!(request.authorization.as_deref(), Some("Bearer token"));
         }
@@ -418,6 +442,6 @@ fn an_entry_that_cannot_be_read_is_never_taken_for_a_missing_one() {
             _ => Ok(None),
         };
         let problem = format!("{unreadable} of the secret store `fanout` cannot be read as text");
-        unusable(&Settings::read(&entry, "SERVICE1"), side, &problem);
+        unusable(&Settings::read(&entry, &|_| Ok(None), "SERVICE1"), side, &problem);
     }
 }

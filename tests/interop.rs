@@ -4,8 +4,6 @@
 mod support;
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::TcpStream,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -22,7 +20,7 @@ use jwt_simple::prelude::ES256KeyPair;
 use support::{
     backend::{Setup, after_opening, events, recorded, service},
     client::Client,
-    http::{Answer, Message, send, wait_until},
+    http::{Answer, Message, Reader, send, wait_until},
     settings,
 };
 use tungstenite::{Bytes, Message as Received};
@@ -219,7 +217,7 @@ fn filters_of_a_stream_require_a_channel_and_build_ids() {
         held(&hold.expect("a valid hold"), "begin\n")
     });
     let mut readers = ["/vip", "/plain", "/id"].map(|path| {
-        let mut reader = Reader::get(&setup, path);
+        let mut reader = Reader::get(setup.pushpin.port, path);
         reader.wait_for("begin\n");
         reader
     });
@@ -405,43 +403,6 @@ fn a_ticket_comes_back_with_each_request_and_never_from_a_client() {
     assert_eq!(tickets()[4].as_ref(), Some(first));
 }
 
-/// A plain HTTP client that reads an answer as it comes.
-struct Reader {
-    stream: TcpStream,
-    read: String,
-}
-
-impl Reader {
-    #[track_caller]
-    fn get(setup: &Setup, path: &str) -> Self {
-        let mut stream = TcpStream::connect(("127.0.0.1", setup.pushpin.port)).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("sent");
-        Self { stream, read: String::new() }
-    }
-
-    /// Reads what is there, and says whether the other side has closed.
-    fn read_on(&mut self) -> bool {
-        let mut buffer = [0; 4096];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return true,
-                Ok(count) => self.read.push_str(&String::from_utf8_lossy(&buffer[..count])),
-                Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
-            }
-        }
-    }
-
-    #[track_caller]
-    fn wait_for(&mut self, text: &str) {
-        let start = Instant::now();
-        while !self.read.contains(text) {
-            self.read_on();
-            assert!(start.elapsed() < Duration::from_secs(20), "no {text:?} in {:?}", self.read);
-        }
-    }
-}
-
 fn held(hold: &Hold, body: &str) -> Answer {
     let headers = hold.headers();
     let mut headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -456,7 +417,7 @@ fn a_stream_is_held_and_filled() {
         let hold = Hold::stream(&ROOM).with_status(203, "Other").and_then(|hold| hold.with_exposed_headers(&["X-A"]));
         held(&hold.expect("a valid hold"), "begin\n")
     });
-    let mut reader = Reader::get(&setup, "/stream");
+    let mut reader = Reader::get(setup.pushpin.port, "/stream");
     reader.wait_for("begin\n");
     assert!(reader.read.starts_with("HTTP/1.1 203 Other\r\n"), "{}", reader.read);
     let head = reader.read.to_ascii_lowercase();
@@ -485,7 +446,7 @@ fn a_stream_is_kept_alive_in_each_form() {
         held(&hold.expect("not empty"), "")
     });
     for (path, content) in [("/raw", "ping"), ("/cstring", ":\r\n"), ("/base64", "a;\tb, \"c\" \\")] {
-        let mut reader = Reader::get(&setup, path);
+        let mut reader = Reader::get(setup.pushpin.port, path);
         let chunk = format!("{:x}\r\n{content}\r\n", content.len());
         reader.wait_for(&chunk);
     }
@@ -501,7 +462,7 @@ fn a_stream_goes_on_at_its_next_link_and_says_when_it_is_gone() {
             Hold::stream(&ROOM).with_prev_id(id).with_next("/next", Some(60)).and_then(|hold| hold.with_gone("/gone"));
         held(&hold.expect("a valid hold"), if page { "missed\n" } else { "begin\n" })
     });
-    let mut reader = Reader::get(&setup, "/stream");
+    let mut reader = Reader::get(setup.pushpin.port, "/stream");
     reader.wait_for("begin\n");
     thread::sleep(Duration::from_millis(500));
     // The client has 1, and this one comes after 2: the proxy asks what it missed.
@@ -528,7 +489,7 @@ fn a_stream_filters_what_its_own_client_sent() {
         held(&hold.expect("a valid hold"), "begin\n")
     });
     let mut readers = ["/alice", "/bob"].map(|path| {
-        let mut reader = Reader::get(&setup, path);
+        let mut reader = Reader::get(setup.pushpin.port, path);
         reader.wait_for("begin\n");
         reader
     });
@@ -560,7 +521,7 @@ fn a_response_is_held_until_something_is_published_or_it_is_late() {
         }
     });
     let start = Instant::now();
-    let mut late = Reader::get(&setup, "/poll");
+    let mut late = Reader::get(setup.pushpin.port, "/poll");
     late.wait_for("nothing new\n");
     assert!(start.elapsed() >= Duration::from_secs(4), "{:?}", start.elapsed());
 
@@ -568,20 +529,20 @@ fn a_response_is_held_until_something_is_published_or_it_is_late() {
     let answer = HttpAnswer::new(201, &headers, b"news\n").and_then(|answer| answer.with_reason("News"));
     let answer = HttpResponse::Answer(answer.expect("a valid answer"));
     let respond = |answer| Item::new(&ROOM, Formats { http_response: Some(answer), ..Formats::default() });
-    let mut reader = Reader::get(&setup, "/poll");
+    let mut reader = Reader::get(setup.pushpin.port, "/poll");
     thread::sleep(Duration::from_millis(700));
     setup.publish_items(&[respond(answer)]);
     reader.wait_for("news\n");
     assert!(reader.read.starts_with("HTTP/1.1 201 News\r\n"), "{}", reader.read);
     assert!(reader.read.to_ascii_lowercase().contains("x-c: c"), "{}", reader.read);
 
-    let mut hinted = Reader::get(&setup, "/hinted");
+    let mut hinted = Reader::get(setup.pushpin.port, "/hinted");
     thread::sleep(Duration::from_millis(700));
     setup.publish_items(&[respond(HttpResponse::Hint)]);
     hinted.wait_for("asked again\n");
 
     // The first on its channel: the proxy cannot know what came after 1.
-    Reader::get(&setup, "/missed").wait_for("missed\n");
+    Reader::get(setup.pushpin.port, "/missed").wait_for("missed\n");
     let requests = setup.backend.requests();
     let last = requests.iter().find_map(|request| request.header("grip-last")).expect("Grip-Last");
     assert_eq!(last_ids(last).collect::<Vec<_>>(), [("test", "1")]);

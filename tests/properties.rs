@@ -5,7 +5,7 @@ mod support;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fanout_edge::{
-    app::{self, echo::echo},
+    app::{self, echo::echo, websocket::Options},
     grip::{
         Channel, Event, Events, Filter, GripUri, Hold, ItemId, VerifyKey, WebSocket,
         control::{Content, Control, KeepAliveMode},
@@ -109,7 +109,7 @@ proptest! {
     fn a_whole_turn_answers_with_valid_events(body in prop_oneof![nearly_events(), vec(event(), 0..20).prop_map(|events| encode(&events))]) {
         let request = Request::new("POST", "/").with("connection-id", "c");
         if let Ok(mut ws) = WebSocket::new(&request, &body) {
-            echo(&mut ws);
+            echo(&mut ws, &Options::default());
             let answer = ws.into_answer().body;
             for event in Events::decode(&answer).expect("valid events") {
                 // Nothing that a client sent is ever taken for a control message.

@@ -104,7 +104,7 @@ fn messages_arrive_as_the_decoder_reads_them() {
 fn what_arrives_during_a_request_is_one_batch_in_order() {
     let setup = Setup::new(after_opening(|ws| {
         thread::sleep(Duration::from_millis(300));
-        app::echo::echo(ws);
+        app::echo::echo(ws, &app::websocket::Options::default());
     }));
     let mut client = setup.connect();
     client.send("first");

@@ -4,11 +4,13 @@ mod support;
 
 use fanout_edge::{
     app::{self, Action, Reply, Settings},
-    grip::{Headers, Tickets, WebSocket, fanout::Service, ticket::LIFETIME},
+    grip::{Headers, Tickets, WebSocket, fanout::Service},
 };
 use jwt_simple::prelude::{ES256KeyPair, HS256Key, HS512Key, JWTClaims, MACLike, NoCustomClaims};
 use support::{LOCAL_GRIP_URL, LOCAL_KEY, NOW, Request, claims, local_signature, settings, sign_es256, sign_hs256};
 
+/// How long the signatures of these tests are valid, in seconds.
+const LIFETIME: u64 = 3600;
 const EVENTS: &str = "application/websocket-events";
 const TICKET: &str = "meta-connection-ticket";
 const TOKEN: &str = "a-token-of-a-proxy";
@@ -101,6 +103,15 @@ fn a_connection_gets_a_ticket_and_needs_no_other_check() {
         // The connection has it already.
         assert_eq!(given(&reply), None);
     }
+}
+
+#[test]
+fn a_ticket_expires_with_the_signature_that_it_was_given_for() {
+    let proxy = Proxy::new();
+    let late = unsigned().with("Grip-Sig", proxy.sign(NOW + 10));
+    let ticket = given(&proxy.reply(message(late), NOW)).expect("a ticket");
+    assert_eq!(proxy.status_with(&ticket, NOW + 10), 200);
+    assert_eq!(proxy.status_with(&ticket, NOW + 11), 403);
 }
 
 #[test]
@@ -254,7 +265,7 @@ fn an_application_without_the_service_gives_tickets_too() {
     let tickets = Tickets::new(&publisher, &service.verifier()).expect("there is a secret, and a public key");
     let headers = [("connection-id", "c1")];
     let mut ws = WebSocket::new(&headers, b"").expect("a valid request");
-    tickets.give(&mut ws, NOW);
+    tickets.give(&mut ws, NOW + LIFETIME);
     let ticket = ws.into_answer().headers.pop().expect("a header").1;
     let held = |headers: &dyn Headers| tickets.is_held_by(headers, NOW);
     assert!(held(&[("connection-id", "c1"), (TICKET, &*ticket)]));

@@ -3,7 +3,7 @@
 mod support;
 
 use fanout_edge::{
-    app::echo::echo,
+    app::{echo::echo, websocket::Options},
     grip::{
         Channel, CloseCode, Message, WebSocket,
         control::{self, Content, Control, Filter, InvalidControl, KeepAliveMode, MAX_TIMEOUT},
@@ -23,7 +23,7 @@ fn request() -> Request {
 fn echoes(body: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
     let request = request();
     let mut ws = WebSocket::new(&request, body.as_ref()).expect("a valid request");
-    echo(&mut ws);
+    echo(&mut ws, &Options::default());
     let answer = ws.into_answer();
     assert_eq!(answer.body.escape_ascii().to_string(), expected.as_ref().escape_ascii().to_string());
 }
@@ -49,7 +49,7 @@ fn an_opening_is_accepted_and_subscribed() {
 #[test]
 fn only_an_opening_answer_turns_grip_on() {
     let extension = |body: &[u8]| {
-        let answer = answer_to(body, echo);
+        let answer = answer_to(body, |ws| drop(echo(ws, &Options::default())));
         assert!(answer.headers.contains(&("content-type".into(), "application/websocket-events".into())));
         answer.headers.into_iter().find(|(name, _)| name == "sec-websocket-extensions").map(|(_, value)| value)
     };
@@ -162,7 +162,7 @@ fn text_that_is_not_utf8_closes_with_1007() {
 #[test]
 fn an_answer_that_the_proxy_would_not_take_becomes_a_close() {
     let body = "TEXT 1\r\nx\r\n".repeat(80_000);
-    let answer = answer_to(body.as_bytes(), echo);
+    let answer = answer_to(body.as_bytes(), |ws| drop(echo(ws, &Options::default())));
     assert!(answer.body.len() <= MAX_ANSWER);
     assert!(answer.body.len() > MAX_ANSWER - 200);
     let tail = answer.body.escape_ascii().to_string();

@@ -204,6 +204,7 @@ fn cost_of(case: Case, program: Program, server: &Viceroy, signature: &str) -> C
         if case.kind != Kind::Opening {
             let answer = connection.send(&request("/api/websocket", &headers, b"OPEN\r\n"));
             ticket = answer.header("set-meta-connection-ticket").map(str::to_owned);
+            assert_eq!(ticket.is_some(), program == Program::Service && case.es256, "a ticket");
         }
         headers.extend(ticket.as_deref().map(|ticket| ("Meta-Connection-Ticket", ticket)));
         request("/api/websocket", &headers, &case.body())

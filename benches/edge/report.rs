@@ -56,8 +56,9 @@ fn table(costs: &[Measured], deliveries: &[Delivery]) -> String {
          CPU is that of the whole Viceroy process for each request, over two connections; each value is the median of \
          {ROUNDS} rounds, in which every program had its turn with every case. *Times ours* compares the CPU within a \
          round: the median, and the least and the most of the rounds. Viceroy ends a sandbox after six requests, also \
-         where it is reused.\n\n![CPU for each request](benchmark.svg)\n",
-        version("git", &["rev-parse", "--short", "HEAD"]),
+         where it is reused; the JavaScript program and the plain Rust handler have one for each request, as their \
+         documentation has it.\n\n![CPU for each request](benchmark.svg)\n",
+        version("git", &["describe", "--always", "--dirty"]),
         version("rustc", &["--version"]),
         version("viceroy", &["--version"]),
         version("pushpin", &["--version"]).trim_start_matches("pushpin "),

@@ -19,6 +19,6 @@ fuzz_target!(|input: (&str, &str)| {
         let claims = Claims::create(Duration::from_hours(1)).with_issuer("fuzz");
         let now = claims.issued_at.expect("it is set").as_secs();
         let signed = secret.authenticate(claims).expect("the secret is long enough");
-        assert_eq!(verifier.verify(&signed, now), Ok(()));
+        assert!(verifier.verify(&signed, now).is_ok());
     }
 });

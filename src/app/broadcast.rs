@@ -1,23 +1,29 @@
-//! `POST /api/broadcast`: one text to every WebSocket client that is connected.
+//! `POST /api/broadcast`: one message to every subscriber of a channel, on whatever transport.
 
-use super::{Action, CHANNEL, Reply, Request, Settings, http::BodyError};
+use super::{
+    Action, Reply, Request, Settings, channels,
+    http::BodyError,
+    message::{Broadcast, Content, requests},
+    proxied,
+};
 use crate::grip::{
-    Formats, Header, Headers, Item, WsMessage,
+    Header, Headers,
     publish::{MAX_BODY, PublishError},
 };
 
-/// The backend behind which the proxy's publish API is.
-const PUBLISHER_BACKEND: &str = "publisher";
-
 /// Publishes the body.
 pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
-    if !is_plain_text(request) {
-        let line = "Body must be text/plain, in UTF-8: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …)";
+    let Some(kind) = kind_of(request) else {
+        let line = "Body must be text/plain, in UTF-8: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …), or application/octet-stream";
         return Reply::text(415, line).into();
-    }
+    };
+    let channel = match channels::published(request) {
+        Ok(channel) => channel,
+        Err(error) => return Reply::text(400, error).into(),
+    };
     let publisher = match &settings.publisher {
         Ok(publisher) => publisher,
-        Err(error) => return Reply::text(503, error).with_log(error).into(),
+        Err(error) => return proxied::unusable(error).into(),
     };
     let body = match request.body(MAX_BODY) {
         Ok(body) => body,
@@ -28,16 +34,16 @@ pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64
         }
         Err(BodyError::Incomplete) => return Reply::text(400, "The body did not arrive whole").into(),
     };
-    let text = match str::from_utf8(&body) {
-        Ok(text) => text,
-        Err(error) => {
+    let content = match (kind, str::from_utf8(&body)) {
+        (Kind::Binary, _) => Content::Binary(&body),
+        (Kind::Text, Ok(text)) => Content::Text(text),
+        (Kind::Text, Err(error)) => {
             return Reply::text(400, format_args!("Body must be UTF-8: it is not at byte {}", error.valid_up_to()))
                 .into();
         }
     };
-    let item = Item::new(&CHANNEL, Formats { ws_message: Some(WsMessage::text(text)), ..Formats::default() });
-    match publisher.request(&[item], now) {
-        Ok(request) => Action::Publish { backend: PUBLISHER_BACKEND, request },
+    match requests(publisher, &[Broadcast::new(&channel, content, None)], now) {
+        Ok(requests) => Action::publish(requests, answer),
         Err(error) => too_large(format_args!("{error}")),
     }
 }
@@ -57,15 +63,25 @@ fn too_large(what: std::fmt::Arguments<'_>) -> Action {
     Reply::text(413, format_args!("The message is too large: {what}")).into()
 }
 
-/// `text/plain`, in UTF-8 or US-ASCII where it names a charset. Source: RFC 9110, section 8.3.1.
-fn is_plain_text(headers: &(impl Headers + ?Sized)) -> bool {
-    let Header::Value(value) = headers.header("content-type") else { return false };
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Binary,
+}
+
+/// `text/plain`, in UTF-8 or US-ASCII where it names a charset, or `application/octet-stream`.
+/// Source: RFC 9110, section 8.3.1.
+fn kind_of(headers: &(impl Headers + ?Sized)) -> Option<Kind> {
+    let Header::Value(value) = headers.header("content-type") else { return None };
     let mut parts = value.split(';').map(str::trim);
-    let is_text = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("text/plain"));
-    is_text
-        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
-            let charset = value.trim_matches('"');
-            !name.eq_ignore_ascii_case("charset")
-                || ["utf-8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
-        })
+    let essence = parts.next()?;
+    if essence.eq_ignore_ascii_case("application/octet-stream") {
+        return Some(Kind::Binary);
+    }
+    let is_utf8 = parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+        let charset = value.trim_matches('"');
+        !name.eq_ignore_ascii_case("charset")
+            || ["utf-8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
+    });
+    (essence.eq_ignore_ascii_case("text/plain") && is_utf8).then_some(Kind::Text)
 }

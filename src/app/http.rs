@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, fmt};
 
-use crate::grip::{Headers, publish::PublishRequest};
+use crate::grip::{
+    Headers,
+    publish::{PublishError, PublishRequest},
+};
 
 /// A request, read as far as the decision needs it.
 pub trait Request: Headers {
@@ -11,6 +14,9 @@ pub trait Request: Headers {
 
     /// The path, as it was sent.
     fn path(&self) -> &str;
+
+    /// What follows the `?` of the path, as it was sent; empty where there is none.
+    fn query(&self) -> &str;
 
     /// Takes the body.
     ///
@@ -37,15 +43,40 @@ pub enum Action {
         /// The name of a backend of the service that is the service itself.
         backend: &'static str,
     },
-    /// Send this request through this backend, then answer with what
-    /// [`broadcast::answer`](super::broadcast::answer) makes of the outcome.
+    /// Send these requests through this backend, one after the other until one fails, then send the answer to the
+    /// outcome.
     Publish {
         /// The name of a backend of the service.
         backend: &'static str,
-        /// The request.
-        request: PublishRequest,
+        /// The requests.
+        requests: Vec<PublishRequest>,
+        /// Makes the answer.
+        answer: Box<dyn FnOnce(Result<(), PublishError>) -> Reply>,
     },
 }
+
+impl Action {
+    pub(super) fn publish(
+        requests: Vec<PublishRequest>,
+        answer: impl FnOnce(Result<(), PublishError>) -> Reply + 'static,
+    ) -> Self {
+        Self::Publish { backend: PUBLISHER_BACKEND, requests, answer: Box::new(answer) }
+    }
+
+    /// The same with another answer of the service's own.
+    pub(super) fn map_reply(self, change: impl FnOnce(Reply) -> Reply + 'static) -> Self {
+        match self {
+            Self::Reply(reply) => Self::Reply(change(reply)),
+            Self::HandOff { backend } => Self::HandOff { backend },
+            Self::Publish { backend, requests, answer } => {
+                Self::Publish { backend, requests, answer: Box::new(move |outcome| change(answer(outcome))) }
+            }
+        }
+    }
+}
+
+/// The backend behind which the proxy's publish API is.
+const PUBLISHER_BACKEND: &str = "publisher";
 
 impl From<Reply> for Action {
     fn from(reply: Reply) -> Self {

@@ -1,11 +1,14 @@
-//! The settings: entries of the Secret Store `fanout`.
+//! The settings: entries of the Secret Store `fanout`, and of the Config Store `fanout_config`.
 
 use std::{error::Error, fmt};
 
+use super::cors::Origins;
 use crate::grip::{GripUri, Publisher, Tickets, Verifier, VerifyKey, fanout::Service};
 
 /// The name of the Secret Store.
 pub const STORE: &str = "fanout";
+/// The name of the Config Store.
+pub const CONFIG_STORE: &str = "fanout_config";
 
 /// Publishing on Fastly: an API token that may publish.
 pub const API_TOKEN: &str = "FANOUT_API_TOKEN";
@@ -18,6 +21,9 @@ pub const VERIFY_KEY: &str = "GRIP_VERIFY_KEY";
 /// `off` where each request of a connection is checked by its signature. See [`Tickets`].
 pub const CONNECTION_TICKETS: &str = "CONNECTION_TICKETS";
 
+/// In the Config Store: the origins whose pages may use the HTTP endpoints. See [`Origins`].
+pub const CORS_ORIGINS: &str = "CORS_ORIGINS";
+
 const MISSING: &str = "is missing (or GRIP_URL, for a proxy other than Fastly Fanout)";
 
 /// What the service knows of its GRIP proxy. Either part may be unusable without the other.
@@ -28,6 +34,8 @@ pub struct Settings {
     pub publisher: Result<Publisher, SettingsError>,
     /// Issues and checks what connections bring along, where that is of use and not switched off.
     pub tickets: Option<Tickets>,
+    /// The origins whose pages may use the HTTP endpoints.
+    pub origins: Result<Origins, SettingsError>,
 }
 
 /// What a store has under a name.
@@ -40,16 +48,20 @@ pub struct Unreadable;
 impl Settings {
     /// Whether something was missing, could not be read or cannot be used: they are worth reading again.
     pub const fn are_incomplete(&self) -> bool {
-        self.verifier.is_err() || self.publisher.is_err()
+        self.verifier.is_err() || self.publisher.is_err() || self.origins.is_err()
     }
 
-    /// Reads the settings: from a store, and for the service that runs. With `GRIP_URL` they are those of that proxy,
+    /// Reads the settings: from the two stores, and for the service that runs. With `GRIP_URL` they are those of that proxy,
     /// without it those of Fastly Fanout.
-    pub fn read(store: &dyn Fn(&'static str) -> Lookup, running_service_id: &str) -> Self {
-        let entry = |name| match store(name) {
-            Ok(value) => Ok(value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())),
-            Err(Unreadable) => Err(SettingsError::new(name, "cannot be read as text")),
-        };
+    pub fn read(
+        secrets: &dyn Fn(&'static str) -> Lookup,
+        config: &dyn Fn(&'static str) -> Lookup,
+        running_service_id: &str,
+    ) -> Self {
+        let trimmed =
+            |value: Option<String>| value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let entry =
+            |name| secrets(name).map(trimmed).map_err(|Unreadable| SettingsError::new(name, "cannot be read as text"));
         let (verifier, publisher) = match entry(GRIP_URL) {
             Ok(Some(uri)) => of_grip_url(&uri, entry(VERIFY_KEY)),
             Ok(None) => of_fanout(entry(SERVICE_ID), entry(API_TOKEN), running_service_id),
@@ -64,8 +76,13 @@ impl Settings {
             (Ok(true), Ok(publisher), Ok(verifier)) => Tickets::new(publisher, verifier),
             _ => None,
         };
-        let verifier = wanted.and(verifier);
-        Self { verifier, publisher, tickets }
+        let verifier = verifier.and_then(|verifier| wanted.map(|_| verifier));
+        let origins = match config(CORS_ORIGINS).map(trimmed) {
+            Ok(value) => Origins::parse(value.as_deref().unwrap_or("*"))
+                .ok_or_else(|| SettingsError::config(CORS_ORIGINS, "is neither *, none, nor a list of origins")),
+            Err(Unreadable) => Err(SettingsError::config(CORS_ORIGINS, "cannot be read as text")),
+        };
+        Self { verifier, publisher, tickets, origins }
     }
 }
 
@@ -109,19 +126,24 @@ fn of_fanout(
 /// An entry that is missing or cannot be used. The text names it and says why, and quotes nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
+    store: &'static str,
     entry: &'static str,
     problem: String,
 }
 
 impl SettingsError {
     fn new(entry: &'static str, problem: impl fmt::Display) -> Self {
-        Self { entry, problem: problem.to_string() }
+        Self { store: "secret store `fanout`", entry, problem: problem.to_string() }
+    }
+
+    fn config(entry: &'static str, problem: impl fmt::Display) -> Self {
+        Self { store: "config store `fanout_config`", ..Self::new(entry, problem) }
     }
 }
 
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The entry {} of the secret store `{STORE}` {}", self.entry, self.problem)
+        write!(f, "The entry {} of the {} {}", self.entry, self.store, self.problem)
     }
 }
 

@@ -1,56 +1,145 @@
 //! `/api/websocket`: GET is a client that connects, POST is the GRIP proxy that says what the client did.
 
-use std::slice;
+use std::{error::Error, fmt};
 
-use super::{Action, Reply, Request, Settings, echo::echo, http::BodyError, settings::SettingsError};
-use crate::grip::{GripStatus, Header, WebSocket, websocket::is_websocket_over_http};
-
-/// The backend through which the proxy calls this service.
-const SELF_BACKEND: &str = "self";
+use super::{
+    Action, Reply, Request, Settings,
+    channels::{self, ChannelError},
+    echo::echo,
+    http::BodyError,
+    message::{Broadcast, Content, requests},
+    proxied::{self, SELF_BACKEND},
+};
+use crate::grip::{
+    Channel, CloseCode, Control, Filter, GripStatus, Header, Message, WebSocket,
+    publish::{PublishError, PublishRequest},
+    websocket::{Answer, is_websocket_over_http},
+};
 
 /// The longest body of a request from the proxy, in bytes. Pushpin puts at most 200,000 bytes of messages into one,
 /// but does not count the framing: 200,000 messages of one byte make 2.2 MB.
 const MAX_EVENTS: usize = 4_000_000;
 
-const NOT_PROXIED: &str = "[not proxied]";
 const HOW_TO_CONNECT: &str = "This is a WebSocket endpoint. Connect with a WebSocket client: npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)";
+
+/// What the query of a connection says.
+///
+/// # Format
+/// `?channel=a&channel=b`, `&echo=off`, `&mode=publish`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What the client is subscribed to.
+    pub channels: Vec<Channel>,
+    /// The client gets its own messages, too.
+    pub echoes: bool,
+    /// Its messages go to all subscribers of its channels.
+    pub publishes: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { channels: vec![channels::DEFAULT], echoes: true, publishes: false }
+    }
+}
+
+impl Options {
+    /// # Errors
+    /// [`OptionsError`].
+    pub(super) fn of(request: &(impl Request + ?Sized)) -> Result<Self, OptionsError> {
+        let channels = channels::subscribed(request).map_err(OptionsError::Channels)?;
+        let (mut echoes, mut publishes) = (true, false);
+        for (name, value) in url::form_urlencoded::parse(request.query().as_bytes()) {
+            match (&*name, &*value) {
+                ("echo", "on") => echoes = true,
+                ("echo", "off") => echoes = false,
+                ("mode", "echo") => publishes = false,
+                ("mode", "publish") => publishes = true,
+                ("echo", _) => return Err(OptionsError::Echo),
+                ("mode", _) => return Err(OptionsError::Mode),
+                _ => {}
+            }
+        }
+        Ok(Self { channels, echoes, publishes })
+    }
+
+    /// Subscribes an opening connection. One that publishes and wants no echo is left out of what it sends itself.
+    pub fn subscribe(&self, ws: &mut WebSocket<'_>) {
+        let mut filters: &[Filter] = &[];
+        if self.publishes && !self.echoes {
+            let user = Control::SetMeta { name: "user", value: ws.connection_id() };
+            if ws.control(&user).is_err() {
+                ws.close_with_reason(CloseCode::PROTOCOL_ERROR, "the Connection-Id is too long");
+            }
+            filters = &[Filter::SkipSelf];
+        }
+        for channel in &self.channels {
+            ws.subscribe_filtered(channel, filters);
+        }
+    }
+}
+
+/// A query that says nothing that can be done; the text is the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionsError {
+    /// Something is wrong with the channels.
+    Channels(ChannelError),
+    /// An `echo` that is neither on nor off.
+    Echo,
+    /// A `mode` that is neither echo nor publish.
+    Mode,
+}
+
+impl fmt::Display for OptionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channels(error) => error.fmt(f),
+            Self::Echo => f.write_str("echo is on or off: ?echo=off"),
+            Self::Mode => f.write_str("mode is echo or publish: ?mode=publish"),
+        }
+    }
+}
+
+impl Error for OptionsError {}
 
 /// Hands a WebSocket client over to the proxy.
 pub(super) fn connect(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
-    let verifier = match &settings.verifier {
-        Ok(verifier) => verifier,
-        Err(error) => return unusable(error),
-    };
-    match GripStatus::of(request.header("grip-sig"), slice::from_ref(verifier), now) {
+    match proxied::status(request, settings, now) {
         // Only the spelling that the proxy takes for a WebSocket: anything else it would send back as a plain GET.
-        GripStatus::NotProxied if request.header("upgrade") == Header::Value("websocket") => {
-            Action::HandOff { backend: SELF_BACKEND }
+        Ok(GripStatus::NotProxied) if request.header("upgrade") == Header::Value("websocket") => {
+            match (Options::of(request), &settings.publisher) {
+                (Err(error), _) => Reply::text(400, error).into(),
+                (Ok(options), Err(error)) if options.publishes => proxied::unusable(error).into(),
+                (Ok(_), _) => Action::HandOff { backend: SELF_BACKEND },
+            }
         }
         // What has been through the proxy is never handed to it again: that could go on for ever.
-        GripStatus::NotProxied | GripStatus::Signed => {
+        Ok(GripStatus::NotProxied | GripStatus::Signed { .. }) => {
             Reply::text(426, HOW_TO_CONNECT).with_header("upgrade", "websocket").into()
         }
-        status @ GripStatus::NeedsSignature(_) => refused(status),
+        Ok(status @ GripStatus::NeedsSignature(_)) => proxied::refused(status),
+        Err(refusal) => refusal.into(),
     }
 }
 
 /// Answers the events of a WebSocket.
 pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
-    let verifier = match &settings.verifier {
-        Ok(verifier) => verifier,
-        Err(error) => return unusable(error),
-    };
     let tickets = settings.tickets.as_ref();
-    let has_ticket = tickets.is_some_and(|tickets| tickets.is_held_by(request, now));
-    if !has_ticket {
-        match GripStatus::of(request.header("grip-sig"), slice::from_ref(verifier), now) {
-            GripStatus::Signed => {}
-            status => return refused(status),
+    let signed_until = if tickets.is_some_and(|tickets| tickets.is_held_by(request, now)) {
+        None
+    } else {
+        match proxied::status(request, settings, now) {
+            Ok(GripStatus::Signed { until }) => Some(until),
+            Ok(status) => return proxied::refused(status),
+            Err(refusal) => return refusal.into(),
         }
-    }
+    };
     if !is_websocket_over_http(request) {
         return Reply::text(400, "[not a websocket request]").into();
     }
+    let options = match Options::of(request) {
+        Ok(options) => options,
+        Err(error) => return Reply::text(400, error).into(),
+    };
     let body = match request.body(MAX_EVENTS) {
         Ok(body) => body,
         Err(BodyError::TooLarge) => {
@@ -60,12 +149,14 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
     };
     match WebSocket::new(request, &body) {
         Ok(mut ws) => {
-            echo(&mut ws);
-            if let Some(tickets) = tickets.filter(|_| !has_ticket) {
-                tickets.give(&mut ws, now);
+            let published = echo(&mut ws, &options);
+            if let (Some(tickets), Some(until)) = (tickets, signed_until) {
+                tickets.give(&mut ws, until);
             }
-            let answer = ws.into_answer();
-            Reply { status: 200, headers: answer.headers, body: answer.body, log: None }.into()
+            if published.is_empty() {
+                return answer(ws.into_answer()).into();
+            }
+            publish(ws, &options, &published, settings, now)
         }
         Err(error) => Reply::text(400, format_args!("Bad WebSocket-over-HTTP request: {error}"))
             .with_log(format_args!("refused a WebSocket-over-HTTP request: {error}"))
@@ -73,15 +164,52 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
     }
 }
 
-fn refused(status: GripStatus) -> Action {
-    let reply = Reply::text(403, NOT_PROXIED);
-    match status {
-        GripStatus::NeedsSignature(error) => reply.with_log(format_args!("refused a Grip-Sig: {error}")),
-        GripStatus::NotProxied | GripStatus::Signed => reply.with_log("refused a request that has no Grip-Sig"),
-    }
-    .into()
+/// Publishes what a client sent, and then answers it. A client whose messages could not be published is told so by a
+/// close.
+fn publish(
+    mut ws: WebSocket<'_>,
+    options: &Options,
+    messages: &[Message<'_>],
+    settings: &Settings,
+    now: u64,
+) -> Action {
+    let publisher = match &settings.publisher {
+        Ok(publisher) => publisher,
+        Err(error) => return proxied::unusable(error).into(),
+    };
+    let sender = (!options.echoes).then_some(ws.connection_id());
+    let contents = messages.iter().filter_map(|message| match *message {
+        Message::Text(text) => Some(Content::Text(text)),
+        Message::Binary(bytes) => Some(Content::Binary(bytes)),
+        Message::Close(_) | Message::Disconnect => None,
+    });
+    let broadcasts: Vec<_> = contents
+        .flat_map(|content| options.channels.iter().map(move |channel| Broadcast::new(channel, content, sender)))
+        .collect();
+    let requests: Vec<PublishRequest> = match requests(publisher, &broadcasts, now) {
+        Ok(requests) => requests,
+        Err(_) => {
+            ws.close_with_reason(CloseCode::TOO_BIG, "the message is too large to be published");
+            return answer(ws.into_answer()).into();
+        }
+    };
+    let gone = ws.is_closed();
+    let answered = ws.into_answer();
+    Action::publish(requests, move |published: Result<(), PublishError>| match published {
+        Ok(()) => answer(answered),
+        Err(error) if gone => answer(answered).with_log(error),
+        Err(error) => answer(unpublished(answered)).with_log(error),
+    })
 }
 
-fn unusable(error: &SettingsError) -> Action {
-    Reply::text(503, error).with_log(error).into()
+fn answer(answer: Answer) -> Reply {
+    Reply { status: 200, headers: answer.headers, body: answer.body, log: None }
+}
+
+/// The same with a close at its end.
+fn unpublished(mut answered: Answer) -> Answer {
+    let reason = b"the message could not be published";
+    let frame = crate::grip::event::CloseFrame { code: CloseCode::INTERNAL_ERROR.get(), reason };
+    crate::grip::Event::Close(Some(frame)).encode(&mut answered.body);
+    answered
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// The name of a channel.
 ///
 /// # Format
-/// 1 to 64 of the characters `A-Z a-z 0-9 - . _ ~ :`. They mean the same in a header, in JSON and in a URL, so a name
+/// 1 to 128 of the characters `A-Z a-z 0-9 - . _ ~ :`. They mean the same in a header, in JSON and in a URL, so a name
 /// needs no escaping anywhere. (Pushpin itself takes any text, but splits `Grip-Channel` at `,` and `;`.)
 ///
 /// ```
@@ -23,7 +23,7 @@ pub struct Channel(Cow<'static, str>);
 
 impl Channel {
     /// The longest name, in bytes.
-    pub const MAX_LENGTH: usize = 64;
+    pub const MAX_LENGTH: usize = 128;
 
     /// Takes a name from outside.
     ///
@@ -33,8 +33,8 @@ impl Channel {
     /// ```
     /// use fanout_edge::grip::{Channel, channel::InvalidChannel};
     ///
-    /// assert!(Channel::new("a".repeat(64)).is_ok());
-    /// assert_eq!(Channel::new("a".repeat(65)), Err(InvalidChannel));
+    /// assert!(Channel::new("a".repeat(128)).is_ok());
+    /// assert_eq!(Channel::new("a".repeat(129)), Err(InvalidChannel));
     /// ```
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidChannel> {
         let name = name.into();
@@ -96,7 +96,7 @@ impl fmt::Display for Channel {
 /// ```
 /// use fanout_edge::grip::channel::InvalidChannel;
 ///
-/// assert_eq!(InvalidChannel.to_string(), "a channel name has 1 to 64 of the characters A-Z a-z 0-9 - . _ ~ :");
+/// assert_eq!(InvalidChannel.to_string(), "a channel name has 1 to 128 of the characters A-Z a-z 0-9 - . _ ~ :");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidChannel;

@@ -32,6 +32,8 @@ impl CloseCode {
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// The other side sent text that is not UTF-8.
     pub const INVALID_DATA: Self = Self(1007);
+    /// Something unexpected keeps this side from doing what was asked of it.
+    pub const INTERNAL_ERROR: Self = Self(1011);
     /// Something is too large to be dealt with.
     pub const TOO_BIG: Self = Self(1009);
 

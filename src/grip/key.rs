@@ -4,7 +4,11 @@
 
 use std::{error::Error, fmt};
 
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
+use base64::{
+    alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine},
+};
 #[cfg(feature = "rs256")]
 use jwt_simple::prelude::RS256PublicKey;
 use jwt_simple::prelude::{ES256PublicKey, HS256Key};
@@ -48,7 +52,7 @@ impl VerifyKey {
     /// # Format
     /// * `base64:` and base64: what it decodes to is one of the following;
     /// * PEM, `-----BEGIN PUBLIC KEY-----` (SPKI, P-256), or the base64 or the bytes (DER) inside it: ES256; of a
-    ///   private key (PKCS#8) the public part is taken;
+    ///   private key (PKCS#8) the public part is taken, if it is there;
     /// * a JWK, `{"kty":…}`: `EC` with `P-256` is ES256, `oct` is HS256;
     /// * with the cargo feature `rs256`, PEM, DER and JWK may be of an RSA public key of 2048 to 4096 bits: RS256;
     /// * anything else is the secret of HS256 itself, of at least [`MIN_SECRET_LENGTH`] bytes.
@@ -65,6 +69,7 @@ impl VerifyKey {
     /// ```
     pub fn parse(key: &str) -> Result<Self, InvalidKey> {
         match decode_base64(key)? {
+            Some(bytes) if is_der(&bytes) => Self::from_der(&bytes).ok_or(InvalidKey::Pem),
             Some(bytes) => Self::from_bytes(&bytes),
             None => Self::from_bytes(key.as_bytes()),
         }
@@ -79,10 +84,8 @@ impl VerifyKey {
             return Self::from_jwk(text);
         }
         // The body of a PEM without its first and last line: never a secret, as everybody knows it.
-        let der = BASE64_STANDARD.decode(text).ok().filter(|bytes| is_der(bytes));
-        if is_der(key) || der.is_some() {
-            let der = der.as_deref().unwrap_or(key);
-            return Self::from_der(der).ok_or(InvalidKey::Pem);
+        if let Some(der) = decode_body(text).filter(|bytes| is_der(bytes)) {
+            return Self::from_der(&der).ok_or(InvalidKey::Pem);
         }
         if key.len() < MIN_SECRET_LENGTH {
             return Err(InvalidKey::TooShort);
@@ -98,8 +101,7 @@ impl VerifyKey {
         let (_, encapsulated) = pem.split_once("-----BEGIN ")?;
         let (label, encapsulated) = encapsulated.split_once("-----")?;
         let (body, _) = encapsulated.split_once(&format!("-----END {label}-----"))?;
-        let body: String = body.split_whitespace().collect();
-        Self::from_der(&BASE64_STANDARD.decode(body).ok()?)
+        Self::from_der(&decode_body(body)?)
     }
 
     fn from_der(der: &[u8]) -> Option<Self> {
@@ -149,16 +151,20 @@ impl fmt::Debug for VerifyKey {
     }
 }
 
-/// The point of an encoded P-256 key: SPKI, or PKCS#8 with the public key in it, as all tools write it. DER has one
-/// encoding for each, but for the bytes of the key itself.
+/// The point of an encoded P-256 key: SPKI, or PKCS#8 with the public key in it. DER has one encoding for each, but for
+/// the bytes of the key itself.
 fn p256_point(der: &[u8]) -> Option<&[u8]> {
     // AlgorithmIdentifier { id-ecPublicKey, prime256v1 }. Source: RFC 5480, sections 2.1.1 and 2.1.1.1.
     const ALGORITHM: &[u8] = b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
-    // BIT STRING of an uncompressed point.
+    // BIT STRING of a point, whole or compressed.
     const POINT: &[u8] = b"\x03\x42\x00";
+    const COMPRESSED: &[u8] = b"\x03\x22\x00";
     const SECRET_LENGTH: usize = 32;
     if let Some(spki) = der.strip_prefix(b"\x30\x59") {
         return spki.strip_prefix(ALGORITHM)?.strip_prefix(POINT);
+    }
+    if let Some(spki) = der.strip_prefix(b"\x30\x39") {
+        return spki.strip_prefix(ALGORITHM)?.strip_prefix(COMPRESSED);
     }
     // OneAsymmetricKey { 0, algorithm, ECPrivateKey { 1, secret, [1] public key } }. Source: RFC 5958, RFC 5915.
     let key = der.strip_prefix(b"\x30\x81\x87\x02\x01\x00")?.strip_prefix(ALGORITHM)?;
@@ -174,6 +180,17 @@ fn is_der(bytes: &[u8]) -> bool {
         [0x30, 0x82, high, low, ref rest @ ..] => rest.len() == usize::from(u16::from_be_bytes([high, low])),
         _ => false,
     }
+}
+
+/// Decodes the base64 of a key, however it got here: in lines, with a blank for a `+` that a URL was not given as `%2B`,
+/// with the letters of URLs, without padding.
+fn decode_body(text: &str) -> Option<Vec<u8>> {
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let one_line: String = text.lines().map(str::trim).collect();
+    LENIENT.decode(one_line.replace([' ', '-'], "+").replace('_', "/")).ok()
 }
 
 /// Decodes what begins with `base64:`. A blank stands for a `+` that a URL was not given as `%2B`.
@@ -206,7 +223,9 @@ impl fmt::Display for InvalidKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Base64 => f.write_str("what follows `base64:` is not base64"),
-            Self::Pem => f.write_str("the PEM or DER is not the public key (SPKI) of a P-256 key pair"),
+            Self::Pem => {
+                f.write_str("the PEM or DER has no P-256 public key (SPKI, or PKCS#8 with the public key in it)")
+            }
             Self::Jwk => f.write_str("the JWK is not a public P-256 key (`EC`) or a secret (`oct`)"),
             Self::TooShort => write!(f, "a secret has at least {MIN_SECRET_LENGTH} bytes"),
         }

@@ -121,7 +121,7 @@ impl Verifier {
     }
 
     /// Checks a token at a time, in seconds since 1970: algorithm, signature, `exp` (which must be there), `nbf` and
-    /// `iat` (which need not) and the issuer. No other claim counts.
+    /// `iat` (which need not) and the issuer. No other claim counts. What it returns is `exp`, in seconds since 1970.
     ///
     /// # Errors
     /// [`SignatureError`].
@@ -136,11 +136,11 @@ impl Verifier {
     ///     .expect("a token");
     /// let verifier = Verifier::new(VerifyKey::parse(secret)?, "viceroy");
     /// let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
-    /// assert_eq!(verifier.verify(&token, now), Ok(()));
+    /// assert!(verifier.verify(&token, now).is_ok_and(|expiry| expiry > now));
     /// assert_eq!(verifier.verify(&token, now + 7200), Err(SignatureError::Expired));
     /// # Ok::<(), fanout_edge::grip::key::InvalidKey>(())
     /// ```
-    pub fn verify(&self, token: &str, now: u64) -> Result<(), SignatureError> {
+    pub fn verify(&self, token: &str, now: u64) -> Result<u64, SignatureError> {
         let options = VerificationOptions {
             allowed_issuers: Some(self.issuers.clone()),
             time_tolerance: Some(Duration::from_secs(self.leeway)),
@@ -162,7 +162,7 @@ impl Verifier {
             Some(JWTError::RequiredIssuerMismatch | JWTError::RequiredIssuerMissing) => SignatureError::Issuer,
             _ => SignatureError::Malformed,
         })?;
-        claims.expires_at.map(|_| ()).ok_or(SignatureError::NoExpiry)
+        claims.expires_at.map(|expiry| expiry.as_secs()).ok_or(SignatureError::NoExpiry)
     }
 }
 
@@ -225,7 +225,10 @@ pub enum GripStatus {
     /// A `Grip-Sig` that does not verify: it lies, or the settings are those of another proxy.
     NeedsSignature(SignatureError),
     /// A `Grip-Sig` that verifies: it came through the proxy.
-    Signed,
+    Signed {
+        /// When the signature expires, in seconds since 1970.
+        until: u64,
+    },
 }
 
 impl GripStatus {
@@ -249,7 +252,7 @@ impl GripStatus {
         let mut furthest = SignatureError::Malformed;
         for verifier in verifiers {
             match verifier.verify(token, now) {
-                Ok(()) => return Self::Signed,
+                Ok(until) => return Self::Signed { until },
                 Err(error) => furthest = furthest.max(error),
             }
         }

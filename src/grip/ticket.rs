@@ -2,23 +2,26 @@
 //!
 //! The proxy signs each request of a connection. With a public key (ES256, RS256) the check takes a hundred times as
 //! long as all else that a message needs. So the first answer of a connection, which follows a checked signature, gives
-//! it a ticket as a meta value: a short JWT (HS256), which the proxy brings back with each later request.
-//! A request that [has one](Tickets::is_held_by) needs no other check; any other is checked by its signature as before,
-//! and [gets](Tickets::give) a new ticket.
+//! it a ticket as a meta value: a short JWT (HS256), which the proxy brings back with each later request. A request that
+//! [has one](Tickets::is_held_by) needs no other check; any other is checked by its signature as before, and
+//! [gets](Tickets::give) a new ticket.
 //!
 //! # Why this is no weaker
-//! * A `Grip-Sig` is a bearer token: who has one can send any request, of any connection, for an hour. A ticket holds no
-//!   longer than [`LIFETIME`], and for one connection of one service only.
-//! * Both are seen by the same two parties, the proxy and the service. The proxy takes `Set-Meta-*` off what it passes
-//!   to a client, and `Meta-*` off the handshake of a WebSocket. Over plain HTTP it lets a client's own `Meta-*` through:
-//!   there is nothing valid to put into it.
+//! * A `Grip-Sig` is a bearer token: who has one can send any request, of any connection, until it expires. A ticket
+//!   expires with the signature that it was given for, does not renew itself, and is for one connection only.
+//! * Both are seen by the same two parties, the proxy and the service. The proxy takes `Set-Meta-*` off the answer that
+//!   it makes of an accepted opening, and `Meta-*` off a client's handshake. Over plain HTTP it lets a client's own
+//!   `Meta-*` through: there is nothing valid to put into it. Source: seen with Pushpin 1.41, and tested with it in
+//!   `tests/interop.rs`. Fastly Fanout is made of Pushpin, but was not looked at: should it pass `Set-Meta-*` on, a
+//!   client would learn a ticket for his own connection.
 //! * Who wants to make a ticket needs the key. It is derived from the secret that the service publishes with, for this
-//!   purpose and for one issuer: no other token that is signed with that secret is a ticket, and no ticket of one service
-//!   is one of another.
+//!   purpose and for one issuer: no other token that is signed with that secret is a ticket, and no ticket under one
+//!   issuer is one under another.
 //!
 //! What changes: who knows the publishing secret could already send anything to every subscriber, and can now also speak
 //! to the service as if he were a connection whose `Connection-Id` he knows or makes up, with `Meta-*` of his choice.
-//! And a ticket is not taken back before it expires, as a `Grip-Sig` is not. Changing the secret ends both at once.
+//! And a ticket is not taken back before it expires, as a `Grip-Sig` is not. Changing the publishing secret ends all
+//! tickets, as soon as the settings are read again.
 
 use std::{collections::HashSet, fmt};
 
@@ -31,13 +34,6 @@ use super::{Header, Headers, Publisher, Verifier, VerifyKey, WebSocket};
 
 const META: &str = "connection-ticket";
 const HEADER: &str = "meta-connection-ticket";
-
-/// How long a ticket is valid, in seconds: as long as a `Grip-Sig`.
-///
-/// ```
-/// assert_eq!(fanout_edge::grip::ticket::LIFETIME, 3600);
-/// ```
-pub const LIFETIME: u64 = 3600;
 
 /// The longest ticket that is looked at, in bytes. Those that are issued have about 230.
 const MAX_LENGTH: usize = 512;
@@ -63,7 +59,7 @@ const PURPOSE: &str = "fanout-edge connection ticket, issuer ";
 /// let headers = [("connection-id", "c1")];
 /// let mut ws = WebSocket::new(&headers, b"OPEN\r\n")?;
 /// ws.accept();
-/// tickets.give(&mut ws, 1_800_000_000);
+/// tickets.give(&mut ws, 1_800_003_600);
 /// let answer = ws.into_answer();
 /// let (name, ticket) = answer.headers.last().expect("there are headers");
 /// assert_eq!(name, "set-meta-connection-ticket");
@@ -81,7 +77,7 @@ pub struct Tickets {
 
 impl Tickets {
     /// `None` where nothing is gained, as the signatures have a symmetric key themselves, or where the publisher has no
-    /// secret that a machine made: a token or a key of 16 bytes or more. (A password could be guessed.)
+    /// secret that is fit for it: a token or a key of 16 bytes or more. (The password of a user could be guessed.)
     ///
     /// ```
     /// use fanout_edge::grip::{GripUri, Verifier, ticket::Tickets};
@@ -100,7 +96,9 @@ impl Tickets {
         Some(Self { key, issuer })
     }
 
-    /// Gives a ticket to the connection of a request that was checked by its signature, at a time in seconds since 1970.
+    /// Gives a ticket to the connection of a request that was checked by its signature, valid as long as that is: until
+    /// a time in seconds since 1970. Only where the answer then has the status 200 and, to an opening, accepts it: what
+    /// rejects one goes to the client with its headers.
     ///
     /// ```
     /// use fanout_edge::grip::{WebSocket, fanout::Service, ticket::Tickets};
@@ -109,15 +107,16 @@ impl Tickets {
     /// let publisher = service.publisher("a-fastly-api-token").expect("a valid token");
     /// let tickets = Tickets::new(&publisher, &service.verifier()).expect("there is a secret, and a public key");
     /// let headers = [("connection-id", "338b2b15-1d93-4027-9aa1-7fc7e86527c2")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// tickets.give(&mut ws, 1_800_000_000);
-    /// assert!(ws.into_answer().headers[1].1.len() < 250);
+    /// let mut ws = WebSocket::new(&headers, b"OPEN\r\n")?;
+    /// ws.accept();
+    /// tickets.give(&mut ws, 1_800_003_600);
+    /// assert!(ws.into_answer().headers[2].1.len() < 250);
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
-    pub fn give(&self, ws: &mut WebSocket<'_>, now: u64) {
+    pub fn give(&self, ws: &mut WebSocket<'_>, until: u64) {
         let claims = JWTClaims {
             issued_at: None,
-            expires_at: Some(UnixTimeStamp::from_secs(now.saturating_add(LIFETIME))),
+            expires_at: Some(UnixTimeStamp::from_secs(until)),
             invalid_before: None,
             issuer: Some(self.issuer.clone()),
             subject: Some(ws.connection_id().to_owned()),

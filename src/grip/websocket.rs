@@ -181,6 +181,22 @@ impl<'a> WebSocket<'a> {
         self.connection_id
     }
 
+    /// Whether nothing more can be sent: the connection was closed, or the client is gone.
+    ///
+    /// ```
+    /// use fanout_edge::grip::WebSocket;
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// assert!(!ws.is_closed());
+    /// ws.close(None);
+    /// assert!(ws.is_closed());
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Whether this is the first request of the connection, which waits for [`accept`](Self::accept).
     ///
     /// ```

@@ -11,9 +11,11 @@ use libtest_mimic::{Arguments, Trial};
 use tungstenite::{Bytes, Message as WsMessage};
 
 use crate::support::{
-    FORGED_CONTENT_TYPES, LOCAL_ISSUER, LOCAL_KEY, claims,
+    FORGED_CONTENT_TYPES, LOCAL_ISSUER, LOCAL_KEY,
+    browser::Browser,
+    claims,
     client::Client,
-    http::{Message, handshake, is_open, send, wait_until},
+    http::{Message, Reader, handshake, is_open, send, wait_until},
     local_signature,
     process::Stack,
     sign_hs256,
@@ -31,6 +33,9 @@ const TESTS: &[Test] = &[
     ("messages_come_back_as_they_were", messages_come_back_as_they_were),
     ("messages_sent_without_waiting_come_back_in_order", messages_sent_without_waiting_come_back_in_order),
     ("a_broadcast_reaches_every_client", a_broadcast_reaches_every_client),
+    ("a_broadcast_reaches_every_transport_of_its_channel", a_broadcast_reaches_every_transport_of_its_channel),
+    ("a_connection_has_up_to_20_channels", a_connection_has_up_to_20_channels),
+    ("a_chat_needs_no_other_server", a_chat_needs_no_other_server),
     ("a_close_is_answered_with_its_code", a_close_is_answered_with_its_code),
     ("a_client_that_vanishes_is_no_trouble", a_client_that_vanishes_is_no_trouble),
     ("what_is_not_signed_is_refused", what_is_not_signed_is_refused),
@@ -61,6 +66,10 @@ pub fn run() -> ExitCode {
             stack.stop();
         }
         without_pushpin_no_broadcast_is_ok();
+        Ok(())
+    }));
+    trials.push(Trial::test("the_page_works_in_a_browser", || {
+        the_page_works_in_a_browser();
         Ok(())
     }));
     let trials = trials.into_iter().map(|trial| trial.with_ignored_flag(true).with_kind(NEEDS)).collect();
@@ -164,6 +173,183 @@ fn a_broadcast_reaches_every_client(stack: &Stack) {
     }
 }
 
+fn broadcast_to(stack: &Stack, channel: &str, text: &str) {
+    is(&send(stack.port, &format!("POST /api/broadcast?channel={channel}"), &[TEXT], text), 200, "Ok");
+}
+
+fn a_broadcast_reaches_every_transport_of_its_channel(stack: &Stack) {
+    let mut websocket = Client::connect_with(stack.port, "/api/websocket?channel=room1", &[]);
+    let mut events = Reader::get(stack.port, "/api/events?channel=room1");
+    let mut lines = Reader::get(stack.port, "/api/stream?channel=room1");
+    let mut others =
+        [Reader::get(stack.port, "/api/events?channel=room2"), Reader::get(stack.port, "/api/stream?channel=room2")];
+    let mut other = Client::connect_with(stack.port, "/api/websocket?channel=room2", &[]);
+    let port = stack.port;
+    let poll =
+        |channel: &'static str| thread::spawn(move || send(port, &format!("GET /api/poll?channel={channel}"), &[], ""));
+    let (polled, polled_elsewhere) = (poll("room1"), poll("room2"));
+    events.wait_for(": subscribed\n\n");
+    lines.wait_for("\r\n\r\n");
+    thread::sleep(Duration::from_secs(1));
+
+    let text = "two\r\nlines\rid: 7";
+    broadcast_to(stack, "room1", text);
+    assert_eq!(websocket.next(), WsMessage::text(text));
+    events.wait_for("event: message\ndata: two\ndata: lines\ndata: id: 7\n\n");
+    lines.wait_for("two\r\nlines\rid: 7\n");
+    let answer = polled.join().expect("a poll");
+    assert_eq!((answer.status(), &*answer.text()), (200, text));
+    assert_eq!(answer.values("content-type"), ["text/plain; charset=utf-8"]);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+
+    let post = [("Content-Type", "application/octet-stream")];
+    is(&send(stack.port, "POST /api/broadcast?channel=room1", &post, b"\xff\x00"), 200, "Ok");
+    assert_eq!(websocket.next(), WsMessage::Binary(Bytes::from_static(b"\xff\x00")));
+    events.wait_for("event: binary\ndata: /wA=\n\n");
+    lines.wait_for("/wA=\n");
+
+    broadcast_to(stack, "room1", "");
+    assert_eq!(websocket.next(), WsMessage::text(""));
+    events.wait_for("event: message\ndata: \n\n");
+
+    // Nothing of it reached another channel.
+    broadcast_to(stack, "room2", "elsewhere");
+    assert_eq!(other.next(), WsMessage::text("elsewhere"));
+    assert_eq!(polled_elsewhere.join().expect("a poll").text(), "elsewhere");
+    for reader in &mut others {
+        reader.wait_for("elsewhere");
+        assert!(!reader.read.contains("two") && !reader.read.contains("wA="), "{}", reader.read);
+    }
+}
+
+fn a_connection_has_up_to_20_channels(stack: &Stack) {
+    let query = |count: usize| (0..count).map(|number| format!("channel=c{number}")).collect::<Vec<_>>().join("&");
+    let mut client = Client::connect_with(stack.port, &format!("/api/websocket?{}", query(20)), &[]);
+    thread::sleep(Duration::from_secs(1));
+    for number in 0..20 {
+        let name = format!("c{number}");
+        broadcast_to(stack, &name, &name);
+        assert_eq!(client.next(), WsMessage::text(name));
+    }
+    let refused = handshake(stack.port, &format!("/api/websocket?{}", query(21)), &[]);
+    is(&refused, 400, "A subscriber has at most 20 channels");
+}
+
+fn a_chat_needs_no_other_server(stack: &Stack) {
+    let connect =
+        |options: &str| Client::connect_with(stack.port, &format!("/api/websocket?channel=chat{options}"), &[]);
+    let [mut alice, mut bob, mut listener] = ["&mode=publish", "&mode=publish&echo=off", "&echo=off"].map(connect);
+    thread::sleep(Duration::from_secs(1));
+    alice.send("from alice");
+    for client in [&mut alice, &mut bob, &mut listener] {
+        assert_eq!(client.next(), WsMessage::text("from alice"));
+    }
+    bob.send(WsMessage::Binary(Bytes::from_static(b"\xff from bob")));
+    bob.send("again");
+    for client in [&mut alice, &mut listener] {
+        assert_eq!(client.next(), WsMessage::Binary(Bytes::from_static(b"\xff from bob")));
+        assert_eq!(client.next(), WsMessage::text("again"));
+    }
+    listener.send("nobody hears this");
+    for client in [&mut alice, &mut bob, &mut listener] {
+        assert!(client.is_silent_for(Duration::from_millis(700)));
+    }
+}
+
+fn the_page_works_in_a_browser() {
+    const ENTER: (&str, u32, &str) = ("Enter", 13, "\r");
+    let mut stack = Stack::start_elsewhere();
+    let url = format!("http://127.0.0.1:{}/", stack.port);
+    let mut browser = Browser::start();
+    let page = browser.open(&url);
+    let shows = |text: &str| {
+        format!("[...document.querySelectorAll('#log .what')].some((what) => what.textContent === {text:?})")
+    };
+    let status = |text: &str| format!("document.getElementById('status').textContent.startsWith({text:?})");
+    let set = |id: &str, value: &str| {
+        format!(
+            "(() => {{ const element = document.getElementById({id:?}); element.value = {value:?}; element.dispatchEvent(new Event('change')); return true; }})()"
+        )
+    };
+    let click = |id: &str| format!("document.getElementById({id:?}).click()");
+
+    // By the keyboard: Enter in the first field connects, Enter in the message sends it.
+    browser.eval(&page, "document.getElementById('channel').focus()");
+    browser.press(&page, ENTER.0, ENTER.1, ENTER.2);
+    browser.wait_for(&page, &status("connected to test"));
+    browser.eval(&page, "document.getElementById('text').focus()");
+    browser.type_text(&page, "Is this thing on?");
+    browser.press(&page, ENTER.0, ENTER.1, ENTER.2);
+    browser.wait_for(&page, &shows("Is this thing on?"));
+    broadcast_to(&stack, "test", "from outside <b>");
+    browser.wait_for(&page, &shows("from outside <b>"));
+    let curl = browser.eval(&page, "document.getElementById('curl').textContent");
+    assert_eq!(curl, format!("npx wscat -c 'ws://127.0.0.1:{}/api/websocket?channel=test'", stack.port));
+    browser.eval(&page, &click("broadcast"));
+    browser.wait_for(&page, "document.querySelectorAll('#log li').length === 3");
+
+    // Pictures for the README, where they are wanted.
+    if let Some(folder) = std::env::var_os("SCREENSHOTS") {
+        for (name, width, height, scheme) in
+            [("light", 820, 640, "light"), ("dark", 820, 640, "dark"), ("phone", 390, 900, "light")]
+        {
+            browser.screen(&page, width, height, scheme);
+            thread::sleep(Duration::from_millis(300));
+            browser.picture(&page, &std::path::Path::new(&folder).join(format!("page-{name}.png")));
+        }
+    }
+    browser.screen(&page, 390, 780, "dark");
+    assert_eq!(browser.eval(&page, "document.documentElement.scrollWidth <= 390"), true, "it fits a phone");
+
+    // Two pages see each other.
+    let other = browser.open(&url);
+    for page in [&page, &other] {
+        if browser.eval(page, &status("connected")) == true {
+            browser.eval(page, &click("connect"));
+        }
+        browser.eval(page, &set("mode", "publish"));
+        browser.eval(page, &click("connect"));
+        browser.wait_for(page, &status("connected"));
+    }
+    thread::sleep(Duration::from_millis(500));
+    browser.eval(&other, &set("text", "hello, other page"));
+    browser.eval(&other, &click("send"));
+    browser.wait_for(&page, &shows("hello, other page"));
+    browser.wait_for(&other, &shows("hello, other page"));
+
+    // Each transport.
+    for transport in ["events", "stream", "poll"] {
+        browser.eval(&page, &click("connect"));
+        browser.eval(&page, &set("transport", transport));
+        browser.eval(&page, &click("connect"));
+        browser.wait_for(&page, &status("connected"));
+        thread::sleep(Duration::from_secs(1));
+        broadcast_to(&stack, "test", &format!("by {transport}"));
+        browser.wait_for(&page, &shows(&format!("by {transport}")));
+    }
+
+    // The service goes away, and comes back: a WebSocket and an EventSource go on by themselves.
+    browser.eval(&page, &click("connect"));
+    browser.eval(&page, &set("transport", "events"));
+    browser.eval(&page, &click("connect"));
+    browser.wait_for(&page, &status("connected"));
+    stack.stop();
+    for page in [&page, &other] {
+        browser.wait_for(page, &status("trying again in"));
+        browser.wait_for(page, "document.getElementById('problem').textContent !== ''");
+    }
+    let stack = stack.start_again();
+    for page in [&page, &other] {
+        browser.wait_for(page, &status("connected"));
+    }
+    thread::sleep(Duration::from_secs(1));
+    broadcast_to(&stack, "test", "back again");
+    for page in [&page, &other] {
+        browser.wait_for(page, &shows("back again"));
+    }
+    assert_eq!(browser.complaints, [""; 0]);
+}
+
 fn a_close_is_answered_with_its_code(stack: &Stack) {
     assert_eq!(Client::connect(stack.port).close(Some((4001, "bye \u{2603}"))), Some((4001, String::new())));
     assert_eq!(Client::connect(stack.port).close(Some((1000, ""))), Some((1000, String::new())));
@@ -203,11 +389,11 @@ fn a_broadcast_that_cannot_be_is_refused(stack: &Stack) {
     assert!(form.text().starts_with("Body must be text/plain"), "{}", form.text());
     is(&broadcast(stack, b"\xff"), 400, "Body must be UTF-8: it is not at byte 0");
     let problem =
-        "The message is too large: the publish request would be 65537 bytes of JSON; the proxy takes at most 65536";
-    is(&broadcast(stack, "x".repeat(65_537 - 70)), 413, problem);
+        "The message is too large: the publish request would be 65539 bytes of JSON; the proxy takes at most 65536";
+    is(&broadcast(stack, "x".repeat(16_303)), 413, problem);
     assert_eq!(broadcast(stack, "x".repeat(1_000_000)).status(), 413);
     // None of them was published, and the largest that fits is.
-    let largest = "x".repeat(65_536 - 70);
+    let largest = "x".repeat(16_302);
     is(&broadcast(stack, &largest), 200, "Ok");
     assert!(next(&mut client) == WsMessage::text(largest), "not the largest message");
     is(&send(stack.port, "GET /api/broadcast", &[], ""), 405, "Method not allowed. Use: POST");
@@ -303,7 +489,7 @@ fn without_pushpin_no_broadcast_is_ok() {
     stack.stop_pushpin();
     let problem = "The GRIP proxy could not be reached, or broke off: do not count on the message being published";
     is(&broadcast(&stack, "Hello"), 502, problem);
-    is(&send(stack.port, "GET /", &[], ""), 404, "Not found");
+    is(&send(stack.port, "GET /nothing", &[], ""), 404, "Not found");
     assert_eq!(send(stack.port, "GET /api/websocket", &[], "").status(), 426);
     is(&broadcast(&stack, "Hello"), 502, problem);
     stack.stop();

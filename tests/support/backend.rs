@@ -30,8 +30,7 @@ pub fn now() -> u64 {
 pub fn recorded(message: &Message) -> Request {
     let mut words = message.start.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let path = target.split('?').next().unwrap_or_default();
-    let request = Request::new(method, path).with_body(&message.body);
+    let request = Request::new(method, target).with_body(&message.body);
     message.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
 }
 

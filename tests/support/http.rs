@@ -1,7 +1,7 @@
 //! HTTP/1.1 with every byte in the test's hand: a client, and a server that records what it was sent.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process,
     sync::{
@@ -117,6 +117,43 @@ pub fn handshake(port: u16, target: &str, headers: &[(&str, &str)]) -> Message {
     send(port, &format!("GET {target}"), &all, "")
 }
 
+/// A plain HTTP client that reads an answer as it comes.
+pub struct Reader {
+    stream: TcpStream,
+    pub read: String,
+}
+
+impl Reader {
+    #[track_caller]
+    pub fn get(port: u16, path: &str) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n").as_bytes()).expect("sent");
+        Self { stream, read: String::new() }
+    }
+
+    /// Reads what is there, and says whether the other side has closed.
+    pub fn read_on(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return true,
+                Ok(count) => self.read.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) {
+        let start = Instant::now();
+        while !self.read.contains(text) {
+            self.read_on();
+            assert!(start.elapsed() < Duration::from_secs(20), "no {text:?} in {:?}", self.read);
+        }
+    }
+}
+
 pub fn is_open(port: u16) -> bool {
     TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(1)).is_ok()
 }
@@ -168,7 +205,8 @@ impl Answer {
     }
 }
 
-/// A path that a server answers by itself and does not record: it accepts a WebSocket and subscribes it to `probe`.
+/// A path that a server answers by itself and does not record: it accepts a WebSocket and subscribes it to `probe`, and
+/// holds a plain GET.
 pub const PROBE: &str = "/probe";
 
 /// A server that records every request, and answers it as the test says. It lives as long as the test's process.
@@ -190,6 +228,12 @@ impl Server {
                 thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     while let Some(request) = Message::read(&mut reader, false) {
+                        if request.start.starts_with(&format!("GET {PROBE} ")) {
+                            let headers = [("Grip-Hold", "stream"), ("Grip-Channel", "probe")];
+                            let Answer::Bytes(bytes) = Answer::new(200, &headers, "") else { break };
+                            let _ = reader.get_mut().write_all(&bytes);
+                            continue;
+                        }
                         if request.start.split(' ').nth(1) == Some(PROBE) {
                             let headers = [
                                 ("Content-Type", "application/websocket-events"),

@@ -4,6 +4,8 @@
 #[cfg(not(target_os = "wasi"))]
 pub mod backend;
 #[cfg(not(target_os = "wasi"))]
+pub mod browser;
+#[cfg(not(target_os = "wasi"))]
 pub mod client;
 #[cfg(not(target_os = "wasi"))]
 pub mod http;
@@ -57,11 +59,17 @@ pub fn local_signature(now: u64) -> String {
     sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(now + 3600)))
 }
 
-/// Settings made of these entries, for the service `SERVICE1`.
+/// Settings made of these entries, for the service `SERVICE1`. Those of the Config Store begin with `config:`.
 pub fn settings(entries: &[(&str, &str)]) -> Settings {
     Settings::read(
         &|name| -> Lookup {
             Ok(entries.iter().find(|(entry, _)| *entry == name).map(|(_, value)| (*value).to_owned()))
+        },
+        &|name| -> Lookup {
+            Ok(entries
+                .iter()
+                .find(|(entry, _)| entry.strip_prefix("config:") == Some(name))
+                .map(|(_, value)| (*value).to_owned()))
         },
         "SERVICE1",
     )
@@ -114,7 +122,11 @@ impl fanout_edge::app::Request for Request {
     }
 
     fn path(&self) -> &str {
-        &self.path
+        self.path.split('?').next().unwrap_or_default()
+    }
+
+    fn query(&self) -> &str {
+        self.path.split_once('?').map_or("", |(_, query)| query)
     }
 
     fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError> {

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     client::Client,
-    http::{PROBE, free_port, is_open, send, wait_longer, wait_until},
+    http::{PROBE, Reader, free_port, is_open, send, wait_longer, wait_until},
 };
 
 /// A program that is stopped when the test is done with it. What it prints is kept.
@@ -25,7 +25,7 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(name: &'static str, command: &mut Command) -> Self {
+    pub fn start(name: &'static str, command: &mut Command) -> Self {
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("{name} does not start ({error}). `make test` installs it; `eval \"$(make -s env)\"` puts it on the PATH"));
         let output = Arc::default();
@@ -40,7 +40,7 @@ impl Process {
     }
 
     #[track_caller]
-    fn wait_until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    pub fn wait_until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let mut ended = None;
         wait_longer(Duration::from_secs(90), what, || {
             ended = ended.or_else(|| self.child.try_wait().ok().flatten());
@@ -94,10 +94,14 @@ pub fn root() -> &'static Path {
 }
 
 /// A folder of one test, below the build's own, which is removed at its end.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn new(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", free_port()));
         fs::create_dir_all(&folder).expect("a folder");
         Self(folder)
@@ -277,8 +281,9 @@ impl Pushpin {
             "pushpin",
             Command::new("pushpin").arg(format!("--config={}", config.display())).current_dir(folder),
         );
-        process
-            .wait_until("Pushpin is ready", |_| is_open(publish_port) && delivers(port, publish_port, probe, channel));
+        process.wait_until("Pushpin is ready", |_| {
+            is_open(publish_port) && delivers(port, publish_port, probe, channel) && (probe != PROBE || holds(port))
+        });
         Self { port, publish_port, process, run, _scratch: scratch }
     }
 }
@@ -298,6 +303,13 @@ fn delivers(port: u16, publish_port: u16, probe: &str, channel: &str) -> bool {
         send(publish_port, "POST /publish/", &[], &item);
         !client.is_silent_for(Duration::from_millis(100))
     })
+}
+
+/// Whether an answer is held: the part of Pushpin that does it is there last.
+fn holds(port: u16) -> bool {
+    let mut reader = Reader::get(port, PROBE);
+    wait_until("Pushpin answers", || reader.read_on() || reader.read.contains("\r\n"));
+    reader.read.starts_with("HTTP/1.1 200 ")
 }
 
 fn delivers_echo(port: u16) -> bool {
@@ -333,6 +345,14 @@ impl Stack {
         let mut process = Process::start("fastly compute serve", &mut command);
         process.wait_until("the service is ready", |_| delivers_echo(7676));
         Self { port: 7676, pushpin_port: 7677, publish_port: 5561, process }
+    }
+
+    /// Again on the ports of one that was stopped.
+    pub fn start_again(&self) -> Self {
+        let ports = [self.port, self.pushpin_port, self.publish_port];
+        let names = ["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"];
+        let variables: Vec<_> = names.into_iter().zip(ports.map(|port| port.to_string())).collect();
+        Self::start_on(ports, &variables)
     }
 
     fn start_on([port, pushpin_port, publish_port]: [u16; 3], variables: &[(&str, String)]) -> Self {

@@ -2,7 +2,7 @@
 
 use super::{InvalidMeta, MAX_ANSWER, MAX_PAYLOAD, PayloadTooLong, WebSocket};
 use crate::grip::{
-    Channel,
+    Channel, Filter,
     close::{CloseCode, MAX_REASON},
     control::{self, Control, InvalidControl},
     event,
@@ -151,7 +151,22 @@ impl WebSocket<'_> {
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
     pub fn subscribe(&mut self, channel: &Channel) {
-        self.write_control(&Control::Subscribe { channel, filters: &[] });
+        self.subscribe_filtered(channel, &[]);
+    }
+
+    /// Subscribes the client to those items of a channel that the filters let through.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Channel, Filter, WebSocket};
+    ///
+    /// let headers = [("connection-id", "c1")];
+    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// ws.subscribe_filtered(&Channel::from_static("a"), &[Filter::SkipSelf]);
+    /// assert!(ws.into_answer().body.ends_with(b"\"filters\":[\"skip-self\"]}\r\n"));
+    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
+    /// ```
+    pub fn subscribe_filtered(&mut self, channel: &Channel, filters: &[Filter]) {
+        self.write_control(&Control::Subscribe { channel, filters });
     }
 
     /// Takes the client off a channel.

@@ -1,0 +1,28 @@
+//! `GET /`: a page to try it all in a browser.
+
+use super::{Action, Reply, Request, Settings};
+
+const PAGE: &str = include_str!("page.html");
+
+/// Its own script and style, by their SHA-256, and connections to where it comes from; nothing else.
+/// Source: Content Security Policy Level 3.
+const POLICY: &str = "default-src 'none'; script-src 'sha256-fPUdbfTMEc/NcGUIqfVoww+iT1wBzo/L/nituEfLbt8='; style-src 'sha256-RLiAyMdVb83WwmzF7oeEGeCQe8TzJRoxWrvzBLOO3ZU='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const ETAG: &str = "\"95c6d84809ba6172\"";
+
+pub(super) fn page(request: &mut dyn Request, _: &Settings, _: u64) -> Action {
+    let is_known = request
+        .header("if-none-match")
+        .value()
+        .is_some_and(|known| known == "*" || known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == ETAG));
+    let body = if is_known { Vec::new() } else { PAGE.into() };
+    let reply = Reply { status: if is_known { 304 } else { 200 }, headers: Vec::new(), body, log: None };
+    reply
+        .with_header("content-type", "text/html; charset=utf-8")
+        .with_header("etag", ETAG)
+        .with_header("cache-control", "no-cache")
+        .with_header("content-security-policy", POLICY)
+        .with_header("x-content-type-options", "nosniff")
+        .with_header("referrer-policy", "no-referrer")
+        .into()
+}
