@@ -434,6 +434,7 @@ fn an_entry_that_cannot_be_read_is_never_taken_for_a_missing_one() {
         ("GRIP_VERIFY_KEY", Unusable::Verifier),
         ("FANOUT_SERVICE_ID", Unusable::Both),
         ("FANOUT_API_TOKEN", Unusable::Publisher),
+        ("CONNECTION_TICKETS", Unusable::Verifier),
     ] {
         let entry = |name: &'static str| match name {
             name if name == unreadable => Err(Unreadable),
@@ -443,5 +444,20 @@ fn an_entry_that_cannot_be_read_is_never_taken_for_a_missing_one() {
         };
         let problem = format!("{unreadable} of the secret store `fanout` cannot be read as text");
         unusable(&Settings::read(&entry, &|_| Ok(None), "SERVICE1"), side, &problem);
+    }
+}
+
+#[test]
+fn settings_that_something_is_wrong_with_are_read_again() {
+    let complete = settings(&[("FANOUT_API_TOKEN", "token")]);
+    assert!(!complete.are_incomplete() && !local_settings().are_incomplete());
+    for entries in [
+        &[][..],
+        &[("GRIP_URL", "http://127.0.0.1/")],
+        &[("FANOUT_API_TOKEN", "two words")],
+        &[("FANOUT_API_TOKEN", "token"), ("CONNECTION_TICKETS", "of")],
+        &[("FANOUT_API_TOKEN", "token"), ("config:CORS_ORIGINS", "example.com")],
+    ] {
+        assert!(settings(entries).are_incomplete(), "{entries:?}");
     }
 }

@@ -5,6 +5,8 @@
 mod support;
 
 use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -171,6 +173,24 @@ fn a_body_of_unknown_length_is_read_up_to_its_limit() {
     };
     assert_eq!(chunked(&"x".repeat(65_537)).status(), 413);
     is(&chunked("Hello"), 200, "Ok");
+    assert!(publisher.only_post().text().contains("Hello"));
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_body_that_breaks_off_is_refused_and_not_published() {
+    let publisher = published();
+    let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
+    let mut stream = TcpStream::connect(("127.0.0.1", viceroy.port)).expect("a connection");
+    let head =
+        "POST /api/broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\n";
+    stream.write_all(format!("{head}half ").as_bytes()).expect("sent");
+    stream.shutdown(Shutdown::Write).expect("the end");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    // Viceroy may close before the program's answer is through; it is never Ok.
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    is(&broadcast(&viceroy, "Hello"), 200, "Ok");
     assert!(publisher.only_post().text().contains("Hello"));
 }
 
