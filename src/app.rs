@@ -6,12 +6,15 @@ pub mod broadcast;
 pub mod channels;
 pub mod cors;
 pub mod echo;
-mod hold;
+mod events;
 pub mod http;
 pub mod message;
 mod page;
+mod poll;
 mod proxied;
 pub mod settings;
+mod stream;
+mod subscribe;
 pub mod websocket;
 
 pub use http::{Action, Reply, Request};
@@ -40,9 +43,9 @@ const ROUTES: &[Route] = &[
     own("/", "GET", page::page),
     own("/api/websocket", "GET", websocket::connect),
     own("/api/websocket", "POST", websocket::events),
-    shared("/api/events", "GET", hold::events),
-    shared("/api/stream", "GET", hold::lines),
-    shared("/api/poll", "GET", hold::poll),
+    shared("/api/events", "GET", events::events),
+    shared("/api/stream", "GET", stream::stream),
+    shared("/api/poll", "GET", poll::poll),
     shared("/api/broadcast", "POST", broadcast::broadcast),
 ];
 

@@ -20,7 +20,7 @@ use jwt_simple::prelude::ES256KeyPair;
 use support::{
     backend::{Setup, after_opening, events, recorded, service},
     client::Client,
-    http::{Answer, Message, Reader, send, wait_until},
+    http::{Answer, Message, Reader, send, wait_longer, wait_until},
     settings,
 };
 use tungstenite::{Bytes, Message as Received};
@@ -555,4 +555,26 @@ fn an_item_that_pushpin_refuses_is_an_error() {
     let empty = Item::new(&TEST, Formats::default()).to_json();
     let answer = setup.publish(format!(r#"{{"items":[{empty}]}}"#));
     assert_eq!(answer.status(), 400, "{}", answer.text());
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn subscribers_of_the_service_are_kept_and_polls_end() {
+    let setup = Setup::new(service);
+    let mut events = Reader::get(setup.pushpin.port, "/api/events");
+    let mut poll = Reader::get(setup.pushpin.port, "/api/poll");
+    let start = Instant::now();
+    events.wait_for(": subscribed\n\n");
+    // The comment comes after 19 to 20 seconds, the end of the poll after 25.
+    wait_longer(Duration::from_secs(30), "there is a comment", || {
+        events.read_on();
+        events.read.contains("3\r\n:\n\n\r\n")
+    });
+    assert!(start.elapsed() > Duration::from_secs(15), "{:?}", start.elapsed());
+    wait_longer(Duration::from_secs(30), "the poll ends", || {
+        poll.read_on();
+        poll.read.contains("\r\n\r\n")
+    });
+    assert!(poll.read.starts_with("HTTP/1.1 204 "), "{}", poll.read);
+    assert!(start.elapsed() > Duration::from_secs(22), "{:?}", start.elapsed());
 }

@@ -176,6 +176,21 @@ fn a_batch_that_is_too_large_for_one_request_is_published_in_several() {
 }
 
 #[test]
+fn a_batch_that_is_too_much_to_be_published_closes_the_connection() {
+    let closes = |query: &str, body: &str, reason: &str| {
+        let answer = reply(event(query, body)).body;
+        let expected = format!("CLOSE {:x}\r\n", 2 + reason.len()).into_bytes();
+        assert_eq!(answer, [&*expected, b"\x03\xf1", reason.as_bytes(), b"\r\n"].concat());
+    };
+    let one = "TEXT 1\r\nx\r\n";
+    assert!(published(event("mode=publish", &one.repeat(1000))).0.len() <= 32);
+    closes("mode=publish", &one.repeat(1001), "too many messages at once to be published");
+    closes("mode=publish&channel=a&channel=b", &one.repeat(501), "too many messages at once to be published");
+    let large = format!("TEXT 3000\r\n{}\r\n", "x".repeat(12_288));
+    closes("mode=publish", &large.repeat(33), "too much at once to be published");
+}
+
+#[test]
 fn the_sender_is_left_out_where_it_asks_so() {
     let open = reply(event("mode=publish&echo=off", "OPEN\r\n"));
     let text = String::from_utf8(open.body).expect("text");

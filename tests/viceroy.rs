@@ -164,6 +164,25 @@ fn bodies_are_read_up_to_their_limit() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
+fn origins_come_from_the_config_store() {
+    let preflight = |viceroy: &Viceroy| {
+        let headers = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "POST")];
+        send(viceroy.port, "OPTIONS /api/broadcast", &headers, "")
+    };
+    let answer = preflight(&Viceroy::start(&local(), None));
+    assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (204, Some("*")));
+    for (origins, allowed) in [("https://a.example", Some("https://a.example")), ("none", None)] {
+        let store = format!(
+            "[local_server.config_stores.fanout_config]\nformat = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nCORS_ORIGINS = \"{origins}\"\n"
+        );
+        let answer = preflight(&Viceroy::start(&(local() + &store), None));
+        assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (204, allowed));
+        assert_eq!(answer.header("vary"), Some("Origin"));
+    }
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
 fn a_body_of_unknown_length_is_read_up_to_its_limit() {
     let publisher = published();
     let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);

@@ -38,7 +38,7 @@ impl Program {
     pub fn name(self) -> &'static str {
         match self {
             Self::Service => "fanout-edge",
-            Self::EmptyReused => "empty handler, sandboxes reused",
+            Self::EmptyReused => "empty handler, reused",
             Self::Empty => "empty handler",
             Self::Es256 => "plain Rust handler, ES256",
             Self::JavaScript => "JavaScript, js-grip",

@@ -98,14 +98,14 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// An answer with a body of that type.
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: vec![("content-type".into(), content_type.into())], body: body.into(), log: None }
+    }
+
     /// A `text/plain` answer of one line; the line's end is added.
     pub fn text(status: u16, line: impl fmt::Display) -> Self {
-        Self {
-            status,
-            headers: vec![("content-type".into(), "text/plain; charset=utf-8".into())],
-            body: format!("{line}\n").into_bytes(),
-            log: None,
-        }
+        Self::new(status, "text/plain; charset=utf-8", format!("{line}\n"))
     }
 
     /// The same with one more header.

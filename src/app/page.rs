@@ -16,9 +16,7 @@ pub(super) fn page(request: &mut dyn Request, _: &Settings, _: u64) -> Action {
         .value()
         .is_some_and(|known| known == "*" || known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == ETAG));
     let body = if is_known { Vec::new() } else { PAGE.into() };
-    let reply = Reply { status: if is_known { 304 } else { 200 }, headers: Vec::new(), body, log: None };
-    reply
-        .with_header("content-type", "text/html; charset=utf-8")
+    Reply::new(if is_known { 304 } else { 200 }, "text/html; charset=utf-8", body)
         .with_header("etag", ETAG)
         .with_header("cache-control", "no-cache")
         .with_header("content-security-policy", POLICY)

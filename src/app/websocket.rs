@@ -12,13 +12,18 @@ use super::{
 };
 use crate::grip::{
     Channel, CloseCode, Control, Filter, GripStatus, Header, Message, WebSocket,
-    publish::{PublishError, PublishRequest},
+    publish::PublishError,
     websocket::{Answer, is_websocket_over_http},
 };
 
 /// The longest body of a request from the proxy, in bytes. Pushpin puts at most 200,000 bytes of messages into one,
 /// but does not count the framing: 200,000 messages of one byte make 2.2 MB.
 const MAX_EVENTS: usize = 4_000_000;
+
+/// The most that one batch of messages may publish: messages, each counted for each of its channels, and requests.
+/// Fastly lets a sandbox send 32 requests to backends for each of its own.
+const MAX_PUBLISHED: usize = 1000;
+const MAX_PUBLISH_REQUESTS: usize = 32;
 
 const HOW_TO_CONNECT: &str = "This is a WebSocket endpoint. Connect with a WebSocket client: npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)";
 
@@ -166,17 +171,18 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
 
 /// Publishes what a client sent, and then answers it. A client whose messages could not be published is told so by a
 /// close.
-fn publish(
-    mut ws: WebSocket<'_>,
-    options: &Options,
-    messages: &[Message<'_>],
-    settings: &Settings,
-    now: u64,
-) -> Action {
+fn publish(ws: WebSocket<'_>, options: &Options, messages: &[Message<'_>], settings: &Settings, now: u64) -> Action {
     let publisher = match &settings.publisher {
         Ok(publisher) => publisher,
         Err(error) => return proxied::unusable(error).into(),
     };
+    let close = |mut ws: WebSocket<'_>, reason| {
+        ws.close_with_reason(CloseCode::TOO_BIG, reason);
+        answer(ws.into_answer()).into()
+    };
+    if messages.len() * options.channels.len() > MAX_PUBLISHED {
+        return close(ws, "too many messages at once to be published");
+    }
     let sender = (!options.echoes).then_some(ws.connection_id());
     let contents = messages.iter().filter_map(|message| match *message {
         Message::Text(text) => Some(Content::Text(text)),
@@ -186,12 +192,10 @@ fn publish(
     let broadcasts: Vec<_> = contents
         .flat_map(|content| options.channels.iter().map(move |channel| Broadcast::new(channel, content, sender)))
         .collect();
-    let requests: Vec<PublishRequest> = match requests(publisher, &broadcasts, now) {
-        Ok(requests) => requests,
-        Err(_) => {
-            ws.close_with_reason(CloseCode::TOO_BIG, "the message is too large to be published");
-            return answer(ws.into_answer()).into();
-        }
+    let requests = match requests(publisher, &broadcasts, now) {
+        Ok(requests) if requests.len() <= MAX_PUBLISH_REQUESTS => requests,
+        Ok(_) => return close(ws, "too much at once to be published"),
+        Err(_) => return close(ws, "the message is too large to be published"),
     };
     let gone = ws.is_closed();
     let answered = ws.into_answer();
