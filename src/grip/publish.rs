@@ -209,6 +209,24 @@ pub trait Transport {
     ///
     /// # Errors
     /// [`TransportError`] where there is none.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{
+    ///     Publisher,
+    ///     publish::{Authorization, PublishRequest, Transport, TransportError},
+    /// };
+    ///
+    /// struct Refusing;
+    /// impl Transport for Refusing {
+    ///     fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError> {
+    ///         Ok(if request.authorization.is_some() { 200 } else { 401 })
+    ///     }
+    /// }
+    ///
+    /// let request = Publisher::new("http://127.0.0.1:5561", Authorization::none()).request(&[], 1_800_000_000)?;
+    /// assert_eq!(Refusing.send(request), Ok(401));
+    /// # Ok::<(), fanout_edge::grip::publish::TooLarge>(())
+    /// ```
     fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError>;
 }
 
