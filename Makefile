@@ -19,7 +19,7 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	@$(with_browser) \
 	echo "== native"; cargo test --all-features; \
 	echo "== the library in wasm, under Viceroy"; \
-	cargo test $(wasm) --lib --test app --test event --test headers --test item --test page --test recorded --test signature --test ticket --test transports --test websocket; \
+	cargo test $(wasm) --lib --test access --test app --test event --test guard --test headers --test item --test page --test recorded --test signature --test ticket --test transports --test websocket; \
 	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
 	echo "== the real Pushpin: what is relied on, what is understood"; \
 	cargo test --test pushpin --test interop -- --include-ignored; \

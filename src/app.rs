@@ -2,13 +2,17 @@
 //!
 //! A path is one line of `ROUTES` and one file. Nothing here does I/O.
 
+pub mod access;
 pub mod broadcast;
 pub mod channels;
-pub mod cors;
 pub mod echo;
 mod events;
+mod guard;
+mod health;
 pub mod http;
+pub mod limits;
 pub mod message;
+pub mod origins;
 mod page;
 mod poll;
 mod proxied;
@@ -26,7 +30,7 @@ struct Route {
     path: &'static str,
     method: &'static str,
     handler: Handler,
-    /// Pages of other origins may use it, as far as the settings allow: see [`cors`].
+    /// Pages of other origins may use it, as far as the settings allow: see [`origins`].
     shared: bool,
 }
 
@@ -41,6 +45,9 @@ const fn shared(path: &'static str, method: &'static str, handler: Handler) -> R
 /// The methods of one path stand together.
 const ROUTES: &[Route] = &[
     own("/", "GET", page::page),
+    own("/", "HEAD", page::page),
+    own("/api/health", "GET", health::health),
+    own("/api/health", "HEAD", health::health),
     own("/api/websocket", "GET", websocket::connect),
     own("/api/websocket", "POST", websocket::events),
     shared("/api/events", "GET", events::events),
@@ -53,7 +60,7 @@ const ROUTES: &[Route] = &[
 pub fn decide(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
     let routes: Vec<_> = ROUTES.iter().filter(|route| route.path == request.path()).collect();
     let Some(first) = routes.first() else { return Reply::text(404, "Not found").into() };
-    let methods: Vec<_> = routes.iter().map(|route| route.method).collect();
+    let mut methods: Vec<_> = routes.iter().map(|route| route.method).collect();
     let route = routes.iter().find(|route| route.method == request.method());
     if !first.shared {
         return route.map_or_else(|| not_allowed(&methods), |route| (route.handler)(request, settings, now));
@@ -63,9 +70,10 @@ pub fn decide(request: &mut dyn Request, settings: &Settings, now: u64) -> Actio
         Err(error) => return proxied::unusable(error).into(),
     };
     let headers = origins.headers_for(request.header("origin"));
+    methods.push("OPTIONS");
     let action = match route {
         Some(route) => (route.handler)(request, settings, now),
-        None if request.method() == "OPTIONS" => cors::preflight(&methods),
+        None if request.method() == "OPTIONS" => origins::preflight(&methods.join(", ")),
         None => not_allowed(&methods),
     };
     action.map_reply(move |mut reply| {

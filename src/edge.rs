@@ -2,14 +2,16 @@
 //! [`fanout_edge::app`] decides.
 
 use std::{
+    env,
     io::Read,
+    net::IpAddr,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use fanout_edge::{
     app::{
         self, Action, Reply, Request, Settings,
-        http::BodyError,
+        http::{BodyError, CannotCount, Counter},
         settings::{self, Lookup, Unreadable},
     },
     grip::{
@@ -18,7 +20,8 @@ use fanout_edge::{
     },
 };
 use fastly::{
-    ConfigStore, SecretStore, config_store,
+    Backend, ConfigStore, SecretStore, config_store,
+    erl::{CounterDuration, RateCounter},
     http::{HeaderValue, Method, header, request::SendErrorCause, serve::Serve},
     secret_store::OpenError,
 };
@@ -35,26 +38,41 @@ const MAX_IDLE: Duration = Duration::from_secs(5);
 const MAX_REQUESTS: usize = 10_000;
 const MAX_MEMORY_MIB: u32 = 32;
 
+const FASTLY_KEY: &str = "fastly-key";
+
 /// Serves requests, one after the other, until a limit is reached. A panic ends the sandbox and that one request.
 pub(crate) fn run() {
     let serve = Serve::new().with_max_lifetime(LIFETIME).with_timeout(MAX_IDLE).with_max_requests(MAX_REQUESTS);
-    let mut kept = None;
+    let mut kept = Kept::default();
     serve.with_max_memory(MAX_MEMORY_MIB).run_with_context(answer, &mut kept);
 }
 
-fn answer(request: fastly::Request, kept: &mut Option<Settings>) {
+/// What a sandbox keeps from one request to the next.
+#[derive(Default)]
+struct Kept {
+    settings: Option<Settings>,
+    notice: Option<&'static str>,
+}
+
+fn answer(request: fastly::Request, kept: &mut Kept) {
     let mut request = ClientRequest(request);
-    let settings = kept.get_or_insert_with(read_settings);
+    let settings = kept.settings.get_or_insert_with(read_settings);
+    if kept.notice != settings.notice() {
+        kept.notice = settings.notice();
+        if let Some(line) = kept.notice {
+            eprintln!("{line}");
+        }
+    }
     match app::decide(&mut request, settings, now()) {
         Action::Reply(reply) => send(reply),
         Action::HandOff { backend } => hand_off(request.0, backend),
         Action::Publish { backend, requests, answer } => {
-            let mut backend = Backend(backend);
+            let mut backend = ThroughBackend(backend);
             send(answer(requests.into_iter().try_for_each(|request| request.send(&mut backend))));
         }
     }
     // What could not be read now may be there for the next request.
-    kept.take_if(|settings| settings.are_incomplete());
+    kept.settings.take_if(|settings| settings.are_incomplete());
 }
 
 struct ClientRequest(fastly::Request);
@@ -90,6 +108,28 @@ impl Request for ClientRequest {
         from.take(limit as u64 + 1).read_to_end(&mut body).map_err(|_| BodyError::Incomplete)?;
         if body.len() > limit { Err(BodyError::TooLarge) } else { Ok(body) }
     }
+
+    fn client_address(&self) -> Option<IpAddr> {
+        self.0.get_client_ip_addr()
+    }
+
+    fn has_fastly_key(&self) -> bool {
+        self.0.get_header(FASTLY_KEY).is_some() && self.0.fastly_key_is_valid()
+    }
+
+    fn is_local(&self) -> bool {
+        env::var("FASTLY_HOSTNAME").is_ok_and(|name| name == "localhost")
+    }
+
+    fn has_backend(&self, name: &str) -> bool {
+        Backend::from_name(name).is_ok_and(|backend| backend.exists())
+    }
+
+    fn count(&self, counter: Counter, entry: &str, more: u32) -> Result<u32, CannotCount> {
+        let counter = RateCounter::open(counter.name());
+        counter.increment(entry, more).map_err(|_| CannotCount)?;
+        counter.lookup_count(entry, CounterDuration::SixtySecs).map_err(|_| CannotCount)
+    }
 }
 
 fn now() -> u64 {
@@ -117,7 +157,7 @@ fn read_settings() -> Settings {
             Err(_) => Err(Unreadable),
         }
     };
-    let service_id = std::env::var("FASTLY_SERVICE_ID").unwrap_or_default();
+    let service_id = env::var("FASTLY_SERVICE_ID").unwrap_or_default();
     Settings::read(&entry, &config, &service_id)
 }
 
@@ -141,9 +181,9 @@ fn hand_off(request: fastly::Request, backend: &str) {
 }
 
 /// Carries publish requests through a backend.
-struct Backend(&'static str);
+struct ThroughBackend(&'static str);
 
-impl Transport for Backend {
+impl Transport for ThroughBackend {
     fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError> {
         let mut to_proxy = fastly::Request::new(Method::POST, request.url)
             .with_header(header::CONTENT_TYPE, "application/json")

@@ -163,6 +163,8 @@ fn events_that_do_not_parse_are_refused() {
         "Bad WebSocket-over-HTTP request: the event at byte 15 has less content than its length says\n",
     );
     assert!(reply.log.is_some());
+    let too_many = "Bad WebSocket-over-HTTP request: the event at byte 1500000 is one too many\n";
+    answers(events().with_body("TEXT\r\n".repeat(250_001)), 400, too_many);
     answers(events().with_body(vec![b'x'; 4_000_001]), 413, "The body must be at most 4000000 bytes\n");
 }
 
@@ -242,12 +244,12 @@ fn a_broadcast_that_cannot_be_sent_is_refused() {
     answers(
         broadcast().with_body("x".repeat(65_536)),
         413,
-        "The message is too large: the publish request would be 262471 bytes of JSON; the proxy takes at most 65536\n",
+        "The message is too large: the publish request would be 262471 bytes of JSON; the proxy takes at most 65536 (about 16,000 bytes of plain text)\n",
     );
     answers(
         broadcast().with_body("x".repeat(65_537)),
         413,
-        "The message is too large: the publish request would be more than 65536 bytes of JSON; the proxy takes at most 65536\n",
+        "The message is too large: the publish request would be more than 65536 bytes of JSON; the proxy takes at most 65536 (about 16,000 bytes of plain text)\n",
     );
 }
 
@@ -310,7 +312,8 @@ fn other_methods_are_told_which_are_allowed() {
         ("PUT", "/api/websocket", "GET, POST"),
         ("HEAD", "/api/websocket", "GET, POST"),
         ("OPTIONS", "/api/websocket", "GET, POST"),
-        ("GET", "/api/broadcast", "POST"),
+        ("GET", "/api/broadcast", "POST, OPTIONS"),
+        ("DELETE", "/", "GET, HEAD"),
         ("get", "/api/websocket", "GET, POST"),
     ] {
         let body = format!("Method not allowed. Use: {allowed}\n");
@@ -456,7 +459,7 @@ fn settings_that_something_is_wrong_with_are_read_again() {
         &[("GRIP_URL", "http://127.0.0.1/")],
         &[("FANOUT_API_TOKEN", "two words")],
         &[("FANOUT_API_TOKEN", "token"), ("CONNECTION_TICKETS", "of")],
-        &[("FANOUT_API_TOKEN", "token"), ("config:CORS_ORIGINS", "example.com")],
+        &[("FANOUT_API_TOKEN", "token"), ("config:ALLOWED_ORIGINS", "example.com")],
     ] {
         assert!(settings(entries).are_incomplete(), "{entries:?}");
     }

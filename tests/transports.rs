@@ -292,7 +292,7 @@ fn pages_of_any_origin_may_use_the_http_endpoints_unless_the_settings_say_otherw
     assert_eq!(header(&reply(Request::new("POST", "/api/broadcast")), ALLOW), ["*"], "errors, too");
     assert_eq!(header(&reply(Request::new("GET", "/api/websocket")), ALLOW), [""; 0]);
 
-    let with = |origins: &str| settings(&[("GRIP_URL", support::LOCAL_GRIP_URL), ("config:CORS_ORIGINS", origins)]);
+    let with = |origins: &str| settings(&[("GRIP_URL", support::LOCAL_GRIP_URL), ("config:ALLOWED_ORIGINS", origins)]);
     let listed = with("https://a.example http://localhost:3000");
     for (origin, allowed) in [
         ("https://a.example", &["https://a.example"][..]),
@@ -314,7 +314,7 @@ fn pages_of_any_origin_may_use_the_http_endpoints_unless_the_settings_say_otherw
     ] {
         let reply = reply_with(get("https://a.example"), &with(origins));
         let problem =
-            "The entry CORS_ORIGINS of the config store `fanout_config` is neither *, none, nor a list of origins\n";
+            "The entry ALLOWED_ORIGINS of the config store `fanout_config` is neither *, none, nor a list of origins\n";
         is(&reply, 503, problem);
     }
 }
@@ -331,8 +331,10 @@ fn a_preflight_is_answered() {
         let reply = reply(preflight);
         assert_eq!((reply.status, reply.body.len()), (204, 0));
         assert_eq!(header(&reply, "access-control-allow-origin"), ["*"]);
-        assert_eq!(header(&reply, "access-control-allow-methods"), [methods]);
-        assert_eq!(header(&reply, "access-control-allow-headers"), ["Content-Type"]);
+        let methods = format!("{methods}, OPTIONS");
+        assert_eq!(header(&reply, "access-control-allow-methods"), [&*methods]);
+        assert_eq!(header(&reply, "allow"), [methods]);
+        assert_eq!(header(&reply, "access-control-allow-headers"), ["Authorization, Content-Type"]);
         assert_eq!(header(&reply, "access-control-allow-credentials"), [""; 0]);
     }
 }

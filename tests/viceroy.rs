@@ -13,7 +13,7 @@ use std::{
 
 use jwt_simple::prelude::ES256KeyPair;
 use support::{
-    LOCAL_GRIP_URL, claims,
+    LOCAL_GRIP_URL, access_token, claims,
     http::{Answer, Message, Server, free_port, handshake, send, send_to_host},
     local_signature,
     process::Viceroy,
@@ -155,7 +155,7 @@ fn bodies_are_read_up_to_their_limit() {
     is(&broadcast(&viceroy, vec![b'x'; 16_302]), 200, "Ok");
     assert_eq!(publisher.only_post().body.len(), 65_535);
     for length in [65_537, 3_000_000] {
-        let problem = "The message is too large: the publish request would be more than 65536 bytes of JSON; the proxy takes at most 65536";
+        let problem = "The message is too large: the publish request would be more than 65536 bytes of JSON; the proxy takes at most 65536 (about 16,000 bytes of plain text)";
         is(&broadcast(&viceroy, vec![b'x'; length]), 413, problem);
     }
     is(&broadcast(&viceroy, b"\xff"), 400, "Body must be UTF-8: it is not at byte 0");
@@ -173,11 +173,97 @@ fn origins_come_from_the_config_store() {
     assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (204, Some("*")));
     for (origins, allowed) in [("https://a.example", Some("https://a.example")), ("none", None)] {
         let store = format!(
-            "[local_server.config_stores.fanout_config]\nformat = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nCORS_ORIGINS = \"{origins}\"\n"
+            "[local_server.config_stores.fanout_config]\nformat = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nALLOWED_ORIGINS = \"{origins}\"\n"
         );
         let answer = preflight(&Viceroy::start(&(local() + &store), None));
         assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (204, allowed));
         assert_eq!(answer.header("vary"), Some("Origin"));
+    }
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn who_has_a_token_or_a_fastly_key_may_broadcast() {
+    const SECRET: &str = "a secret for access tokens";
+    let publisher = published();
+    let keys = "[local_server]\nfake_valid_fastly_keys = [\"valid-fastly-key\"]\n";
+    let stores = store(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", SECRET)]);
+    let viceroy = Viceroy::start(&(keys.to_owned() + &stores + &backend("publisher", publisher.port)), None);
+    let post = |path: &str, credential: &[(&str, &str)]| {
+        send(viceroy.port, &format!("POST {path}"), &[&[TEXT], credential].concat(), "Hello")
+    };
+    let answer = post("/api/broadcast", &[]);
+    assert_eq!(answer.status(), 401);
+    assert!(answer.text().starts_with("An access token is needed: "), "{}", answer.text());
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"fanout-edge\""));
+    is(&post("/api/broadcast", &[("Fastly-Key", "another")]), 401, "The Fastly-Key is not valid for this service");
+    is(&post("/api/broadcast?channel=any", &[("Fastly-Key", "valid-fastly-key")]), 200, "Ok");
+    let token = access_token(SECRET, now() + 60, r#"{"x-fastly-write":["room-*"]}"#);
+    let bearer = format!("Bearer {token}");
+    is(&post("/api/broadcast?channel=room-1", &[("Authorization", &bearer)]), 200, "Ok");
+    is(&post(&format!("/api/broadcast?channel=room-1&token={token}"), &[]), 200, "Ok");
+    let forbidden = post("/api/broadcast", &[("Authorization", &bearer)]);
+    is(&forbidden, 403, "The access token does not allow to publish to test: its x-fastly-write lacks that channel");
+    let old = format!("Bearer {}", access_token(SECRET, now() - 60, r#"{"x-fastly-write":["*"]}"#));
+    is(&post("/api/broadcast", &[("Authorization", &old)]), 401, "The access token is refused: it has expired");
+    viceroy.wait_for("refused an access token: it has expired");
+    let posts = publisher.requests().into_iter().filter(|request| request.start.starts_with("POST ")).count();
+    assert_eq!(posts, 3);
+    assert!(!viceroy.output().contains("There is no ACCESS_KEY"));
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_sandbox_says_once_that_everybody_may_do_everything() {
+    // Also where the settings are read again for each request, as one of them is missing.
+    for settings in [local(), String::new()] {
+        let viceroy = Viceroy::start(&settings, None);
+        for _ in 0..3 {
+            is(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found");
+            thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(
+            viceroy.output().matches("There is no ACCESS_KEY: everybody may subscribe and broadcast").count(),
+            1
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_monitor_is_told_what_cannot_be_used() {
+    let health = |viceroy: &Viceroy, method: &str| send(viceroy.port, &format!("{method} /api/health"), &[], "");
+    let viceroy = Viceroy::start(&(local() + &backend("publisher", free_port()) + &backend("self", free_port())), None);
+    let answer = health(&viceroy, "GET");
+    assert_eq!((answer.status(), answer.header("content-type")), (200, Some("application/json")));
+    let checks = r#"{"access":"open","backend_publisher":"ok","backend_self":"ok","limits":"ok","origins":"ok","publisher":"ok","verifier":"ok"}"#;
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(answer.text(), format!(r#"{{"version":"{version}","status":"ok","checks":{checks}}}"#));
+    let head = health(&viceroy, "HEAD");
+    assert_eq!((head.status(), head.header("content-type"), &*head.text()), (200, Some("application/json"), ""));
+    let answer = health(&Viceroy::start(&backend("publisher", free_port()), None), "GET");
+    assert_eq!(answer.status(), 503);
+    let text = answer.text();
+    assert!(
+        text.contains(r#""publisher":"FANOUT_API_TOKEN""#) && text.contains(r#""backend_self":"missing""#),
+        "{text}"
+    );
+    // Locally also why.
+    assert!(text.contains("The service has no backend `self`"), "{text}");
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn counting_is_asked_of_the_platform() {
+    // Viceroy counts nothing: that it lets through shows that the calls are right, not that they limit.
+    let proxy = Server::start(|_| Answer::new(418, &[], ""));
+    let limits = "[local_server.config_stores.fanout_config]\nformat = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nOPENINGS_PER_MINUTE = \"1\"\nBROADCASTS_PER_MINUTE = \"1\"\n";
+    let publisher = published();
+    let settings = local() + limits + &backend("self", free_port()) + &backend("publisher", publisher.port);
+    let viceroy = Viceroy::start(&settings, Some(proxy.port));
+    for _ in 0..2 {
+        assert_eq!(handshake(viceroy.port, "/api/websocket", &[]).status(), 418);
+        is(&broadcast(&viceroy, "Hello"), 200, "Ok");
     }
 }
 

@@ -1,7 +1,7 @@
 //! `POST /api/broadcast`: one message to every subscriber of a channel, on whatever transport.
 
 use super::{
-    Action, Reply, Request, Settings, channels,
+    Action, Reply, Request, Settings, channels, guard,
     http::BodyError,
     message::{Broadcast, Content, requests},
     proxied,
@@ -13,13 +13,16 @@ use crate::grip::{
 
 /// Publishes the body.
 pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
-    let Some(kind) = kind_of(request) else {
-        let line = "Body must be text/plain, in UTF-8: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …), or application/octet-stream";
-        return Reply::text(415, line).into();
-    };
     let channel = match channels::published(request) {
         Ok(channel) => channel,
         Err(error) => return Reply::text(400, error).into(),
+    };
+    if let Err(refusal) = guard::broadcast(request, settings, &channel, now) {
+        return refusal.into();
+    }
+    let Some(kind) = kind_of(request) else {
+        let line = "Body must be text/plain, in UTF-8: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …), or application/octet-stream";
+        return Reply::text(415, line).into();
     };
     let publisher = match &settings.publisher {
         Ok(publisher) => publisher,
@@ -60,7 +63,8 @@ pub fn answer(published: Result<(), PublishError>) -> Reply {
 }
 
 fn too_large(what: std::fmt::Arguments<'_>) -> Action {
-    Reply::text(413, format_args!("The message is too large: {what}")).into()
+    let line = format_args!("The message is too large: {what} (about 16,000 bytes of plain text)");
+    Reply::text(413, line).into()
 }
 
 #[derive(Clone, Copy)]

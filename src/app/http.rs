@@ -1,13 +1,13 @@
 //! What goes into the decision and what comes out of it: the only types that cross to the edge.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use crate::grip::{
     Headers,
     publish::{PublishError, PublishRequest},
 };
 
-/// A request, read as far as the decision needs it.
+/// A request, read as far as the decision needs it, and what the platform knows about it.
 pub trait Request: Headers {
     /// The method, in upper case.
     fn method(&self) -> &str;
@@ -23,7 +23,48 @@ pub trait Request: Headers {
     /// # Errors
     /// [`BodyError`] where it is longer than so many bytes, or does not arrive whole.
     fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError>;
+
+    /// The address that the request comes from.
+    fn client_address(&self) -> Option<IpAddr>;
+
+    /// Whether its `Fastly-Key` is one of Fastly's API that may purge this service.
+    fn has_fastly_key(&self) -> bool;
+
+    /// Whether the service runs on the machine of who develops it.
+    fn is_local(&self) -> bool;
+
+    /// Whether the service has a backend of that name.
+    fn has_backend(&self, name: &str) -> bool;
+
+    /// Counts so many more of an entry, and says how many there were within the last minute.
+    ///
+    /// # Errors
+    /// [`CannotCount`].
+    fn count(&self, counter: Counter, entry: &str, more: u32) -> Result<u32, CannotCount>;
 }
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// What is published.
+    Broadcasts,
+    /// Who is handed off.
+    Openings,
+}
+
+impl Counter {
+    /// The platform's name for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Broadcasts => "fanout_broadcasts",
+            Self::Openings => "fanout_openings",
+        }
+    }
+}
+
+/// The platform does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CannotCount;
 
 /// A body that was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +117,7 @@ impl Action {
 }
 
 /// The backend behind which the proxy's publish API is.
-const PUBLISHER_BACKEND: &str = "publisher";
+pub(super) const PUBLISHER_BACKEND: &str = "publisher";
 
 impl From<Reply> for Action {
     fn from(reply: Reply) -> Self {

@@ -1,8 +1,8 @@
 //! The settings: entries of the Secret Store `fanout`, and of the Config Store `fanout_config`.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, num::NonZeroU32};
 
-use super::cors::Origins;
+use super::{access::Access, limits::Limits, origins::Origins};
 use crate::grip::{GripUri, Publisher, Tickets, Verifier, VerifyKey, fanout::Service};
 
 /// The name of the Secret Store.
@@ -21,12 +21,19 @@ pub const VERIFY_KEY: &str = "GRIP_VERIFY_KEY";
 /// `off` where each request of a connection is checked by its signature. See [`Tickets`].
 pub const CONNECTION_TICKETS: &str = "CONNECTION_TICKETS";
 
-/// In the Config Store: the origins whose pages may use the HTTP endpoints. See [`Origins`].
-pub const CORS_ORIGINS: &str = "CORS_ORIGINS";
+/// The keys of access tokens. See [`Access::parse`]. Without them everybody may subscribe and publish.
+pub const ACCESS_KEY: &str = "ACCESS_KEY";
+
+/// In the Config Store: the origins whose pages may use the service. See [`Origins`].
+pub const ALLOWED_ORIGINS: &str = "ALLOWED_ORIGINS";
+/// In the Config Store: the most in a minute. See [`Limits`].
+pub const BROADCASTS_PER_MINUTE: &str = "BROADCASTS_PER_MINUTE";
+/// In the Config Store: the most in a minute. See [`Limits`].
+pub const OPENINGS_PER_MINUTE: &str = "OPENINGS_PER_MINUTE";
 
 const MISSING: &str = "is missing (or GRIP_URL, for a proxy other than Fastly Fanout)";
 
-/// What the service knows of its GRIP proxy. Either part may be unusable without the other.
+/// What the service knows of its GRIP proxy, and whom it lets in. Each part may be unusable without the others.
 pub struct Settings {
     /// Checks what comes from the proxy.
     pub verifier: Result<Verifier, SettingsError>,
@@ -34,8 +41,12 @@ pub struct Settings {
     pub publisher: Result<Publisher, SettingsError>,
     /// Issues and checks what connections bring along, where that is of use and not switched off.
     pub tickets: Option<Tickets>,
-    /// The origins whose pages may use the HTTP endpoints.
+    /// The keys of access tokens; `None` where everybody may do everything.
+    pub access: Result<Option<Access>, SettingsError>,
+    /// The origins whose pages may use the service.
     pub origins: Result<Origins, SettingsError>,
+    /// How much one client may do in a minute.
+    pub limits: Result<Limits, SettingsError>,
 }
 
 /// What a store has under a name.
@@ -48,7 +59,16 @@ pub struct Unreadable;
 impl Settings {
     /// Whether something was missing, could not be read or cannot be used: they are worth reading again.
     pub const fn are_incomplete(&self) -> bool {
-        self.verifier.is_err() || self.publisher.is_err() || self.origins.is_err()
+        let are_usable = self.verifier.is_ok() && self.publisher.is_ok() && self.access.is_ok();
+        !are_usable || self.origins.is_err() || self.limits.is_err()
+    }
+
+    /// What the log should say once about them.
+    pub const fn notice(&self) -> Option<&'static str> {
+        match self.access {
+            Ok(None) => Some("There is no ACCESS_KEY: everybody may subscribe and broadcast"),
+            _ => None,
+        }
     }
 
     /// Reads the settings: from the two stores, and for the service that runs. With `GRIP_URL` they are those of that proxy,
@@ -77,12 +97,24 @@ impl Settings {
             _ => None,
         };
         let verifier = verifier.and_then(|verifier| wanted.map(|_| verifier));
-        let origins = match config(CORS_ORIGINS).map(trimmed) {
-            Ok(value) => Origins::parse(value.as_deref().unwrap_or("*"))
-                .ok_or_else(|| SettingsError::config(CORS_ORIGINS, "is neither *, none, nor a list of origins")),
-            Err(Unreadable) => Err(SettingsError::config(CORS_ORIGINS, "cannot be read as text")),
+        let access = entry(ACCESS_KEY).and_then(|value| {
+            let access = value.as_deref().map(Access::parse).transpose();
+            access.map_err(|error| SettingsError::new(ACCESS_KEY, format_args!("cannot be used: {error}")))
+        });
+        let entry = |name| {
+            config(name).map(trimmed).map_err(|Unreadable| SettingsError::config(name, "cannot be read as text"))
         };
-        Self { verifier, publisher, tickets, origins }
+        let origins = entry(ALLOWED_ORIGINS).and_then(|value| {
+            Origins::parse(value.as_deref().unwrap_or("*"))
+                .ok_or_else(|| SettingsError::config(ALLOWED_ORIGINS, "is neither *, none, nor a list of origins"))
+        });
+        let limit = |name| {
+            let limit = entry(name)?.map(|value| value.parse::<NonZeroU32>());
+            limit.transpose().map_err(|_| SettingsError::config(name, "is not a number from 1 on"))
+        };
+        let limits = limit(BROADCASTS_PER_MINUTE)
+            .and_then(|broadcasts| Ok(Limits { broadcasts, openings: limit(OPENINGS_PER_MINUTE)? }));
+        Self { verifier, publisher, tickets, access, origins, limits }
     }
 }
 
@@ -138,6 +170,11 @@ impl SettingsError {
 
     fn config(entry: &'static str, problem: impl fmt::Display) -> Self {
         Self { store: "config store `fanout_config`", ..Self::new(entry, problem) }
+    }
+
+    /// The name of the entry.
+    pub const fn entry(&self) -> &'static str {
+        self.entry
     }
 }
 

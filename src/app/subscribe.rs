@@ -1,7 +1,9 @@
 //! What the paths of subscribers over plain HTTP have in common: the proxy holds the answer.
 
 use super::{
-    Action, Reply, Request, Settings, channels,
+    Action, Reply, Request, Settings,
+    access::Right,
+    channels, guard,
     proxied::{self, SELF_BACKEND},
 };
 use crate::grip::{Channel, GripStatus, Hold};
@@ -22,8 +24,14 @@ pub(super) fn subscribe(
         Err(error) => return Reply::text(400, error).into(),
     };
     match proxied::status(request, settings, now) {
-        Ok(GripStatus::NotProxied) => Action::HandOff { backend: SELF_BACKEND },
+        Ok(GripStatus::NotProxied) => match guard::opening(request, settings, &[Right::Read], &channels, now) {
+            Ok(()) => Action::HandOff { backend: SELF_BACKEND },
+            Err(refusal) => refusal.into(),
+        },
         Ok(GripStatus::Signed { .. }) => {
+            if let Err(refusal) = guard::access(request, settings, &[Right::Read], &channels, now) {
+                return refusal.into();
+            }
             let mut reply = reply;
             reply.headers.extend(UNCACHED.map(|(name, value)| (name.into(), value.into())));
             let grip = hold(&channels).headers();

@@ -4,9 +4,11 @@ use std::{error::Error, fmt};
 
 use super::{
     Action, Reply, Request, Settings,
+    access::{self, Right},
     channels::{self, ChannelError},
     echo::echo,
-    http::BodyError,
+    guard,
+    http::{BodyError, Counter},
     message::{Broadcast, Content, requests},
     proxied::{self, SELF_BACKEND},
 };
@@ -18,12 +20,14 @@ use crate::grip::{
 
 /// The longest body of a request from the proxy, in bytes. Pushpin puts at most 200,000 bytes of messages into one,
 /// but does not count the framing: 200,000 messages of one byte make 2.2 MB.
-const MAX_EVENTS: usize = 4_000_000;
+const MAX_BODY: usize = 4_000_000;
 
 /// The most that one batch of messages may publish: messages, each counted for each of its channels, and requests.
 /// Fastly lets a sandbox send 32 requests to backends for each of its own.
 const MAX_PUBLISHED: usize = 1000;
 const MAX_PUBLISH_REQUESTS: usize = 32;
+
+const UNPUBLISHED: &str = "the message could not be published";
 
 const HOW_TO_CONNECT: &str = "This is a WebSocket endpoint. Connect with a WebSocket client: npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)";
 
@@ -65,6 +69,11 @@ impl Options {
             }
         }
         Ok(Self { channels, echoes, publishes })
+    }
+
+    /// What a client needs for it.
+    const fn rights(&self) -> &'static [Right] {
+        if self.publishes { &[Right::Read, Right::Write] } else { &[Right::Read] }
     }
 
     /// Subscribes an opening connection. One that publishes and wants no echo is left out of what it sends itself.
@@ -109,27 +118,41 @@ impl Error for OptionsError {}
 /// Hands a WebSocket client over to the proxy.
 pub(super) fn connect(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
     match proxied::status(request, settings, now) {
-        // Only the spelling that the proxy takes for a WebSocket: anything else it would send back as a plain GET.
-        Ok(GripStatus::NotProxied) if request.header("upgrade") == Header::Value("websocket") => {
-            match (Options::of(request), &settings.publisher) {
-                (Err(error), _) => Reply::text(400, error).into(),
-                (Ok(options), Err(error)) if options.publishes => proxied::unusable(error).into(),
-                (Ok(_), _) => Action::HandOff { backend: SELF_BACKEND },
+        Ok(GripStatus::NotProxied) => {
+            if let Err(refusal) = may_connect(request, settings, now) {
+                return refusal.into();
             }
+            // Only the spelling that the proxy takes for a WebSocket: anything else it would send back as a plain GET.
+            if request.header("upgrade") == Header::Value("websocket") {
+                return Action::HandOff { backend: SELF_BACKEND };
+            }
+            how_to_connect()
         }
         // What has been through the proxy is never handed to it again: that could go on for ever.
-        Ok(GripStatus::NotProxied | GripStatus::Signed { .. }) => {
-            Reply::text(426, HOW_TO_CONNECT).with_header("upgrade", "websocket").into()
-        }
+        Ok(GripStatus::Signed { .. }) => how_to_connect(),
         Ok(status @ GripStatus::NeedsSignature(_)) => proxied::refused(status),
         Err(refusal) => refusal.into(),
     }
 }
 
+/// A WebSocket client shows nobody what it is refused for: the log says it, and an answer to the same without `Upgrade`.
+fn may_connect(request: &dyn Request, settings: &Settings, now: u64) -> Result<(), Reply> {
+    let options = Options::of(request).map_err(|error| Reply::text(400, error).with_log(error))?;
+    guard::opening(request, settings, options.rights(), &options.channels, now)?;
+    if options.publishes {
+        settings.publisher.as_ref().map_err(proxied::unusable)?;
+    }
+    Ok(())
+}
+
+fn how_to_connect() -> Action {
+    Reply::text(426, HOW_TO_CONNECT).with_header("upgrade", "websocket").into()
+}
+
 /// Answers the events of a WebSocket.
 pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
     let tickets = settings.tickets.as_ref();
-    let signed_until = if tickets.is_some_and(|tickets| tickets.is_held_by(request, now)) {
+    let mut signed_until = if tickets.is_some_and(|tickets| tickets.is_held_by(request, now)) {
         None
     } else {
         match proxied::status(request, settings, now) {
@@ -145,15 +168,27 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
         Ok(options) => options,
         Err(error) => return Reply::text(400, error).into(),
     };
-    let body = match request.body(MAX_EVENTS) {
+    let body = match request.body(MAX_BODY) {
         Ok(body) => body,
         Err(BodyError::TooLarge) => {
-            return Reply::text(413, format_args!("The body must be at most {MAX_EVENTS} bytes")).into();
+            return Reply::text(413, format_args!("The body must be at most {MAX_BODY} bytes")).into();
         }
         Err(BodyError::Incomplete) => return Reply::text(400, "The body did not arrive whole").into(),
     };
     match WebSocket::new(request, &body) {
         Ok(mut ws) => {
+            // Where there is a ticket, all of it was checked when the connection got it.
+            if let Some(until) = &mut signed_until {
+                match guard::access(request, settings, options.rights(), &options.channels, now) {
+                    Ok(access_until) => *until = access_until.map_or(*until, |access_until| access_until.min(*until)),
+                    Err(refusal) if ws.is_opening() => return refusal.into(),
+                    Err(refusal) => return no_longer_allowed(ws, refusal).into(),
+                }
+            }
+            if ws.is_opening() && ws.protocols().any(|protocol| protocol == access::PROTOCOL) {
+                // A browser gives up where none of those that it offers is taken.
+                let _ = ws.accept_with_protocol(access::PROTOCOL);
+            }
             let published = echo(&mut ws, &options);
             if let (Some(tickets), Some(until)) = (tickets, signed_until) {
                 tickets.give(&mut ws, until);
@@ -161,7 +196,7 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
             if published.is_empty() {
                 return answer(ws.into_answer()).into();
             }
-            publish(ws, &options, &published, settings, now)
+            publish(ws, request, &options, &published, settings, now)
         }
         Err(error) => Reply::text(400, format_args!("Bad WebSocket-over-HTTP request: {error}"))
             .with_log(format_args!("refused a WebSocket-over-HTTP request: {error}"))
@@ -171,17 +206,30 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
 
 /// Publishes what a client sent, and then answers it. A client whose messages could not be published is told so by a
 /// close.
-fn publish(ws: WebSocket<'_>, options: &Options, messages: &[Message<'_>], settings: &Settings, now: u64) -> Action {
-    let publisher = match &settings.publisher {
-        Ok(publisher) => publisher,
-        Err(error) => return proxied::unusable(error).into(),
+fn publish(
+    ws: WebSocket<'_>,
+    request: &dyn Request,
+    options: &Options,
+    messages: &[Message<'_>],
+    settings: &Settings,
+    now: u64,
+) -> Action {
+    let close = |mut ws: WebSocket<'_>, code, reason| {
+        ws.close_with_reason(code, reason);
+        answer(ws.into_answer())
     };
-    let close = |mut ws: WebSocket<'_>, reason| {
-        ws.close_with_reason(CloseCode::TOO_BIG, reason);
-        answer(ws.into_answer()).into()
+    let (publisher, limits) = match (&settings.publisher, &settings.limits) {
+        (Ok(publisher), Ok(limits)) => (publisher, limits),
+        (Err(error), _) | (_, Err(error)) => {
+            return close(ws, CloseCode::INTERNAL_ERROR, UNPUBLISHED).with_log(error).into();
+        }
     };
-    if messages.len() * options.channels.len() > MAX_PUBLISHED {
-        return close(ws, "too many messages at once to be published");
+    let count = messages.len() * options.channels.len();
+    if count > MAX_PUBLISHED {
+        return close(ws, CloseCode::TOO_BIG, "too many messages at once to be published").into();
+    }
+    if !limits.allows(request, Counter::Broadcasts, ws.connection_id(), count as u32) {
+        return close(ws, CloseCode::POLICY_VIOLATION, "too many messages in a minute").into();
     }
     let sender = (!options.echoes).then_some(ws.connection_id());
     let contents = messages.iter().filter_map(|message| match *message {
@@ -194,8 +242,8 @@ fn publish(ws: WebSocket<'_>, options: &Options, messages: &[Message<'_>], setti
         .collect();
     let requests = match requests(publisher, &broadcasts, now) {
         Ok(requests) if requests.len() <= MAX_PUBLISH_REQUESTS => requests,
-        Ok(_) => return close(ws, "too much at once to be published"),
-        Err(_) => return close(ws, "the message is too large to be published"),
+        Ok(_) => return close(ws, CloseCode::TOO_BIG, "too much at once to be published").into(),
+        Err(_) => return close(ws, CloseCode::TOO_BIG, "the message is too large to be published").into(),
     };
     let gone = ws.is_closed();
     let answered = ws.into_answer();
@@ -206,14 +254,29 @@ fn publish(ws: WebSocket<'_>, options: &Options, messages: &[Message<'_>], setti
     })
 }
 
+/// Ends an open connection that has something to say, and whose token was valid and is not any more.
+fn no_longer_allowed(mut ws: WebSocket<'_>, refusal: Reply) -> Reply {
+    let mut log = None;
+    match ws.receive() {
+        Some(Message::Text(_) | Message::Binary(_)) => {
+            let reason = "the access token does not count any more: connect with another";
+            ws.close_with_reason(CloseCode::POLICY_VIOLATION, reason);
+            log = refusal.log;
+        }
+        Some(Message::Close(code)) => ws.close(code),
+        Some(Message::Disconnect) | None => {}
+    }
+    Reply { log, ..answer(ws.into_answer()) }
+}
+
 fn answer(answer: Answer) -> Reply {
     Reply { status: 200, headers: answer.headers, body: answer.body, log: None }
 }
 
 /// The same with a close at its end.
 fn unpublished(mut answered: Answer) -> Answer {
-    let reason = b"the message could not be published";
-    let frame = crate::grip::event::CloseFrame { code: CloseCode::INTERNAL_ERROR.get(), reason };
+    let frame =
+        crate::grip::event::CloseFrame { code: CloseCode::INTERNAL_ERROR.get(), reason: UNPUBLISHED.as_bytes() };
     crate::grip::Event::Close(Some(frame)).encode(&mut answered.body);
     answered
 }

@@ -32,6 +32,8 @@ impl CloseCode {
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// The other side sent text that is not UTF-8.
     pub const INVALID_DATA: Self = Self(1007);
+    /// The other side may not do what it did.
+    pub const POLICY_VIOLATION: Self = Self(1008);
     /// Something unexpected keeps this side from doing what was asked of it.
     pub const INTERNAL_ERROR: Self = Self(1011);
     /// Something is too large to be dealt with.

@@ -116,6 +116,16 @@ pub(super) fn write(body: &mut Vec<u8>, kind: &str, parts: &[&[u8]]) {
     body.extend_from_slice(CRLF);
 }
 
+/// The most events of one body. Pushpin 1.41 puts at most 200,000 bytes of messages into one.
+///
+/// ```
+/// use fanout_edge::grip::{Events, event::MAX_EVENTS};
+///
+/// assert!(Events::decode("TEXT\r\n".repeat(MAX_EVENTS).as_bytes()).is_ok());
+/// assert!(Events::decode("TEXT\r\n".repeat(MAX_EVENTS + 1).as_bytes()).is_err());
+/// ```
+pub const MAX_EVENTS: usize = 250_000;
+
 /// The events of a body that is valid as a whole, in order. Nothing is allocated, and the content is not looked at.
 ///
 /// ```
@@ -147,8 +157,14 @@ impl<'a> Events<'a> {
     /// ```
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut rest = body;
+        let mut count = 0;
         while !rest.is_empty() {
-            (_, rest) = event(rest).map_err(|kind| DecodeError { offset: body.len() - rest.len(), kind })?;
+            let error = |kind| DecodeError { offset: body.len() - rest.len(), kind };
+            count += 1;
+            if count > MAX_EVENTS {
+                return Err(error(DecodeErrorKind::TooMany));
+            }
+            (_, rest) = event(rest).map_err(error)?;
         }
         Ok(Self { rest: body })
     }
@@ -209,6 +225,8 @@ pub enum DecodeErrorKind {
     Content,
     /// It is a CLOSE whose content is one byte, too short for a code.
     CloseCode,
+    /// There are [`MAX_EVENTS`] before it.
+    TooMany,
 }
 
 impl fmt::Display for DecodeError {
@@ -221,6 +239,7 @@ impl fmt::Display for DecodeError {
             DecodeErrorKind::ContentEnd => "has content that is not followed by CRLF",
             DecodeErrorKind::Content => "has content, which its type does not allow",
             DecodeErrorKind::CloseCode => "has one byte of content, too short for a close code",
+            DecodeErrorKind::TooMany => "is one too many",
         };
         write!(f, "the event at byte {} {what}", self.offset)
     }

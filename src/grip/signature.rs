@@ -14,8 +14,11 @@ use std::{collections::HashSet, error::Error, fmt};
 use jwt_simple::prelude::RSAPublicKeyLike;
 use jwt_simple::{
     JWTError,
-    prelude::{Duration, ECDSAP256PublicKeyLike, MACLike, NoCustomClaims, UnixTimeStamp, VerificationOptions},
+    prelude::{
+        Duration, ECDSAP256PublicKeyLike, JWTClaims, MACLike, NoCustomClaims, UnixTimeStamp, VerificationOptions,
+    },
 };
+use serde::de::DeserializeOwned;
 
 use super::{Header, VerifyKey};
 
@@ -141,20 +144,35 @@ impl Verifier {
     /// # Ok::<(), fanout_edge::grip::key::InvalidKey>(())
     /// ```
     pub fn verify(&self, token: &str, now: u64) -> Result<u64, SignatureError> {
+        let verified = self.key.verify::<NoCustomClaims>(token, Some(self.issuers.clone()), self.leeway, now);
+        verified.map(|(_, expiry)| expiry)
+    }
+}
+
+impl VerifyKey {
+    /// Checks a token as [`Verifier::verify`] does; of any issuer where none is given. What it returns are the claims of
+    /// that type, and `exp`.
+    pub(crate) fn verify<Claims: DeserializeOwned>(
+        &self,
+        token: &str,
+        issuers: Option<HashSet<String>>,
+        leeway: u64,
+        now: u64,
+    ) -> Result<(Claims, u64), SignatureError> {
         let options = VerificationOptions {
-            allowed_issuers: Some(self.issuers.clone()),
-            time_tolerance: Some(Duration::from_secs(self.leeway)),
+            allowed_issuers: issuers,
+            time_tolerance: Some(Duration::from_secs(leeway)),
             max_token_length: Some(MAX_TOKEN_LENGTH),
             artificial_time: Some(UnixTimeStamp::from_secs(now)),
             ..VerificationOptions::default()
         };
-        let claims = match &self.key {
-            VerifyKey::Hs256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
-            VerifyKey::Es256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
+        let claims = match self {
+            Self::Hs256(key) => key.verify_token(token, Some(options)),
+            Self::Es256(key) => key.verify_token(token, Some(options)),
             #[cfg(feature = "rs256")]
-            VerifyKey::Rs256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
+            Self::Rs256(key) => key.verify_token(token, Some(options)),
         };
-        let claims = claims.map_err(|error| match error.downcast_ref() {
+        let claims: JWTClaims<Claims> = claims.map_err(|error| match error.downcast_ref() {
             Some(JWTError::AlgorithmMismatch) => SignatureError::Algorithm,
             Some(JWTError::InvalidSignature | JWTError::InvalidAuthenticationTag) => SignatureError::Signature,
             Some(JWTError::TokenHasExpired) => SignatureError::Expired,
@@ -162,7 +180,8 @@ impl Verifier {
             Some(JWTError::RequiredIssuerMismatch | JWTError::RequiredIssuerMissing) => SignatureError::Issuer,
             _ => SignatureError::Malformed,
         })?;
-        claims.expires_at.map(|expiry| expiry.as_secs()).ok_or(SignatureError::NoExpiry)
+        let expiry = claims.expires_at.ok_or(SignatureError::NoExpiry)?.as_secs();
+        Ok((claims.custom, expiry))
     }
 }
 

@@ -43,7 +43,8 @@ impl Message {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn read(stream: &mut impl BufRead, body_until_end: bool) -> Option<Self> {
+    /// Reads the first line and the headers.
+    fn read_head(stream: &mut impl BufRead) -> Option<Self> {
         let mut line = || {
             let mut line = Vec::new();
             stream.read_until(b'\n', &mut line).ok()?;
@@ -57,6 +58,11 @@ impl Message {
             let (name, value) = line.split_once(':')?;
             message.headers.push((name.to_owned(), value.trim().to_owned()));
         }
+        Some(message)
+    }
+
+    pub fn read(stream: &mut impl BufRead, body_until_end: bool) -> Option<Self> {
+        let mut message = Self::read_head(stream)?;
         match message.header("content-length") {
             Some(length) => {
                 message.body = vec![0; length.parse().ok()?];
@@ -100,7 +106,8 @@ fn try_send(port: u16, start: &str, host: &str, headers: &[(&str, &str)], body: 
     stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
     // A server may answer, and close, before it has read a body that it does not want.
     let _ = stream.write_all(body);
-    Message::read(&mut BufReader::new(stream), true)
+    let mut reader = BufReader::new(stream);
+    if start.starts_with("HEAD ") { Message::read_head(&mut reader) } else { Message::read(&mut reader, true) }
 }
 
 /// Asks for a WebSocket and returns the answer, whatever it is.

@@ -12,8 +12,14 @@ pub mod http;
 #[cfg(not(target_os = "wasi"))]
 pub mod process;
 
+use std::{cell::RefCell, net::IpAddr, rc::Rc};
+
 use fanout_edge::{
-    app::{Settings, http::BodyError, settings::Lookup},
+    app::{
+        Settings,
+        http::{BodyError, CannotCount, Counter},
+        settings::Lookup,
+    },
     grip::{Header, Headers},
 };
 use jwt_simple::prelude::{
@@ -59,6 +65,28 @@ pub fn local_signature(now: u64) -> String {
     sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(now + 3600)))
 }
 
+/// An access token of that secret, with an expiry and these claims as JSON.
+pub fn access_token(secret: &str, expiry: u64, custom: &str) -> String {
+    let key = HS256Key::from_bytes(secret.as_bytes());
+    key.authenticate(with_claims(expiry, custom)).expect("a token")
+}
+
+pub fn with_claims(expiry: u64, custom: &str) -> JWTClaims<serde_json::Value> {
+    let custom = serde_json::from_str(custom).expect("JSON");
+    let plain = claims(None, Some(expiry));
+    JWTClaims {
+        issued_at: None,
+        expires_at: plain.expires_at,
+        invalid_before: None,
+        issuer: None,
+        subject: None,
+        audiences: None,
+        jwt_id: None,
+        nonce: None,
+        custom,
+    }
+}
+
 /// Settings made of these entries, for the service `SERVICE1`. Those of the Config Store begin with `config:`.
 pub fn settings(entries: &[(&str, &str)]) -> Settings {
     Settings::read(
@@ -86,11 +114,30 @@ pub struct Request {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     broken: bool,
+    address: Option<IpAddr>,
+    fastly_key: Option<&'static str>,
+    local: bool,
+    backends: Vec<&'static str>,
+    counted: Counted,
 }
+
+/// What was counted: each counter's entries.
+pub type Counted = Rc<RefCell<Vec<(Counter, String, u32)>>>;
 
 impl Request {
     pub fn new(method: &str, path: &str) -> Self {
-        Self { method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new(), broken: false }
+        Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            broken: false,
+            address: Some(IpAddr::from([192, 0, 2, 1])),
+            fastly_key: None,
+            local: false,
+            backends: vec!["self", "publisher"],
+            counted: Counted::default(),
+        }
     }
 
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -106,6 +153,34 @@ impl Request {
     /// A body that breaks off.
     pub fn with_broken_body(mut self) -> Self {
         self.broken = true;
+        self
+    }
+
+    /// From that address; `None` where the platform does not know it.
+    pub fn from(mut self, address: Option<&str>) -> Self {
+        self.address = address.map(|address| address.parse().expect("an address"));
+        self
+    }
+
+    /// At a platform that knows this `Fastly-Key`.
+    pub fn at_fastly_with(mut self, key: &'static str) -> Self {
+        self.fastly_key = Some(key);
+        self
+    }
+
+    pub fn at_home(mut self) -> Self {
+        self.local = true;
+        self
+    }
+
+    pub fn with_backends(mut self, backends: &[&'static str]) -> Self {
+        self.backends = backends.to_vec();
+        self
+    }
+
+    /// Counted there, together with others.
+    pub fn counted_in(mut self, counted: &Counted) -> Self {
+        self.counted = Rc::clone(counted);
         self
     }
 }
@@ -134,5 +209,28 @@ impl fanout_edge::app::Request for Request {
             return Err(BodyError::Incomplete);
         }
         if self.body.len() > limit { Err(BodyError::TooLarge) } else { Ok(std::mem::take(&mut self.body)) }
+    }
+
+    fn client_address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    fn has_fastly_key(&self) -> bool {
+        self.fastly_key.is_some_and(|key| self.header("fastly-key") == Header::Value(key))
+    }
+
+    fn is_local(&self) -> bool {
+        self.local
+    }
+
+    fn has_backend(&self, name: &str) -> bool {
+        self.backends.contains(&name)
+    }
+
+    fn count(&self, counter: Counter, entry: &str, more: u32) -> Result<u32, CannotCount> {
+        let mut counted = self.counted.try_borrow_mut().map_err(|_| CannotCount)?;
+        counted.push((counter, entry.to_owned(), more));
+        let same = counted.iter().filter(|(known, name, _)| *known == counter && name == entry);
+        Ok(same.map(|(_, _, more)| more).sum())
     }
 }
