@@ -236,7 +236,7 @@ fn a_monitor_is_told_what_cannot_be_used() {
     let viceroy = Viceroy::start(&(local() + &backend("publisher", free_port()) + &backend("self", free_port())), None);
     let answer = health(&viceroy, "GET");
     assert_eq!((answer.status(), answer.header("content-type")), (200, Some("application/json")));
-    let checks = r#"{"access":"open","backend_publisher":"ok","backend_self":"ok","limits":"ok","origins":"ok","publisher":"ok","verifier":"ok"}"#;
+    let checks = r#"{"verifier":"ok","publisher":"ok","access":"open","origins":"ok","limits":"ok","backend_self":"ok","backend_publisher":"ok"}"#;
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(answer.text(), format!(r#"{{"version":"{version}","status":"ok","checks":{checks}}}"#));
     let head = health(&viceroy, "HEAD");

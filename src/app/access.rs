@@ -6,8 +6,9 @@
 //! `x-fastly-read` and `x-fastly-write`, lists of the channels that it may subscribe to and publish to. A channel that
 //! ends in `*` stands for all that begin so. Source: RFC 7519, RFC 6750, the tokens of fastly/pubsub.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jwt_simple::token::Token;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -28,7 +29,7 @@ pub enum Access {
     /// One, whatever `kid` a token has.
     One(Box<VerifyKey>),
     /// Several, of which a token names its own by `kid`.
-    Several(BTreeMap<String, VerifyKey>),
+    Several(HashMap<String, VerifyKey>),
 }
 
 /// What may be done with a channel.
@@ -67,13 +68,13 @@ impl Access {
             #[serde(borrow)]
             kid: Cow<'a, str>,
         }
-        let Ok(entries) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(setting) else {
+        let Ok(entries) = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(setting) else {
             return VerifyKey::parse(setting).map(|key| Self::One(Box::new(key)));
         };
         if entries.contains_key("kty") {
             return VerifyKey::parse(setting).map(|key| Self::One(Box::new(key)));
         }
-        let mut keys = BTreeMap::new();
+        let mut keys = HashMap::new();
         if let Some(set) = entries.get("keys").filter(|value| value.get().starts_with('[')) {
             for jwk in serde_json::from_str::<Vec<&RawValue>>(set.get()).map_err(|_| InvalidKey::Jwk)? {
                 let kid = serde_json::from_str::<Named<'_>>(jwk.get()).map_err(|_| InvalidKey::Jwk)?.kid;
@@ -93,7 +94,7 @@ impl Access {
     /// What a token allows at a time, in seconds since 1970, and when it expires.
     ///
     /// # Errors
-    /// [`Denied::Token`] or [`Denied::UnknownKey`].
+    /// [`Denied::Token`], [`Denied::UnknownKey`] or [`Denied::Claims`].
     pub fn verify(&self, token: &str, now: u64) -> Result<(Grants, u64), Denied> {
         let key = match self {
             Self::One(key) => key,
@@ -103,7 +104,10 @@ impl Access {
                 header.key_id().and_then(|kid| keys.get(kid)).ok_or(Denied::UnknownKey)?
             }
         };
-        key.verify(token, None, LEEWAY, now).map_err(Denied::Token)
+        let until = key.verify(token, None, LEEWAY, now).map_err(Denied::Token)?;
+        let claims = token.split('.').nth(1).and_then(|claims| BASE64_URL_SAFE_NO_PAD.decode(claims).ok());
+        let grants = claims.and_then(|claims| serde_json::from_slice(&claims).ok()).ok_or(Denied::Claims)?;
+        Ok((grants, until))
     }
 
     /// Whether the token of a request allows it something on each of the channels. What it returns is when that ends, in
@@ -169,10 +173,12 @@ pub enum Denied {
     NoToken,
     /// It has a `Fastly-Key` that is not valid for the service, and no token.
     FastlyKey,
-    /// Its token does not verify, or its claims are of another form.
+    /// Its token does not verify.
     Token(SignatureError),
     /// There are several keys, and its token names none of them.
     UnknownKey,
+    /// The claims of its token are of another form.
+    Claims,
     /// Its token is valid, but not for this channel.
     Channel(Right, Channel),
 }
@@ -182,7 +188,7 @@ impl Denied {
     pub(super) fn reply(&self) -> Reply {
         let (status, error) = match self {
             Self::NoToken | Self::FastlyKey => (401, ""),
-            Self::Token(_) | Self::UnknownKey => (401, ", error=\"invalid_token\""),
+            Self::Token(_) | Self::UnknownKey | Self::Claims => (401, ", error=\"invalid_token\""),
             Self::Channel(..) => (403, ", error=\"insufficient_scope\""),
         };
         let challenge = format!("Bearer realm=\"fanout-edge\"{error}");
@@ -196,6 +202,7 @@ impl Denied {
             Self::Channel(Right::Write, _) => "refused an access token: it does not allow to publish there".to_owned(),
             Self::Token(error) => format!("refused an access token: {error}"),
             Self::UnknownKey => "refused an access token: it names none of the keys".to_owned(),
+            Self::Claims => "refused an access token: its claims are no lists of channels".to_owned(),
             Self::NoToken => "refused a request that has no access token".to_owned(),
             Self::FastlyKey => "refused a Fastly-Key".to_owned(),
         }
@@ -209,11 +216,11 @@ impl fmt::Display for Denied {
                 "An access token is needed: the header `Authorization: Bearer TOKEN`, ?token=TOKEN, or the WebSocket subprotocols `bearer, TOKEN`",
             ),
             Self::FastlyKey => f.write_str("The Fastly-Key is not valid for this service"),
-            Self::Token(SignatureError::Malformed) => f.write_str(
-                "The access token is refused: it is not one JWT whose x-fastly-read and x-fastly-write are lists of channels",
-            ),
             Self::Token(error) => write!(f, "The access token is refused: {error}"),
             Self::UnknownKey => f.write_str("The access token is refused: its kid is that of no key"),
+            Self::Claims => {
+                f.write_str("The access token is refused: its x-fastly-read and x-fastly-write must be lists of channels")
+            }
             Self::Channel(right, channel) => {
                 let (verb, claim) = match right {
                     Right::Read => ("subscribe", "x-fastly-read"),

@@ -1,7 +1,5 @@
 //! `GET /api/health`: what a monitor needs. It asks nobody and hands nothing off.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::{
@@ -10,14 +8,26 @@ use super::{
 
 /// # Format
 /// `{"version":"0.1.0","status":"ok","checks":{"verifier":"ok",…}}`, and with `"status":"problem"` for some:
-/// `"why":["The entry …"]`. Each check is `ok`, or names what is missing or cannot be used.
+/// `"why":["The entry …"]`.
 #[derive(Serialize)]
-struct Health<'a> {
+struct Health {
     version: &'static str,
     status: &'static str,
-    checks: BTreeMap<&'static str, &'a str>,
+    checks: Checks,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     why: Vec<String>,
+}
+
+/// Each is `ok`, or names what is missing or cannot be used.
+#[derive(Serialize)]
+struct Checks {
+    verifier: &'static str,
+    publisher: &'static str,
+    access: &'static str,
+    origins: &'static str,
+    limits: &'static str,
+    backend_self: &'static str,
+    backend_publisher: &'static str,
 }
 
 const OK: &str = "ok";
@@ -25,31 +35,27 @@ const OK: &str = "ok";
 /// Answers 200 where all can be used, else 503. Why not is for whoever runs the service.
 pub(super) fn health(request: &mut dyn Request, settings: &Settings, _: u64) -> Action {
     let mut problems = Vec::new();
-    let mut checks = BTreeMap::new();
-    let Settings { verifier, publisher, tickets: _, access, origins, limits } = settings;
-    let entries = [
-        ("verifier", verifier.as_ref().err()),
-        ("publisher", publisher.as_ref().err()),
-        ("access", access.as_ref().err()),
-        ("origins", origins.as_ref().err()),
-        ("limits", limits.as_ref().err()),
-    ];
-    for (name, problem) in entries {
-        checks.insert(name, problem.map_or(OK, SettingsError::entry));
+    let mut entry = |problem: Option<&SettingsError>| {
         problems.extend(problem.map(ToString::to_string));
-    }
-    if matches!(access, Ok(None)) {
-        checks.insert("access", "open");
-    }
-    for (name, backend) in [("backend_self", SELF_BACKEND), ("backend_publisher", PUBLISHER_BACKEND)] {
-        let is_there = request.has_backend(backend);
-        checks.insert(name, if is_there { OK } else { "missing" });
-        problems.extend((!is_there).then(|| format!("The service has no backend `{backend}`")));
-    }
+        problem.map_or(OK, SettingsError::entry)
+    };
+    let verifier = entry(settings.verifier.as_ref().err());
+    let publisher = entry(settings.publisher.as_ref().err());
+    let access = entry(settings.access.as_ref().err());
+    let origins = entry(settings.origins.as_ref().err());
+    let limits = entry(settings.limits.as_ref().err());
+    let access = if matches!(settings.access, Ok(None)) { "open" } else { access };
     problems.dedup();
-    let (status, word) = if problems.is_empty() { (200, OK) } else { (503, "problem") };
+    let mut backend = |name| {
+        let is_there = request.has_backend(name);
+        problems.extend((!is_there).then(|| format!("The service has no backend `{name}`")));
+        if is_there { OK } else { "missing" }
+    };
+    let (backend_self, backend_publisher) = (backend(SELF_BACKEND), backend(PUBLISHER_BACKEND));
+    let checks = Checks { verifier, publisher, access, origins, limits, backend_self, backend_publisher };
+    let (code, status) = if problems.is_empty() { (200, OK) } else { (503, "problem") };
     let why = if request.is_local() || request.has_fastly_key() { problems } else { Vec::new() };
-    let health = Health { version: env!("CARGO_PKG_VERSION"), status: word, checks, why };
-    let json = serde_json::to_vec(&health).expect("it is text under keys of text");
-    Reply::new(status, "application/json", json).with_header("cache-control", "no-store").into()
+    let health = Health { version: env!("CARGO_PKG_VERSION"), status, checks, why };
+    let json = serde_json::to_vec(&health).expect("it is text under names of fields");
+    Reply::new(code, "application/json", json).with_header("cache-control", "no-store").into()
 }

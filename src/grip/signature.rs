@@ -14,11 +14,8 @@ use std::{collections::HashSet, error::Error, fmt};
 use jwt_simple::prelude::RSAPublicKeyLike;
 use jwt_simple::{
     JWTError,
-    prelude::{
-        Duration, ECDSAP256PublicKeyLike, JWTClaims, MACLike, NoCustomClaims, UnixTimeStamp, VerificationOptions,
-    },
+    prelude::{Duration, ECDSAP256PublicKeyLike, MACLike, NoCustomClaims, UnixTimeStamp, VerificationOptions},
 };
-use serde::de::DeserializeOwned;
 
 use super::{Header, VerifyKey};
 
@@ -144,21 +141,19 @@ impl Verifier {
     /// # Ok::<(), fanout_edge::grip::key::InvalidKey>(())
     /// ```
     pub fn verify(&self, token: &str, now: u64) -> Result<u64, SignatureError> {
-        let verified = self.key.verify::<NoCustomClaims>(token, Some(self.issuers.clone()), self.leeway, now);
-        verified.map(|(_, expiry)| expiry)
+        self.key.verify(token, Some(self.issuers.clone()), self.leeway, now)
     }
 }
 
 impl VerifyKey {
-    /// Checks a token as [`Verifier::verify`] does; of any issuer where none is given. What it returns are the claims of
-    /// that type, and `exp`.
-    pub(crate) fn verify<Claims: DeserializeOwned>(
+    /// Checks a token as [`Verifier::verify`] does; of any issuer where none is given.
+    pub(crate) fn verify(
         &self,
         token: &str,
         issuers: Option<HashSet<String>>,
         leeway: u64,
         now: u64,
-    ) -> Result<(Claims, u64), SignatureError> {
+    ) -> Result<u64, SignatureError> {
         let options = VerificationOptions {
             allowed_issuers: issuers,
             time_tolerance: Some(Duration::from_secs(leeway)),
@@ -167,12 +162,12 @@ impl VerifyKey {
             ..VerificationOptions::default()
         };
         let claims = match self {
-            Self::Hs256(key) => key.verify_token(token, Some(options)),
-            Self::Es256(key) => key.verify_token(token, Some(options)),
+            Self::Hs256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
+            Self::Es256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
             #[cfg(feature = "rs256")]
-            Self::Rs256(key) => key.verify_token(token, Some(options)),
+            Self::Rs256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
         };
-        let claims: JWTClaims<Claims> = claims.map_err(|error| match error.downcast_ref() {
+        let claims = claims.map_err(|error| match error.downcast_ref() {
             Some(JWTError::AlgorithmMismatch) => SignatureError::Algorithm,
             Some(JWTError::InvalidSignature | JWTError::InvalidAuthenticationTag) => SignatureError::Signature,
             Some(JWTError::TokenHasExpired) => SignatureError::Expired,
@@ -180,8 +175,7 @@ impl VerifyKey {
             Some(JWTError::RequiredIssuerMismatch | JWTError::RequiredIssuerMissing) => SignatureError::Issuer,
             _ => SignatureError::Malformed,
         })?;
-        let expiry = claims.expires_at.ok_or(SignatureError::NoExpiry)?.as_secs();
-        Ok((claims.custom, expiry))
+        claims.expires_at.map(|expiry| expiry.as_secs()).ok_or(SignatureError::NoExpiry)
     }
 }
 

@@ -11,13 +11,13 @@ use libtest_mimic::{Arguments, Trial};
 use tungstenite::{Bytes, Message as WsMessage};
 
 use crate::support::{
-    FORGED_CONTENT_TYPES, LOCAL_ISSUER, LOCAL_KEY,
+    FORGED_CONTENT_TYPES, LOCAL_ISSUER, LOCAL_KEY, access_token,
     browser::Browser,
     claims,
     client::Client,
-    http::{Message, Reader, handshake, is_open, send, wait_until},
+    http::{Message, Reader, handshake, is_open, received, send, wait_until},
     local_signature,
-    process::Stack,
+    process::{Stack, root},
     sign_hs256,
 };
 
@@ -47,6 +47,12 @@ const TESTS: &[Test] = &[
     ("no_secret_is_logged", no_secret_is_logged),
 ];
 
+/// What nobody may see of the guarded service.
+const ACCESS_KEY: &str = "a secret for access tokens";
+const PUBLISH_KEY: &str = "a-token-that-only-publishes";
+const FASTLY_KEY: &str = "a-fastly-key-of-the-service";
+const LISTED: &str = "https://listed.example";
+
 pub fn run() -> ExitCode {
     // One stack for all of them, started by the first that runs.
     static STACK: Mutex<Option<Stack>> = Mutex::new(None);
@@ -70,6 +76,14 @@ pub fn run() -> ExitCode {
     }));
     trials.push(Trial::test("the_page_works_in_a_browser", || {
         the_page_works_in_a_browser();
+        Ok(())
+    }));
+    // Last, as it looks at all that the others got.
+    trials.push(Trial::test("who_belongs_is_let_in_and_no_secret_leaves", move || {
+        if let Some(stack) = stack().as_mut() {
+            stack.stop();
+        }
+        who_belongs_is_let_in_and_no_secret_leaves(stack().as_ref().map(Stack::output).unwrap_or_default());
         Ok(())
     }));
     let trials = trials.into_iter().map(|trial| trial.with_ignored_flag(true).with_kind(NEEDS)).collect();
@@ -499,4 +513,169 @@ fn without_pushpin_no_broadcast_is_ok() {
     let mut client = subscribed(&stack);
     is(&broadcast(&stack, "Hello again"), 200, "Ok");
     assert_eq!(next(&mut client), WsMessage::text("Hello again"));
+}
+
+fn guarded() -> Stack {
+    let uri = format!(
+        "http://127.0.0.1:{{publish_port}}/?key={PUBLISH_KEY}&verify-iss={LOCAL_ISSUER}&verify-key={LOCAL_KEY}"
+    );
+    let entry =
+        |key: &str, data: &str| format!("[[local_server.secret_stores.fanout]]\nkey = \"{key}\"\ndata = \"{data}\"\n");
+    let config = format!(
+        "[local_server.config_stores.fanout_config]\nformat = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nALLOWED_ORIGINS = \"{LISTED}\"\n"
+    );
+    let keys = format!("[local_server]\nfake_valid_fastly_keys = [\"{FASTLY_KEY}\"]\n");
+    Stack::start_with(&(entry("GRIP_URL", &uri) + &entry("ACCESS_KEY", ACCESS_KEY) + &config + &keys))
+}
+
+fn who_belongs_is_let_in_and_no_secret_leaves(open_output: String) {
+    let mut stack = guarded();
+    let mut tokens = Vec::new();
+    let mut token = |seconds: i64, claims: &str| {
+        let token = access_token(ACCESS_KEY, now().saturating_add_signed(seconds), claims);
+        tokens.push(token.clone());
+        token
+    };
+    let read = token(60, r#"{"x-fastly-read":["room-*"]}"#);
+    let write = token(60, r#"{"x-fastly-write":["room-1"]}"#);
+    let both = token(60, r#"{"x-fastly-read":["room-1"],"x-fastly-write":["room-1"]}"#);
+    let (read_header, write_header) = (format!("Bearer {read}"), format!("Bearer {write}"));
+
+    // A stranger costs no connection: nothing of it reaches Pushpin.
+    let before = stack.handled();
+    for path in ["/api/websocket", "/api/websocket?channel=room-1"] {
+        assert_eq!(handshake(stack.port, path, &[]).status(), 401);
+        assert_eq!(handshake(stack.port, path, &[("Authorization", &*write_header)]).status(), 403);
+    }
+    for path in ["/api/events", "/api/stream", "/api/poll"] {
+        let answer = send(stack.port, &format!("GET {path}?channel=room-1"), &[], "");
+        assert_eq!((answer.status(), answer.header("www-authenticate")), (401, Some("Bearer realm=\"fanout-edge\"")));
+    }
+    wait_until("they are counted", || stack.handled() >= before + 7);
+    assert_eq!(stack.handled(), before + 7);
+    // Nor is he let in who asks Pushpin itself.
+    let around = handshake(stack.pushpin_port, "/api/websocket?channel=room-1", &[("Pushpin-Route", "self")]);
+    assert_eq!(around.status(), 401);
+    let around = send(stack.pushpin_port, "GET /api/poll?channel=room-1", &[("Pushpin-Route", "self")], "");
+    assert_eq!(around.status(), 401);
+
+    // Each way to show a token, and each transport.
+    let target = "/api/websocket?channel=room-1";
+    let protocols = format!("bearer, {read}");
+    let mut clients = [
+        Client::connect_with(stack.port, target, &[("Authorization", &read_header)]),
+        Client::connect_with(stack.port, &format!("{target}&token={read}"), &[]),
+        Client::connect_with(stack.port, target, &[("Sec-WebSocket-Protocol", &protocols)]),
+    ];
+    let chosen = clients[2].response.headers().get("sec-websocket-protocol").map(|value| value.as_bytes());
+    assert_eq!(chosen, Some(&b"bearer"[..]));
+    for client in &mut clients {
+        client.echoes("it is me");
+    }
+    let mut events = Reader::get(stack.port, &format!("/api/events?channel=room-1&token={read}"));
+    let mut lines =
+        Reader::get_with(stack.port, "/api/stream?channel=room-1", &format!("Authorization: {read_header}\r\n"));
+    let mut publisher = Client::connect_with(
+        stack.port,
+        &format!("{target}&mode=publish&echo=off"),
+        &[("Sec-WebSocket-Protocol", &format!("bearer, {both}"))],
+    );
+    events.wait_for(": subscribed");
+    lines.wait_for("HTTP/1.1 200");
+    thread::sleep(Duration::from_secs(1));
+    let post = |query: &str, credential: &[(&str, &str)]| {
+        send(stack.port, &format!("POST /api/broadcast?{query}"), &[&[TEXT], credential].concat(), "Hello")
+    };
+    is(&post("channel=room-1", &[("Authorization", &write_header)]), 200, "Ok");
+    is(&post("channel=room-2", &[("Fastly-Key", FASTLY_KEY)]), 200, "Ok");
+    let lacks = "The access token does not allow to publish to room-2: its x-fastly-write lacks that channel";
+    is(&post("channel=room-2", &[("Authorization", &write_header)]), 403, lacks);
+    is(&post("channel=room-1", &[("Fastly-Key", "another")]), 401, "The Fastly-Key is not valid for this service");
+    publisher.send("from a page");
+    for text in ["Hello", "from a page"] {
+        for client in &mut clients {
+            assert_eq!(client.next(), WsMessage::text(text));
+        }
+        events.wait_for(&format!("data: {text}\n\n"));
+        lines.wait_for(&format!("{text}\n"));
+    }
+
+    // A token ends: its connection with the next message, and no later one begins.
+    let short = token(-7, r#"{"x-fastly-read":["room-1"]}"#);
+    let header = format!("Bearer {short}");
+    let mut brief = Client::connect_with(stack.port, target, &[("Authorization", &header)]);
+    brief.echoes("still me");
+    thread::sleep(Duration::from_secs(4));
+    brief.send("too late");
+    let reason = "the access token does not count any more: connect with another".to_owned();
+    assert_eq!(brief.closed(), Some((1008, reason)));
+    assert_eq!(handshake(stack.port, target, &[("Authorization", &header)]).status(), 401);
+
+    // Pages of other origins.
+    for (origin, status) in [(LISTED, 101), ("https://evil.example", 403)] {
+        let headers = [("Origin", origin), ("Authorization", &*read_header)];
+        assert_eq!(handshake(stack.port, target, &headers).status(), status);
+    }
+    let own = format!("http://127.0.0.1:{}", stack.port);
+    Client::connect_with(stack.port, target, &[("Origin", &own), ("Authorization", &read_header)]).echoes("own page");
+    let evil = [("Authorization", &*write_header), ("Origin", "https://evil.example")];
+    assert_eq!(post("channel=room-1", &evil).status(), 403);
+
+    the_page_shows_a_token(&stack, &both);
+    let health = send(stack.port, "GET /api/health", &[], "");
+    assert_eq!(health.status(), 200);
+    stack.stop();
+
+    let secrets = [LOCAL_KEY, ACCESS_KEY, PUBLISH_KEY, FASTLY_KEY];
+    let all = [("the log", stack.output()), ("the log of the open service", open_output), ("an answer", received())];
+    for (place, text) in &all {
+        assert!(!text.is_empty() || *place == "the log of the open service", "{place} is empty");
+        for secret in secrets {
+            assert!(!text.contains(secret), "{place} has {secret}");
+        }
+        // Viceroy itself logs each request with its query; the service never logs one.
+        let own = text.lines().filter(|line| !line.contains("handling request "));
+        for line in own {
+            let shows = line.contains("eyJ") || tokens.iter().any(|token| line.contains(&**token));
+            assert!(!shows, "{place} has a token: {line}");
+        }
+    }
+    for entry in std::fs::read_dir(root().join("pushpin-logs")).expect("Pushpin's logs") {
+        let path = entry.expect("an entry").path();
+        let log = String::from_utf8_lossy(&std::fs::read(&path).expect("a log")).into_owned();
+        for secret in [LOCAL_KEY, ACCESS_KEY, PUBLISH_KEY, FASTLY_KEY] {
+            assert!(!log.contains(secret), "{} has {secret}", path.display());
+        }
+    }
+}
+
+/// With a token the page does on a guarded service what it does on an open one; without, it says what is missing.
+fn the_page_shows_a_token(stack: &Stack, token: &str) {
+    let mut browser = Browser::start();
+    let page = browser.open(&format!("http://127.0.0.1:{}/", stack.port));
+    let set = |id: &str, value: &str| {
+        format!(
+            "(() => {{ const element = document.getElementById({id:?}); element.value = {value:?}; element.dispatchEvent(new Event('change')); return true; }})()"
+        )
+    };
+    let click = |id: &str| format!("document.getElementById({id:?}).click()");
+    let says = |id: &str, text: &str| format!("document.getElementById({id:?}).textContent.includes({text:?})");
+    browser.eval(&page, &set("channel", "room-1"));
+    browser.eval(&page, &click("connect"));
+    browser.wait_for(&page, &says("problem", "The WebSocket was refused: 401: An access token is needed"));
+    browser.eval(&page, &click("connect"));
+    browser.eval(&page, &set("token", token));
+    for transport in ["websocket", "events", "stream", "poll"] {
+        browser.eval(&page, &set("transport", transport));
+        browser.eval(&page, &click("connect"));
+        browser.wait_for(&page, &says("status", "connected to room-1"));
+        thread::sleep(Duration::from_millis(700));
+        browser.eval(&page, &set("text", &format!("by {transport}")));
+        browser.eval(&page, &click("broadcast"));
+        browser.wait_for(&page, &says("log", &format!("by {transport}")));
+        browser.eval(&page, &click("connect"));
+    }
+    let curl = browser.eval(&page, "document.getElementById('curl').textContent");
+    assert!(curl.as_str().is_some_and(|line| line.contains("Bearer $TOKEN") && !line.contains(token)), "{curl}");
+    assert_eq!(browser.complaints, [""; 0]);
 }

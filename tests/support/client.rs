@@ -18,6 +18,8 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
+use super::http::remember;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Client {
@@ -48,6 +50,7 @@ impl Client {
             request.headers_mut().append(name, HeaderValue::from_str(value).ok()?);
         }
         let (ws, response) = tungstenite::client(request, stream).ok()?;
+        remember(&format!("{:?}", response.headers()));
         ws.get_ref().set_read_timeout(Some(PATIENCE)).ok()?;
         Some(Self { ws, response })
     }

@@ -89,6 +89,19 @@ pub fn send_to_host(port: u16, host: &str) -> Message {
     try_send(port, "GET /", host, &[], b"").expect("an answer")
 }
 
+/// All that any client of this process got back, for a look at the end.
+static RECEIVED: Mutex<String> = Mutex::new(String::new());
+
+pub fn remember(received: &str) {
+    let mut all = RECEIVED.lock().expect("no panic under the lock");
+    all.push_str(received);
+    all.push('\n');
+}
+
+pub fn received() -> String {
+    RECEIVED.lock().expect("no panic under the lock").clone()
+}
+
 fn try_send(port: u16, start: &str, host: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Message> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -107,7 +120,12 @@ fn try_send(port: u16, start: &str, host: &str, headers: &[(&str, &str)], body: 
     // A server may answer, and close, before it has read a body that it does not want.
     let _ = stream.write_all(body);
     let mut reader = BufReader::new(stream);
-    if start.starts_with("HEAD ") { Message::read_head(&mut reader) } else { Message::read(&mut reader, true) }
+    let answer =
+        if start.starts_with("HEAD ") { Message::read_head(&mut reader) } else { Message::read(&mut reader, true) };
+    if let Some(Message { start, headers, body }) = &answer {
+        remember(&format!("{start} {headers:?} {}", String::from_utf8_lossy(body)));
+    }
+    answer
 }
 
 /// Asks for a WebSocket and returns the answer, whatever it is.
@@ -133,9 +151,16 @@ pub struct Reader {
 impl Reader {
     #[track_caller]
     pub fn get(port: u16, path: &str) -> Self {
+        Self::get_with(port, path, "")
+    }
+
+    /// The same with header lines, each with its end.
+    #[track_caller]
+    pub fn get_with(port: u16, path: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n").as_bytes()).expect("sent");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
         Self { stream, read: String::new() }
     }
 
@@ -145,7 +170,11 @@ impl Reader {
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return true,
-                Ok(count) => self.read.push_str(&String::from_utf8_lossy(&buffer[..count])),
+                Ok(count) => {
+                    let text = String::from_utf8_lossy(&buffer[..count]);
+                    remember(&text);
+                    self.read.push_str(&text);
+                }
                 Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
             }
         }

@@ -312,6 +312,14 @@ fn holds(port: u16) -> bool {
     reader.read.starts_with("HTTP/1.1 200 ")
 }
 
+/// Whether Pushpin asks the service: its parts know each other some time after it listens.
+fn holds_health(port: u16, pushpin_port: u16) -> bool {
+    let through = [("Pushpin-Route", "self")];
+    is_open(pushpin_port)
+        && send(port, "GET /api/health", &[], "").status() == 200
+        && send(pushpin_port, "GET /api/health", &through, "").status() == 200
+}
+
 fn delivers_echo(port: u16) -> bool {
     Client::try_connect(port, "/api/websocket", &[], Duration::from_millis(500)).is_some()
 }
@@ -353,6 +361,30 @@ impl Stack {
         let names = ["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"];
         let variables: Vec<_> = names.into_iter().zip(ports.map(|port| port.to_string())).collect();
         Self::start_on(ports, &variables)
+    }
+
+    /// The same commands with more in fastly.toml, as somebody would write it who guards his service. `{publish_port}`
+    /// stands for that port.
+    pub fn start_with(settings: &str) -> Self {
+        module();
+        let [port, pushpin_port, publish_port] = [free_port(), free_port(), free_port()];
+        let shipped = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
+        let lines = shipped.lines().filter(|line| !line.starts_with("[[local_server.secret_stores"));
+        let lines = lines.filter(|line| !line.starts_with("key = ") && !line.starts_with("data = "));
+        let own = lines.collect::<Vec<_>>().join("\n").replace("7676", &port.to_string());
+        let own = own.replace("7677", &pushpin_port.to_string()).replace("5561", &publish_port.to_string());
+        let manifest = root().join(format!("fastly.local-{port}.toml"));
+        let settings = settings.replace("{publish_port}", &publish_port.to_string());
+        fs::write(&manifest, format!("{own}\n{settings}")).expect("a manifest");
+        let mut command = Command::new("fastly");
+        command.args(["compute", "serve", "--skip-build", "--non-interactive"]).current_dir(root());
+        command.arg(format!("--env=local-{port}")).arg(format!("--addr=127.0.0.1:{port}"));
+        let mut process = Process::start("fastly compute serve", &mut command);
+        process.wait_until("the service and Pushpin answer", |_| {
+            is_open(port) && is_open(publish_port) && holds_health(port, pushpin_port)
+        });
+        fs::remove_file(manifest).expect("the manifest is removed");
+        Self { port, pushpin_port, publish_port, process }
     }
 
     fn start_on([port, pushpin_port, publish_port]: [u16; 3], variables: &[(&str, String)]) -> Self {
