@@ -62,7 +62,7 @@ impl Program {
     }
 
     pub fn serve(self, port: u16, local_server: &str) -> Viceroy {
-        Viceroy::serve(&self.module(), port, local_server)
+        Viceroy::serve(&self.module(), port, local_server, None)
     }
 }
 

@@ -14,7 +14,7 @@ use tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-fn is_timeout(error: &io::Error) -> bool {
+pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
@@ -55,6 +55,11 @@ impl Client {
         Some(Self { ws, response })
     }
 
+    /// Whether a message could be sent.
+    pub fn try_send(&mut self, message: impl Into<Message>) -> bool {
+        self.ws.send(message.into()).is_ok()
+    }
+
     #[track_caller]
     pub fn send(&mut self, message: impl Into<Message>) {
         self.ws.send(message.into()).expect("the message is sent");
@@ -90,7 +95,8 @@ impl Client {
         matches!(self.read_within(time), Err(Error::Io(error)) if is_timeout(&error))
     }
 
-    fn read_within(&mut self, time: Duration) -> Result<Message, Error> {
+    /// The next message that comes within a time, or how the connection ended.
+    pub fn read_within(&mut self, time: Duration) -> Result<Message, Error> {
         self.ws.get_ref().set_read_timeout(Some(time.max(Duration::from_millis(1)))).expect("a timeout");
         let result = self.ws.read();
         self.ws.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");

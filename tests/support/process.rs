@@ -156,11 +156,14 @@ impl Viceroy {
         Self { port, process, _scratch: scratch }
     }
 
-    /// Another program on a port, without a line in the log for each request.
-    pub fn serve(module: &Path, port: u16, local_server: &str) -> Self {
+    /// A program on a port, without a line in the log for each request.
+    pub fn serve(module: &Path, port: u16, local_server: &str, pushpin_port: Option<u16>) -> Self {
         let scratch = Scratch::new("viceroy");
         let mut command = Command::new("viceroy");
         command.arg("serve").arg("-C").arg(manifest(&scratch, local_server)).arg(format!("--addr=127.0.0.1:{port}"));
+        if let Some(port) = pushpin_port {
+            command.arg(format!("--local-pushpin-proxy-port={port}"));
+        }
         let mut process = Process::start("viceroy", command.arg(module));
         process.wait_until("Viceroy listens", |_| is_open(port));
         Self { port, process, _scratch: scratch }
@@ -197,15 +200,21 @@ impl Pushpin {
 
     /// The same with another key for its signatures: a secret, or a private key in PEM.
     pub fn start_with_key(backend_port: u16, key: &str) -> Self {
-        Self::start_probed(backend_port, free_port(), key, PROBE, "probe")
+        Self::start_probed(backend_port, [free_port(), free_port()], key, PROBE, "probe")
     }
 
     /// The same for the service itself as the backend, which publishes on that port.
     pub fn start_before_service(service_port: u16, publish_port: u16, key: &str) -> Self {
-        Self::start_probed(service_port, publish_port, key, "/api/websocket", "test")
+        Self::start_probed(service_port, [free_port(), publish_port], key, "/api/websocket", "test")
     }
 
-    fn start_probed(backend_port: u16, publish_port: u16, key: &str, probe: &str, channel: &str) -> Self {
+    /// The same on two ports of its own, its first for clients and its second for publishing, where a WebSocket of that
+    /// target can be opened.
+    pub fn start_on(service_port: u16, ports: [u16; 2], target: &str) -> Self {
+        Self::start_probed(service_port, ports, super::LOCAL_KEY, target, "test")
+    }
+
+    fn start_probed(backend_port: u16, [port, publish_port]: [u16; 2], key: &str, probe: &str, channel: &str) -> Self {
         let scratch = Scratch::new("pushpin");
         let folder = &scratch.0;
         let key_file = folder.join("key.pem");
@@ -215,9 +224,11 @@ impl Pushpin {
         } else {
             key.to_owned()
         };
-        let [port, push, sub, command] = [free_port(), free_port(), free_port(), free_port()];
+        let [push, sub, command] = [free_port(), free_port(), free_port()];
         let routes = folder.join("routes");
-        fs::write(&routes, format!("* 127.0.0.1:{backend_port},over_http\n")).expect("a file");
+        // The second for what is handed off: it names a backend of the service.
+        let to = format!("127.0.0.1:{backend_port},over_http");
+        fs::write(&routes, format!("* {to}\nid=self {to}\n")).expect("a file");
         // The socket paths of ipc are short: the run folder is one below the system's.
         let run = env::temp_dir().join(format!("fanout-edge-{port}"));
         fs::create_dir_all(&run).expect("a folder");
@@ -234,7 +245,7 @@ impl Pushpin {
              logdir={logs}\n\
              log_level=2\n\
              client_buffer_size=8192\n\
-             client_maxconn=1000\n\
+             client_maxconn=50000\n\
              allow_compression=false\n\
              [proxy]\n\
              routesfile={routes}\n\

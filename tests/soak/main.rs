@@ -1,0 +1,22 @@
+//! The service under load, beside hostile requests, and where its parts fail: the real Viceroy and Pushpin, and an
+//! access key. In short form by default; `make soak` runs it in full and writes docs/soak.md.
+
+#[cfg(not(target_os = "wasi"))]
+mod faults;
+#[cfg(not(target_os = "wasi"))]
+mod hostile;
+#[cfg(not(target_os = "wasi"))]
+mod load;
+#[cfg(not(target_os = "wasi"))]
+mod service;
+#[cfg(not(target_os = "wasi"))]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(not(target_os = "wasi"))]
+fn main() -> std::process::ExitCode {
+    service::run()
+}
+
+#[cfg(target_os = "wasi")]
+fn main() {}

@@ -1,0 +1,186 @@
+//! The running service, how large the soak is, and its report.
+
+use std::{
+    env, fs,
+    process::ExitCode,
+    sync::Mutex,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::{
+    faults, hostile, load,
+    support::{
+        LOCAL_GRIP_URL, access_token,
+        http::free_port,
+        process::{Pushpin, Viceroy, module, root},
+    },
+};
+
+pub const SECRET: &str = "a secret for access tokens";
+const NEEDS: &str = "needs Viceroy, Pushpin and the wasm build: make test";
+
+/// How much of everything.
+pub struct Size {
+    pub subscribers: usize,
+    pub channels: usize,
+    pub openings_per_second: usize,
+    pub broadcasts: usize,
+    pub talkers: usize,
+    pub messages: usize,
+    pub hostile: usize,
+}
+
+const SHORT: Size = Size {
+    subscribers: 200,
+    channels: 10,
+    openings_per_second: 200,
+    broadcasts: 300,
+    talkers: 100,
+    messages: 100,
+    hostile: 1_000,
+};
+
+const FULL: Size = Size {
+    subscribers: 1_000,
+    channels: 10,
+    openings_per_second: 200,
+    broadcasts: 2_000,
+    talkers: 100,
+    messages: 1_000,
+    hostile: 10_000,
+};
+
+type Part = (&'static str, fn(&Size, &mut Report));
+
+const PARTS: &[Part] = &[
+    ("every_subscriber_gets_every_broadcast_once_and_in_order", load::broadcasts),
+    ("what_clients_send_as_fast_as_they_can_comes_back", load::echoes),
+    ("hostile_requests_are_refused_and_honest_clients_do_not_notice", hostile::requests),
+    ("viceroy_stops_and_starts", faults::viceroy_restarts),
+    ("pushpin_stops_and_starts", faults::pushpin_restarts),
+    ("the_publish_port_never_answers", faults::publishing_hangs),
+    ("the_publish_port_answers_anything_but_200", faults::publishing_is_refused),
+];
+
+pub fn run() -> ExitCode {
+    let is_full = env::var("SOAK").is_ok_and(|size| size == "full");
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    let trials = PARTS.iter().map(|(name, part)| {
+        let trial = Trial::test(*name, move || {
+            let mut report = Report { text: format!("\n## {}\n", name.replace('_', " ")) };
+            part(if is_full { &FULL } else { &SHORT }, &mut report);
+            println!("{}", report.text);
+            REPORTS.lock().expect("no panic under the lock").push_str(&report.text);
+            Ok(())
+        });
+        trial.with_ignored_flag(true).with_kind(NEEDS)
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if is_full && conclusion.num_failed == 0 && conclusion.num_passed as usize == PARTS.len() {
+        let text = format!("{HEAD}{}", REPORTS.lock().expect("no panic under the lock"));
+        fs::write(root().join("docs/soak.md"), text).expect("the report is written");
+    }
+    conclusion.exit_code()
+}
+
+static REPORTS: Mutex<String> = Mutex::new(String::new());
+
+const HEAD: &str = "# The service under load and faults
+
+Written by `make soak`: the real Viceroy and Pushpin, configured as the Fastly CLI does it, real WebSocket clients, all on
+one machine with two cores. Delays are from before a request is sent to after the message is read, so they include the
+clients' own share of those cores.
+";
+
+/// What a part found, as a section of the report.
+pub struct Report {
+    text: String,
+}
+
+impl Report {
+    pub fn line(&mut self, line: impl AsRef<str>) {
+        self.text.push('\n');
+        self.text.push_str(line.as_ref());
+        self.text.push('\n');
+    }
+
+    /// A table of a head and rows.
+    pub fn table(&mut self, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+        let rule = head.iter().map(|_| "---").collect::<Vec<_>>().join(" | ");
+        self.text.push_str(&format!("\n| {} |\n| {rule} |\n", head.join(" | ")));
+        for row in rows {
+            self.text.push_str(&format!("| {} |\n", row.join(" | ")));
+        }
+    }
+}
+
+/// Viceroy with the service and Pushpin behind it. Either can be stopped and started again.
+pub struct Service {
+    pub port: u16,
+    pub pushpin_port: u16,
+    pub publish_port: u16,
+    pub viceroy: Option<Viceroy>,
+    pub pushpin: Option<Pushpin>,
+    pub token: String,
+    settings: String,
+}
+
+impl Service {
+    pub fn start() -> Self {
+        let publish_port = free_port();
+        Self::start_publishing_to(publish_port, publish_port)
+    }
+
+    /// With somebody else where the service publishes.
+    pub fn start_publishing_to(publisher: u16, publish_port: u16) -> Self {
+        let [port, pushpin_port] = [free_port(), free_port()];
+        let uri = LOCAL_GRIP_URL.replace("5561", &publisher.to_string());
+        let settings = format!(
+            "[local_server.backends.self]\nurl = \"http://127.0.0.1:{port}/\"\n\
+             [local_server.backends.publisher]\nurl = \"http://127.0.0.1:{publisher}/\"\nfirst_byte_timeout_ms = 5000\n\
+             [[local_server.secret_stores.fanout]]\nkey = \"GRIP_URL\"\ndata = \"{uri}\"\n\
+             [[local_server.secret_stores.fanout]]\nkey = \"ACCESS_KEY\"\ndata = \"{SECRET}\"\n"
+        );
+        let token = access_token(SECRET, now() + 3600, r#"{"x-fastly-read":["*"],"x-fastly-write":["*"]}"#);
+        let (viceroy, pushpin) = (None, None);
+        let mut service = Self { port, pushpin_port, publish_port, viceroy, pushpin, token, settings };
+        service.start_viceroy();
+        service.start_pushpin();
+        service
+    }
+
+    pub fn start_viceroy(&mut self) {
+        self.viceroy = Some(Viceroy::serve(&module(), self.port, &self.settings, Some(self.pushpin_port)));
+    }
+
+    pub fn start_pushpin(&mut self) {
+        let target = format!("/api/websocket?token={}", self.token);
+        self.pushpin = Some(Pushpin::start_on(self.port, [self.pushpin_port, self.publish_port], &target));
+    }
+
+    pub fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    /// A broadcast, for a connection that is kept.
+    pub fn broadcast(&self, channel: &str, text: &str) -> Vec<u8> {
+        format!(
+            "POST /api/broadcast?channel={channel} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
+            self.bearer(),
+            text.len()
+        )
+        .into_bytes()
+    }
+}
+
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()
+}
+
+/// A share of sorted delays, in milliseconds.
+pub fn at(delays: &[f64], share: f64) -> String {
+    let delay = delays.get((delays.len() as f64 * share) as usize).or_else(|| delays.last());
+    delay.map_or_else(|| "none".to_owned(), |delay| format!("{delay:.1} ms"))
+}
