@@ -69,9 +69,9 @@ pub fn run() -> ExitCode {
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let trials = PARTS.iter().map(|(name, part)| {
         let trial = Trial::test(*name, move || {
-            let mut report = Report { text: format!("\n## {}\n", name.replace('_', " ")) };
+            let mut report = Report { text: String::new() };
+            report.write(&format!("\n## {}\n", name.replace('_', " ")));
             part(if is_full { &FULL } else { &SHORT }, &mut report);
-            println!("{}", report.text);
             REPORTS.lock().expect("no panic under the lock").push_str(&report.text);
             Ok(())
         });
@@ -100,18 +100,22 @@ pub struct Report {
 }
 
 impl Report {
+    /// What is found is shown at once: a part may fail after that.
+    fn write(&mut self, text: &str) {
+        print!("{text}");
+        self.text.push_str(text);
+    }
+
     pub fn line(&mut self, line: impl AsRef<str>) {
-        self.text.push('\n');
-        self.text.push_str(line.as_ref());
-        self.text.push('\n');
+        self.write(&format!("\n{}\n", line.as_ref()));
     }
 
     /// A table of a head and rows.
     pub fn table(&mut self, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
         let rule = head.iter().map(|_| "---").collect::<Vec<_>>().join(" | ");
-        self.text.push_str(&format!("\n| {} |\n| {rule} |\n", head.join(" | ")));
+        self.write(&format!("\n| {} |\n| {rule} |\n", head.join(" | ")));
         for row in rows {
-            self.text.push_str(&format!("| {} |\n", row.join(" | ")));
+            self.write(&format!("| {} |\n", row.join(" | ")));
         }
     }
 }
