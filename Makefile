@@ -7,7 +7,7 @@ with_tools = set -euo pipefail; environment=$$(scripts/setup --env); eval "$$env
 with_browser = set -euo pipefail; environment=$$(scripts/setup --env --browser); eval "$$environment";
 wasm = --target wasm32-wasip1
 
-.PHONY: help serve test bench build env lint
+.PHONY: help serve test soak bench build env lint
 help: ## Print this
 	@echo "fanout-edge: real-time WebSockets at Fastly's edge"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,12 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
 	echo "== the real Pushpin: what is relied on, what is understood"; \
 	cargo test --test pushpin --test interop -- --include-ignored; \
-	echo "== end to end"; cargo test --test end_to_end -- --include-ignored
+	echo "== end to end"; cargo test --test end_to_end -- --include-ignored; \
+	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
+
+soak: build ## Load, hostile requests and faults in full (10 minutes); writes docs/soak.md
+	@$(with_tools) \
+	SOAK=full cargo test --release --test soak -- --include-ignored
 
 bench: build ## Measure beside other programs, in one run (10 minutes); writes docs/benchmark.md and its picture
 	@$(with_tools) \

@@ -81,8 +81,10 @@ impl Chance {
 struct Hostile {
     to_pushpin: bool,
     bytes: Vec<u8>,
-    /// Sent one by one, so long after each other.
+    /// The last of them are sent one by one, so long after each other.
     slow: Option<Duration>,
+    /// The client goes away, without waiting for an answer.
+    hangs_up: bool,
 }
 
 impl Hostile {
@@ -99,7 +101,7 @@ impl Hostile {
     }
 
     const fn raw(bytes: Vec<u8>) -> Self {
-        Self { to_pushpin: false, bytes, slow: None }
+        Self { to_pushpin: false, bytes, slow: None, hangs_up: false }
     }
 
     /// What comes back: a status, or how it ended.
@@ -119,10 +121,17 @@ impl Hostile {
                 }
             }
         }
-        let _ = stream.shutdown(Shutdown::Write);
+        if self.hangs_up {
+            thread::sleep(Duration::from_millis(20));
+            let _ = stream.shutdown(Shutdown::Both);
+            return "none: the client hung up".to_owned();
+        }
         match Message::read(&mut BufReader::new(stream), true) {
             Some(answer) if answer.status() > 0 => answer.status().to_string(),
-            _ => "closed".to_owned(),
+            _ => {
+                eprintln!("no answer to {}", self.bytes.escape_ascii());
+                "closed".to_owned()
+            }
         }
     }
 }
@@ -138,7 +147,7 @@ type Kind = (&'static str, usize, fn(&mut Chance, &Means) -> Hostile);
 
 /// Each with how many of a hundred requests are of it, or 0: one of two hundred.
 const KINDS: &[Kind] = &[
-    ("events of chance, not signed", 8, |chance, _| {
+    ("events of chance, not signed", 5, |chance, _| {
         Hostile::new("POST /api/websocket", &[("Content-Type", EVENTS), ("Connection-Id", "c")], chance.bytes(300))
     }),
     ("bytes of chance as events, signed", 10, |chance, means| signed(means, chance.bytes(300))),
@@ -186,6 +195,8 @@ const KINDS: &[Kind] = &[
     }),
     ("paths and queries of chance", 8, |chance, means| {
         let text: String = chance.bytes(200).iter().map(|byte| char::from(b'!' + byte % 94)).collect();
+        // What follows a # is not sent on: the channel before it could be a good one.
+        let text = text.replace('#', "+");
         let path = chance.of(&["/", "/api/", "/api/poll?channel=", "/api/websocket?channel=", "/api/websocket?mode="]);
         Hostile::new(&format!("GET {path}{text}~,"), &[("Authorization", &means.bearer)], "")
     }),
@@ -209,14 +220,15 @@ const KINDS: &[Kind] = &[
             "POST /api/broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: {}\r\nContent-Type: text/plain\r\n",
             means.bearer
         );
-        Hostile::raw(format!("{head}Content-Length: 1000\r\n\r\nhalf ").into_bytes())
+        Hostile { hangs_up: true, ..Hostile::raw(format!("{head}Content-Length: 1000\r\n\r\nhalf ").into_bytes()) }
     }),
     ("a Content-Length of 10 TB", 1, |_, means| {
         let head = format!(
             "POST /api/broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: {}\r\nContent-Type: text/plain\r\n",
             means.bearer
         );
-        Hostile::raw(format!("{head}Content-Length: 10000000000000\r\n\r\nx").into_bytes())
+        let bytes = format!("{head}Content-Length: 10000000000000\r\n\r\nx").into_bytes();
+        Hostile { hangs_up: true, ..Hostile::raw(bytes) }
     }),
     ("a body that comes byte by byte", 1, |_, means| {
         let slow = Some(Duration::from_millis(20));
@@ -233,18 +245,15 @@ const KINDS: &[Kind] = &[
         let upgrade = chance.of(&["WebSocket", "h2c", "websocket, h2c", "", "websocket\u{fc}"]);
         Hostile::new("GET /api/websocket", &[("Upgrade", upgrade), ("Authorization", &means.bearer)], "")
     }),
-    ("a handshake through Pushpin without a token", 1, |_, _| {
-        let headers = [
-            ("Upgrade", "websocket"),
-            ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", "c2VydmUgaXMgcmVhZHkhIQ=="),
-        ];
-        let mut hostile = Hostile::new("GET /api/websocket", &headers, "");
-        hostile.bytes = String::from_utf8_lossy(&hostile.bytes).replace("Connection: close\r\n", "").into_bytes();
-        Hostile { to_pushpin: true, ..hostile }
+    ("a handshake through Pushpin without a token", 1, |_, _| Hostile {
+        to_pushpin: true,
+        ..Hostile::raw(handshake(""))
     }),
-    ("no HTTP at all", 2, |chance, _| Hostile::raw([&chance.bytes(200)[..], b"\r\n\r\n"].concat())),
+    ("frames of chance on an open WebSocket", 3, |chance, means| {
+        let head = handshake(&format!("Authorization: {}\r\n", means.bearer));
+        Hostile::raw([&head[..], &chance.bytes(300)].concat())
+    }),
+    ("no HTTP at all", 2, |chance, _| Hostile::raw([b"\x01", &chance.bytes(200)[..], b"\r\n\r\n"].concat())),
 ];
 
 fn signed(means: &Means, body: impl AsRef<[u8]>) -> Hostile {
@@ -259,6 +268,10 @@ fn signed(means: &Means, body: impl AsRef<[u8]>) -> Hostile {
 
 fn broadcast(means: &Means, content_type: &str, body: impl AsRef<[u8]>) -> Hostile {
     Hostile::new("POST /api/broadcast", &[("Content-Type", content_type), ("Authorization", &means.bearer)], body)
+}
+
+fn handshake(headers: &str) -> Vec<u8> {
+    format!("GET /api/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2VydmUgaXMgcmVhZHkhIQ==\r\n{headers}\r\n").into_bytes()
 }
 
 /// A token that would allow everything, but for one thing that is wrong with it.
