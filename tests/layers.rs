@@ -1,4 +1,4 @@
-//! The layers of the source: main → edge → app → grip, one way only.
+//! The layers of the source: main → edge → app → grip, one way only; and that the documents name what there is.
 #![cfg(not(target_os = "wasi"))]
 
 use std::{
@@ -28,5 +28,26 @@ fn each_layer_knows_only_those_below_it() {
     assert!(grip.len() > 5);
     for app in ["crate::app", "super::app", "super::super"] {
         assert_eq!(naming(&grip, app), [""; 0]);
+    }
+}
+
+#[test]
+fn each_test_that_the_security_document_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tests: String = sources(&root.join("tests"))
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| fs::read_to_string(path).expect("a test"))
+        .collect();
+    let document = fs::read_to_string(root.join("docs/security.md")).expect("the document");
+    // A test has a name of three words or more; what is shorter is a file or a field.
+    let names = document.split('`').skip(1).step_by(2).filter(|name| {
+        name.matches('_').count() > 2
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    });
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!("fn {name}(")) || tests.contains(&format!("\"{name}\"")), "no test {name}");
     }
 }

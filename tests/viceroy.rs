@@ -238,7 +238,7 @@ fn a_monitor_is_told_what_cannot_be_used() {
     assert_eq!((answer.status(), answer.header("content-type")), (200, Some("application/json")));
     let checks = r#"{"verifier":"ok","publisher":"ok","access":"open","origins":"ok","limits":"ok","backend_self":"ok","backend_publisher":"ok"}"#;
     let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(answer.text(), format!(r#"{{"version":"{version}","status":"ok","checks":{checks}}}"#));
+    assert_eq!(answer.text(), format!(r#"{{"version":"{version}","status":"ok","checks":{checks}}}"#) + "\n");
     let head = health(&viceroy, "HEAD");
     assert_eq!((head.status(), head.header("content-type"), &*head.text()), (200, Some("application/json"), ""));
     let answer = health(&Viceroy::start(&backend("publisher", free_port()), None), "GET");

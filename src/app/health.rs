@@ -56,6 +56,7 @@ pub(super) fn health(request: &mut dyn Request, settings: &Settings, _: u64) -> 
     let (code, status) = if problems.is_empty() { (200, OK) } else { (503, "problem") };
     let why = if request.is_local() || request.has_fastly_key() { problems } else { Vec::new() };
     let health = Health { version: env!("CARGO_PKG_VERSION"), status, checks, why };
-    let json = serde_json::to_vec(&health).expect("it is text under names of fields");
+    let mut json = serde_json::to_vec(&health).expect("it is text under names of fields");
+    json.push(b'\n');
     Reply::new(code, "application/json", json).with_header("cache-control", "no-store").into()
 }

@@ -304,8 +304,10 @@ fn the_page_works_in_a_browser() {
 
     // Pictures for the README, where they are wanted.
     if let Some(folder) = std::env::var_os("SCREENSHOTS") {
+        let own = format!("curl.textContent = curl.textContent.replace('{}', '7676')", stack.port);
+        browser.eval(&page, &own);
         for (name, width, height, scheme) in
-            [("light", 820, 640, "light"), ("dark", 820, 640, "dark"), ("phone", 390, 900, "light")]
+            [("light", 820, 710, "light"), ("dark", 820, 710, "dark"), ("phone", 390, 900, "light")]
         {
             browser.screen(&page, width, height, scheme);
             thread::sleep(Duration::from_millis(300));
