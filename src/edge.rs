@@ -127,8 +127,12 @@ impl Request for ClientRequest {
 
     fn count(&self, counter: Counter, entry: &str, more: u32) -> Result<u32, CannotCount> {
         let counter = RateCounter::open(counter.name());
-        counter.increment(entry, more).map_err(|_| CannotCount)?;
-        counter.lookup_count(entry, CounterDuration::SixtySecs).map_err(|_| CannotCount)
+        let count =
+            counter.increment(entry, more).and_then(|()| counter.lookup_count(entry, CounterDuration::SixtySecs));
+        count.map_err(|error| {
+            eprintln!("the platform does not count, so nothing is limited: {error}");
+            CannotCount
+        })
     }
 }
 
@@ -142,7 +146,8 @@ fn read_settings() -> Settings {
     let entry = |name: &'static str| -> Lookup {
         let store = match &store {
             Ok(store) => store,
-            Err(OpenError::SecretStoreDoesNotExist(_)) => return Ok(None),
+            // A store that is not there, or not linked, must not let everybody in.
+            Err(OpenError::SecretStoreDoesNotExist(_)) if name != settings::ACCESS_KEY => return Ok(None),
             Err(_) => return Err(Unreadable),
         };
         let Some(secret) = store.try_get(name).map_err(|_| Unreadable)? else { return Ok(None) };
@@ -172,7 +177,9 @@ fn send(reply: Reply) {
     response.send_to_client();
 }
 
-fn hand_off(request: fastly::Request, backend: &str) {
+fn hand_off(mut request: fastly::Request, backend: &str) {
+    // It would come back with each event, and is not for the proxy.
+    request.remove_header(FASTLY_KEY);
     if let Err(error) = request.handoff_fanout(backend) {
         let cause = error.root_cause();
         let line = format!("The WebSocket could not be handed off to Fanout with the backend `{backend}`: {cause}");

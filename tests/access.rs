@@ -5,7 +5,8 @@ mod support;
 use fanout_edge::{
     app::{
         self, Action, Reply, Settings,
-        access::{Access, Denied, Right},
+        access::{Access, Denied, InvalidAccess, Right},
+        settings::Unreadable,
     },
     grip::{Channel, key::InvalidKey, signature::SignatureError},
 };
@@ -288,17 +289,36 @@ fn keys_come_in_all_forms() {
     let body = "The access token is refused: its kid is that of no key\n";
     refused(connect("/api/poll").with("Authorization", bearer(&hs256)), &guarded_with(&set), 401, body);
 
+    // Keys of a set that cannot be used are passed over, as long as one can.
+    let mixed = format!(r#"{{"keys":[{{"kty":"RSA","kid":"r"}},{{"kid":"x"}},1,{}]}}"#, jwk(r#","kid":"b""#));
+    assert_eq!(verify(&mixed, &named("b").0), Ok(()));
+    assert_eq!(verify(&mixed, &named("r").0), Err(Denied::UnknownKey));
+
+    let key = InvalidAccess::Key;
     for (setting, error) in [
-        ("short", InvalidKey::TooShort),
-        (r#"{"a":"short"}"#, InvalidKey::TooShort),
-        ("{}", InvalidKey::Jwk),
-        (r#"{"keys":[]}"#, InvalidKey::Jwk),
-        (r#"{"keys":[{"kty":"oct","k":"YSBzZWNyZXQgZm9yIGFjY2VzcyB0b2tlbnM"}]}"#, InvalidKey::Jwk),
-        (r#"{"keys":[1]}"#, InvalidKey::Jwk),
-        (r#"{"a":1}"#, InvalidKey::TooShort),
-        (&*format!(r#"{{"keys":[{0},{0}]}}"#, jwk(r#","kid":"b""#)), InvalidKey::Jwk),
-        (r#"{"kty":"RSA"}"#, InvalidKey::Jwk),
-        ("{", InvalidKey::Jwk),
+        ("", key(InvalidKey::TooShort)),
+        ("short", key(InvalidKey::TooShort)),
+        ("fifteen bytes..", InvalidAccess::TooShort),
+        ("base64:cGFzc3dvcmQxMjM0", InvalidAccess::TooShort),
+        (r#"{"a":"short"}"#, key(InvalidKey::TooShort)),
+        (r#"{"a":"fifteen bytes.."}"#, InvalidAccess::TooShort),
+        ("{}", InvalidAccess::Several),
+        (r#"{"keys":[]}"#, InvalidAccess::Several),
+        (r#"{"keys":[{"kty":"oct","k":"YSBzZWNyZXQgZm9yIGFjY2VzcyB0b2tlbnM"}]}"#, InvalidAccess::Several),
+        (r#"{"keys":[1]}"#, InvalidAccess::Several),
+        (&*format!(r#"{{"keys":[{0},{0}]}}"#, jwk(r#","kid":"b""#)), InvalidAccess::Several),
+        (r#"{"kty":"RSA"}"#, key(InvalidKey::Jwk)),
+        ("{", key(InvalidKey::Jwk)),
+        // What everybody may know is no secret, however it got here.
+        (r#"{"kid":"the-name-of-a-key-2026","k":"YSBzZWNyZXQgZm9yIGFjY2VzcyB0b2tlbnM"}"#, InvalidAccess::Several),
+        (r#"{"crv":"P-256","x":"CKo5A1ebyFcnmVV8SE5On","y":"7gwJqaU6N8TP88--twjkwoB"}"#, InvalidAccess::Several),
+        (r#"{"a":12345678901234567890}"#, InvalidAccess::Several),
+        (r#"{"a":["a secret of some length"]}"#, InvalidAccess::Several),
+        (r#"{"a":"a secret of some length","a":"another secret of some length"}"#, InvalidAccess::Several),
+        (r#"{"a":{"k":"YSBzZWNyZXQgZm9yIGFjY2VzcyB0b2tlbnM"}}"#, key(InvalidKey::Jwk)),
+        ("https://issuer.example/.well-known/jwks.json", key(InvalidKey::Public)),
+        ("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAA", key(InvalidKey::Public)),
+        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA", key(InvalidKey::Public)),
     ] {
         assert_eq!(Access::parse(setting).err(), Some(error), "{setting}");
     }
@@ -307,7 +327,7 @@ fn keys_come_in_all_forms() {
 
 #[test]
 fn a_key_that_cannot_be_used_lets_nobody_in() {
-    for key in ["s3cret", "base64:?"] {
+    for key in ["s3cret", "base64:?", "", " \n", "{}", "fifteen bytes.."] {
         let settings = guarded_with(key);
         assert!(settings.are_incomplete());
         let requests = SUBSCRIBING.map(connect).into_iter().chain([broadcast("/api/broadcast")]);
@@ -320,6 +340,24 @@ fn a_key_that_cannot_be_used_lets_nobody_in() {
             assert!(!body.contains("s3cret"));
         }
     }
+    // A store that cannot be read may have one.
+    let secrets = |name: &'static str| match name {
+        "ACCESS_KEY" => Err(Unreadable),
+        "GRIP_URL" => Ok(Some(LOCAL_GRIP_URL.to_owned())),
+        _ => Ok(None),
+    };
+    let settings = Settings::read(&secrets, &|_| Ok(None), "SERVICE1");
+    for request in SUBSCRIBING.map(connect).into_iter().chain([broadcast("/api/broadcast")]) {
+        let body =
+            "The entry ACCESS_KEY of the secret store `fanout` cannot be read: is the store linked to the service?\n";
+        refused_by_settings(request, &settings, body);
+    }
+}
+
+#[track_caller]
+fn refused_by_settings(mut request: Request, settings: &Settings, body: &str) {
+    let Action::Reply(reply) = app::decide(&mut request, settings, NOW) else { panic!("no reply") };
+    assert_eq!((reply.status, &*String::from_utf8_lossy(&reply.body)), (503, body));
 }
 
 #[test]
@@ -331,6 +369,12 @@ fn a_fastly_key_of_the_service_may_broadcast_anywhere() {
     // A token counts beside one that does not.
     let token = token(r#"{"x-fastly-write":["any"]}"#);
     assert!(is_published(with("other").with("Authorization", bearer(&token)), &guarded()));
+    // One that does not hides no other reason.
+    let old = access_token(SECRET, NOW - 60, r#"{"x-fastly-write":["any"]}"#);
+    let body = "The access token is refused: it has expired\n";
+    refused(with("other").with("Authorization", bearer(&old)), &guarded(), 401, body);
+    let body = "The access token does not allow to publish to any: its x-fastly-write lacks that channel\n";
+    refused(with("other").with("Authorization", bearer(&writer())), &guarded(), 403, body);
     // It is for broadcasts only.
     let subscriber = connect("/api/poll").at_fastly_with("valid").with("Fastly-Key", "valid");
     refused(subscriber, &guarded(), 401, NEEDED);
@@ -363,7 +407,14 @@ fn it_is_checked_again_when_the_connection_opens() {
         403,
         "The access token does not allow to subscribe to test: its x-fastly-read lacks that channel\n",
     );
+    let publishing = event("/api/websocket?mode=publish", "OPEN\r\n").with("Authorization", bearer(&reader()));
+    let body = "The access token does not allow to publish to test: its x-fastly-write lacks that channel\n";
+    refused(publishing, &guarded(), 403, body);
     for path in &SUBSCRIBING[1..] {
+        let two = Request::new("GET", &format!("{path}?channel=test&channel=other"));
+        let two = two.with("Grip-Sig", local_signature(NOW)).with("Authorization", bearer(&reader()));
+        let body = "The access token does not allow to subscribe to other: its x-fastly-read lacks that channel\n";
+        refused(two, &guarded(), 403, body);
         let held = || Request::new("GET", path).with("Grip-Sig", local_signature(NOW));
         refused(held(), &guarded(), 401, NEEDED);
         let (_, _, reply) = answered(held().with("Authorization", bearer(&reader())), &guarded());
@@ -386,52 +437,124 @@ fn the_subprotocol_of_a_token_is_taken() {
     assert_eq!(header(&reply, "sec-websocket-protocol"), None);
 }
 
+/// A close frame as the proxy gets it; the first byte of the code is the same for all.
+fn closed(code: u16, reason: &str) -> Vec<u8> {
+    let [high, low] = code.to_be_bytes();
+    [format!("CLOSE {:x}\r\n", reason.len() + 2).as_bytes(), &[high, low], reason.as_bytes(), b"\r\n"].concat()
+}
+
 #[test]
-fn a_token_that_expires_ends_its_connection_with_the_next_message() {
-    let old = bearer(&access_token(SECRET, NOW - 60, r#"{"x-fastly-read":["test"],"x-fastly-write":["test"]}"#));
-    for path in ["/api/websocket", "/api/websocket?mode=publish"] {
-        let message = event(path, "TEXT 5\r\nhello\r\nTEXT 1\r\nx\r\n").with("Authorization", &*old);
-        let (status, body, reply) = answered(message, &guarded());
-        let close = "CLOSE 40\r\n\u{3}\u{f0}the access token does not count any more: connect with another\r\n";
-        assert_eq!((status, body.replace('\u{fffd}', "\u{f0}")), (200, close.to_owned()));
-        assert_eq!(reply.log.as_deref(), Some("refused an access token: it has expired"));
-        // What does not speak is not disturbed.
-        for (events, expected) in
-            [("", ""), ("PING 1\r\np\r\n", "PONG 1\r\np\r\n"), ("DISCONNECT\r\n", ""), ("CLOSE\r\n", "CLOSE\r\n")]
-        {
-            let (status, body, reply) = answered(event(path, events).with("Authorization", &*old), &guarded());
-            assert_eq!((status, &*body, reply.log), (200, expected, None));
+fn a_token_that_does_not_count_any_more_ends_its_connection() {
+    let all = r#"{"x-fastly-read":["test"],"x-fastly-write":["test"]}"#;
+    let old = bearer(&access_token(SECRET, NOW - 60, all));
+    let other = bearer(&token(r#"{"x-fastly-read":["other"]}"#));
+    let policy = "the access token does not count any more: connect with another";
+    let unusable = "the access token cannot be checked";
+    for (token, settings, code, reason, log) in [
+        (&old, guarded(), 1008, policy, "refused an access token: it has expired"),
+        (&other, guarded(), 1008, policy, "refused an access token: it does not allow to subscribe there"),
+        (
+            &old,
+            guarded_with("s3cret"),
+            1011,
+            unusable,
+            "The entry ACCESS_KEY of the secret store `fanout` cannot be used: a secret has at least 12 bytes",
+        ),
+    ] {
+        for path in ["/api/websocket", "/api/websocket?mode=publish"] {
+            // Also where the proxy only asks, or the client pings.
+            for events in ["TEXT 5\r\nhello\r\nTEXT 1\r\nx\r\n", "BINARY\r\n", "PING\r\n", ""] {
+                let (status, _, reply) = answered(event(path, events).with("Authorization", &**token), &settings);
+                let close = closed(code, reason);
+                let body = reply.body.strip_prefix(b"PONG\r\n").unwrap_or(&reply.body);
+                assert_eq!((status, body, reply.log.as_deref()), (200, &*close, Some(log)), "{events}");
+            }
+            // Who goes is not told.
+            for (events, expected) in [("DISCONNECT\r\n", ""), ("CLOSE\r\n", "CLOSE\r\n")] {
+                let (status, body, reply) = answered(event(path, events).with("Authorization", &**token), &settings);
+                assert_eq!((status, &*body, reply.log), (200, expected, None));
+            }
         }
     }
 }
 
 #[test]
-fn a_connection_ticket_lasts_no_longer_than_the_token() {
+fn a_connection_that_is_silent_is_looked_at_when_its_token_expires() {
+    for (lifetime, interval) in [(60, "71"), (1, "12"), (100_000, "3600")] {
+        let token = bearer(&access_token(SECRET, NOW + lifetime, r#"{"x-fastly-read":["test"]}"#));
+        for events in ["OPEN\r\n", "TEXT 1\r\nx\r\n", ""] {
+            let (_, _, reply) = answered(event("/api/websocket", events).with("Authorization", &*token), &guarded());
+            assert_eq!(header(&reply, "keep-alive-interval"), Some(interval), "{events}");
+        }
+    }
+    let (_, _, reply) = answered(event("/api/websocket", "OPEN\r\n"), &settings(&[("GRIP_URL", LOCAL_GRIP_URL)]));
+    assert_eq!(header(&reply, "keep-alive-interval"), None);
+}
+
+/// A connection behind a proxy that signs with ES256, where tickets are in use.
+struct Ticketed {
+    key: String,
+}
+
+impl Ticketed {
+    fn settings(&self, access: Option<&str>) -> Settings {
+        let uri = "http://127.0.0.1:5561/?key=a-token-of-some-length&verify-iss=proxy";
+        let mut entries = vec![("GRIP_URL", uri), ("GRIP_VERIFY_KEY", &*self.key)];
+        entries.extend(access.map(|access| ("ACCESS_KEY", access)));
+        settings(&entries)
+    }
+
+    /// The ticket that a connection gets, which shows a token until a time.
+    fn open(pair: &ES256KeyPair, signed_for: u64, token_for: u64, access: Option<&str>) -> (Self, String) {
+        let ticketed = Self { key: pair.public_key().to_pem().expect("PEM") };
+        let signature = sign_es256(pair, support::claims(Some("proxy"), Some(NOW + signed_for)));
+        let opening = unsigned("/api/websocket", "OPEN\r\n").with("Grip-Sig", signature);
+        let token = access_token(SECRET, NOW + token_for, r#"{"x-fastly-read":["test"],"x-fastly-write":["test"]}"#);
+        let (_, _, reply) = answered(opening.with("Authorization", bearer(&token)), &ticketed.settings(access));
+        let ticket = header(&reply, "set-meta-connection-ticket").expect("a ticket").to_owned();
+        (ticketed, ticket)
+    }
+}
+
+fn unsigned(path: &str, body: &str) -> Request {
+    Request::new("POST", path).with("Content-Type", EVENTS).with("Connection-Id", "c1").with_body(body)
+}
+
+/// The status of a message that has nothing but a ticket.
+fn with_ticket(ticket: &str, path: &str, settings: &Settings, now: u64) -> u16 {
+    let mut request = unsigned(path, "TEXT 2\r\nhi\r\n").with("Meta-Connection-Ticket", ticket);
+    match app::decide(&mut request, settings, now) {
+        Action::Reply(reply) => reply.status,
+        Action::HandOff { .. } | Action::Publish { .. } => panic!("it did more than it may"),
+    }
+}
+
+#[test]
+fn a_connection_ticket_lasts_no_longer_than_token_and_signature() {
     let pair = ES256KeyPair::generate();
-    let pem = pair.public_key().to_pem().expect("PEM");
-    let uri = "http://127.0.0.1:5561/?key=a-token-of-some-length&verify-iss=proxy";
-    let settings = settings(&[("GRIP_URL", uri), ("GRIP_VERIFY_KEY", &pem), ("ACCESS_KEY", SECRET)]);
-    let signature = sign_es256(&pair, support::claims(Some("proxy"), Some(NOW + 3600)));
-    let read = bearer(&reader());
-    let opening = Request::new("POST", "/api/websocket")
-        .with("Content-Type", EVENTS)
-        .with("Connection-Id", "c1")
-        .with("Grip-Sig", signature)
-        .with("Authorization", &*read)
-        .with_body("OPEN\r\n");
-    let (_, _, reply) = answered(opening, &settings);
-    let ticket = header(&reply, "set-meta-connection-ticket").expect("a ticket").to_owned();
-    let message = |now| {
-        let mut request = Request::new("POST", "/api/websocket")
-            .with("Content-Type", EVENTS)
-            .with("Connection-Id", "c1")
-            .with("Meta-Connection-Ticket", &*ticket)
-            .with("Authorization", &*read)
-            .with_body("TEXT 2\r\nhi\r\n");
-        let Action::Reply(reply) = app::decide(&mut request, &settings, now) else { panic!("no reply") };
-        (reply.status, String::from_utf8_lossy(&reply.body).into_owned())
-    };
-    assert_eq!(message(NOW + 59), (200, "TEXT 4\r\nm:hi\r\n".to_owned()));
-    // The token expires after 60 s, the signature after an hour.
-    assert_eq!(message(NOW + 61), (403, "[not proxied]\n".to_owned()));
+    for (signed_for, token_for) in [(3600, 60), (60, 3600)] {
+        let (ticketed, ticket) = Ticketed::open(&pair, signed_for, token_for, Some(SECRET));
+        let settings = ticketed.settings(Some(SECRET));
+        assert_eq!(with_ticket(&ticket, "/api/websocket", &settings, NOW + 59), 200);
+        assert_eq!(with_ticket(&ticket, "/api/websocket", &settings, NOW + 61), 403);
+    }
+}
+
+#[test]
+fn a_connection_ticket_counts_for_what_its_connection_asked_for_and_under_one_key() {
+    let pair = ES256KeyPair::generate();
+    let (ticketed, ticket) = Ticketed::open(&pair, 3600, 3600, Some(SECRET));
+    let settings = ticketed.settings(Some(SECRET));
+    assert_eq!(with_ticket(&ticket, "/api/websocket", &settings, NOW), 200);
+    for path in ["/api/websocket?channel=any", "/api/websocket?mode=publish", "/api/websocket?channel=any&mode=publish"]
+    {
+        assert_eq!(with_ticket(&ticket, path, &settings, NOW), 403, "{path}");
+    }
+    for another in [None, Some("another secret for tokens"), Some("short")] {
+        assert_eq!(with_ticket(&ticket, "/api/websocket", &ticketed.settings(another), NOW), 403, "{another:?}");
+    }
+    // Nor does one from before there was a key.
+    let (ticketed, ticket) = Ticketed::open(&pair, 3600, 3600, None);
+    assert_eq!(with_ticket(&ticket, "/api/websocket", &ticketed.settings(None), NOW), 200);
+    assert_eq!(with_ticket(&ticket, "/api/websocket", &ticketed.settings(Some(SECRET)), NOW), 403);
 }

@@ -60,6 +60,8 @@ fn pages_of_other_origins_are_refused_where_origins_are_listed() {
         // The service's own page.
         ("https://chat.example", true, true),
         ("https://CHAT.example", true, true),
+        ("http://chat.example", false, false),
+        ("ftp://chat.example", false, false),
         ("https://b.example", false, false),
         ("https://a.example.evil.example", false, false),
         ("https://chat.example.evil.example", false, false),
@@ -71,6 +73,10 @@ fn pages_of_other_origins_are_refused_where_origins_are_listed() {
     ] {
         assert_eq!((passes(origin, &listed), passes(origin, &none)), (by_list, by_none), "{origin}");
         assert!(passes(origin, &local_settings()), "all may where nothing is set: {origin}");
+    }
+    // Locally there is no TLS.
+    for request in all() {
+        assert!(refusal(request.with("Origin", "http://chat.example").at_home(), &none).is_none());
     }
     // Twice is no origin; no origin at all is no page, unless the browser says that one asks.
     for request in all() {
@@ -203,7 +209,7 @@ fn what_a_websocket_publishes_is_counted_for_its_connection() {
 #[test]
 fn limits_that_are_no_numbers_are_named() {
     for name in ["BROADCASTS_PER_MINUTE", "OPENINGS_PER_MINUTE"] {
-        for value in ["0", "-1", "many", "1.5", "99999999999"] {
+        for value in ["0", "-1", "many", "1.5", "99999999999", "", " "] {
             let entry = format!("config:{name}");
             let settings = with(&[(&*entry, value)]);
             assert!(settings.are_incomplete());

@@ -262,12 +262,12 @@ fn where_tickets_are_off_the_signature_is_all_that_counts() {
 fn an_application_without_the_service_gives_tickets_too() {
     let service = Service::new("SERVICE1").expect("a valid id");
     let publisher = service.publisher("0123456789abcdef0123456789abcdef").expect("a valid token");
-    let tickets = Tickets::new(&publisher, &service.verifier()).expect("there is a secret, and a public key");
+    let tickets = Tickets::new(&publisher, &service.verifier(), "").expect("there is a secret, and a public key");
     let headers = [("connection-id", "c1")];
     let mut ws = WebSocket::new(&headers, b"").expect("a valid request");
-    tickets.give(&mut ws, NOW + LIFETIME);
+    tickets.give(&mut ws, "", NOW + LIFETIME);
     let ticket = ws.into_answer().headers.pop().expect("a header").1;
-    let held = |headers: &dyn Headers| tickets.is_held_by(headers, NOW);
+    let held = |headers: &dyn Headers| tickets.is_held_by(headers, "", NOW);
     assert!(held(&[("connection-id", "c1"), (TICKET, &*ticket)]));
     assert!(!held(&[(TICKET, &*ticket)]));
     assert!(!held(&[("connection-id", "c1")]));

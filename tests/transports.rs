@@ -305,6 +305,8 @@ fn pages_of_any_origin_may_use_the_http_endpoints_unless_the_settings_say_otherw
     }
     assert_eq!(header(&reply_with(get("https://a.example"), &with("none")), ALLOW), [""; 0]);
     for origins in [
+        "",
+        " ",
         "a.example",
         "https://",
         "https://a.example/",

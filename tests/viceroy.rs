@@ -216,7 +216,7 @@ fn who_has_a_token_or_a_fastly_key_may_broadcast() {
 #[ignore = "needs Viceroy and the wasm build: make test"]
 fn a_sandbox_says_once_that_everybody_may_do_everything() {
     // Also where the settings are read again for each request, as one of them is missing.
-    for settings in [local(), String::new()] {
+    for settings in [local(), store(&[("FANOUT_SERVICE_ID", "SERVICE1")])] {
         let viceroy = Viceroy::start(&settings, None);
         for _ in 0..3 {
             is(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found");
@@ -227,6 +227,21 @@ fn a_sandbox_says_once_that_everybody_may_do_everything() {
             1
         );
     }
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_store_that_is_not_there_lets_nobody_in() {
+    let proxy = Server::start(|_| Answer::new(418, &[], ""));
+    let viceroy = Viceroy::start(&backend("self", free_port()), Some(proxy.port));
+    let problem =
+        "The entry ACCESS_KEY of the secret store `fanout` cannot be read: is the store linked to the service?";
+    is(&send(viceroy.port, "GET /api/poll", &[], ""), 503, problem);
+    is(&handshake(viceroy.port, "/api/websocket", &[]), 503, problem);
+    // A store without that entry does.
+    let viceroy =
+        Viceroy::start(&(store(&[("FANOUT_SERVICE_ID", "S1")]) + &backend("self", free_port())), Some(proxy.port));
+    assert_eq!(handshake(viceroy.port, "/api/websocket", &[]).status(), 418);
 }
 
 #[test]
@@ -304,13 +319,14 @@ fn a_body_that_breaks_off_is_refused_and_not_published() {
 fn a_websocket_client_is_handed_off_with_its_own_headers() {
     let proxy = Server::start(|_| Answer::new(418, &[("X-From", "proxy")], "short and stout"));
     let viceroy = Viceroy::start(&(local() + &backend("self", free_port())), Some(proxy.port));
-    let answer = handshake(viceroy.port, "/api/websocket?room=1", &[("Cookie", "a=1")]);
+    let answer = handshake(viceroy.port, "/api/websocket?room=1", &[("Cookie", "a=1"), ("Fastly-Key", "secret")]);
     assert_eq!((answer.status(), answer.header("x-from")), (418, Some("proxy")));
     let [request] = &proxy.requests()[..] else { panic!("not one request") };
     assert_eq!(request.start, "GET /api/websocket?room=1 HTTP/1.1");
     assert_eq!(request.header("pushpin-route"), Some("self"));
     assert_eq!(request.header("upgrade"), Some("websocket"));
     assert_eq!(request.header("cookie"), Some("a=1"));
+    assert_eq!(request.values("fastly-key"), [""; 0], "it is not for the proxy");
 }
 
 #[test]

@@ -6,11 +6,14 @@
 //! `x-fastly-read` and `x-fastly-write`, lists of the channels that it may subscribe to and publish to. A channel that
 //! ends in `*` stands for all that begin so. Source: RFC 7519, RFC 6750, the tokens of fastly/pubsub.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+use std::{borrow::Cow, collections::HashMap, error::Error, fmt};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jwt_simple::token::Token;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::{Reply, Request};
@@ -30,6 +33,53 @@ pub enum Access {
     One(Box<VerifyKey>),
     /// Several, of which a token names its own by `kid`.
     Several(HashMap<String, VerifyKey>),
+}
+
+/// Members of a JWK, which are no names of keys: their values are no secrets. Source: RFC 7517, section 4; RFC 7518,
+/// section 6.
+const IN_A_JWK: &[&str] = &["k", "kid", "use", "key_ops", "alg", "crv", "x", "y", "d", "n", "e"];
+
+/// The shortest secret, in bytes. Who has a token can try secrets on it, for as long as he likes.
+const MIN_SECRET_LENGTH: usize = 16;
+
+/// A key that is fit for tokens that strangers hold.
+fn key(text: &str) -> Result<VerifyKey, InvalidAccess> {
+    let key = VerifyKey::parse(text).map_err(InvalidAccess::Key)?;
+    match &key {
+        VerifyKey::Hs256(secret) if secret.to_bytes().len() < MIN_SECRET_LENGTH => Err(InvalidAccess::TooShort),
+        _ => Ok(key),
+    }
+}
+
+/// The members of a JSON object, in their order, also those that are there twice.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Visit)
+    }
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    kid: Cow<'a, str>,
 }
 
 /// What may be done with a channel.
@@ -57,38 +107,46 @@ impl Access {
     ///
     /// # Format
     /// * a key as [`VerifyKey::parse`] takes it: a secret, `base64:`, PEM, JWK;
-    /// * several: a JWK Set whose keys all have a `kid`, or an object of such names and keys,
+    /// * several: a JWK Set, of which the keys count that have a `kid` and are of a kind that can be used (RFC 7517,
+    ///   section 5), or an object of names and keys,
     ///   `{"2026":"a secret of some length","2027":"-----BEGIN PUBLIC KEY-----…"}`.
     ///
     /// # Errors
-    /// [`InvalidKey`] of the first key that cannot be used; `Jwk` where several are not of that form.
-    pub fn parse(setting: &str) -> Result<Self, InvalidKey> {
-        #[derive(Deserialize)]
-        struct Named<'a> {
-            #[serde(borrow)]
-            kid: Cow<'a, str>,
-        }
-        let Ok(entries) = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(setting) else {
-            return VerifyKey::parse(setting).map(|key| Self::One(Box::new(key)));
+    /// [`InvalidAccess`].
+    pub fn parse(setting: &str) -> Result<Self, InvalidAccess> {
+        let Ok(Members(members)) = serde_json::from_str(setting) else {
+            return key(setting).map(|key| Self::One(Box::new(key)));
         };
-        if entries.contains_key("kty") {
-            return VerifyKey::parse(setting).map(|key| Self::One(Box::new(key)));
+        let is_jwk = members.iter().any(|(name, _)| name == "kty");
+        if is_jwk {
+            return key(setting).map(|key| Self::One(Box::new(key)));
         }
         let mut keys = HashMap::new();
-        if let Some(set) = entries.get("keys").filter(|value| value.get().starts_with('[')) {
-            for jwk in serde_json::from_str::<Vec<&RawValue>>(set.get()).map_err(|_| InvalidKey::Jwk)? {
-                let kid = serde_json::from_str::<Named<'_>>(jwk.get()).map_err(|_| InvalidKey::Jwk)?.kid;
-                if keys.insert(kid.into_owned(), VerifyKey::parse(jwk.get())?).is_some() {
-                    return Err(InvalidKey::Jwk);
+        let mut add = |kid: Cow<'_, str>, key| match keys.insert(kid.into_owned(), key) {
+            None => Ok(()),
+            Some(_) => Err(InvalidAccess::Several),
+        };
+        match &members[..] {
+            [(name, set)] if name == "keys" && set.get().starts_with('[') => {
+                for jwk in serde_json::from_str::<Vec<&RawValue>>(set.get()).map_err(|_| InvalidAccess::Several)? {
+                    let named = serde_json::from_str::<Named<'_>>(jwk.get());
+                    if let (Ok(Named { kid }), Ok(key)) = (named, key(jwk.get())) {
+                        add(kid, key)?;
+                    }
                 }
             }
-        } else {
-            for (kid, key) in entries {
-                let text = serde_json::from_str::<Cow<'_, str>>(key.get()).unwrap_or_else(|_| key.get().into());
-                keys.insert(kid.into_owned(), VerifyKey::parse(&text)?);
+            _ => {
+                for (kid, value) in members {
+                    let text = serde_json::from_str::<Cow<'_, str>>(value.get());
+                    let is_key = (text.is_ok() || value.get().starts_with('{')) && !IN_A_JWK.contains(&&*kid);
+                    if !is_key {
+                        return Err(InvalidAccess::Several);
+                    }
+                    add(kid, key(&text.unwrap_or_else(|_| value.get().into()))?)?;
+                }
             }
         }
-        if keys.is_empty() { Err(InvalidKey::Jwk) } else { Ok(Self::Several(keys)) }
+        if keys.is_empty() { Err(InvalidAccess::Several) } else { Ok(Self::Several(keys)) }
     }
 
     /// What a token allows at a time, in seconds since 1970, and when it expires.
@@ -165,6 +223,31 @@ fn token_of(request: &dyn Request) -> Result<Cow<'_, str>, Denied> {
     let mut query = url::form_urlencoded::parse(request.query().as_bytes());
     query.find(|(name, _)| name == "token").map(|(_, token)| token).ok_or(Denied::NoToken)
 }
+
+/// A setting that cannot be used. The text says why, and nothing of the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidAccess {
+    /// A key cannot be used.
+    Key(InvalidKey),
+    /// A secret could be guessed.
+    TooShort,
+    /// An object that is no JWK, no JWK Set with a key of a kind that can be used, and not names with a key each.
+    Several,
+}
+
+impl fmt::Display for InvalidAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(error) => error.fmt(f),
+            Self::TooShort => write!(f, "a secret has at least {MIN_SECRET_LENGTH} bytes"),
+            Self::Several => {
+                f.write_str("several keys are a JWK Set with kid and kty in each, or an object of names and keys")
+            }
+        }
+    }
+}
+
+impl Error for InvalidAccess {}
 
 /// Why a request may not do what it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

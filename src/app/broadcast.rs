@@ -17,16 +17,16 @@ pub(super) fn broadcast(request: &mut dyn Request, settings: &Settings, now: u64
         Ok(channel) => channel,
         Err(error) => return Reply::text(400, error).into(),
     };
+    let publisher = match &settings.publisher {
+        Ok(publisher) => publisher,
+        Err(error) => return proxied::unusable(error).into(),
+    };
     if let Err(refusal) = guard::broadcast(request, settings, &channel, now) {
         return refusal.into();
     }
     let Some(kind) = kind_of(request) else {
         let line = "Body must be text/plain, in UTF-8: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …), or application/octet-stream";
         return Reply::text(415, line).into();
-    };
-    let publisher = match &settings.publisher {
-        Ok(publisher) => publisher,
-        Err(error) => return proxied::unusable(error).into(),
     };
     let body = match request.body(MAX_BODY) {
         Ok(body) => body,

@@ -38,9 +38,10 @@ pub(super) fn broadcast(request: &dyn Request, settings: &Settings, channel: &Ch
     if has_key && request.has_fastly_key() {
         return Ok(());
     }
-    match access(request, settings, &[Right::Write], std::slice::from_ref(channel), now) {
-        Err(refusal) if has_key && refusal.status == 401 => Err(Denied::FastlyKey.reply()),
-        other => other.map(|_| ()),
+    match access_until(request, settings, &[Right::Write], std::slice::from_ref(channel), now)? {
+        Err(Denied::NoToken) if has_key => Err(Denied::FastlyKey.reply()),
+        Err(denied) => Err(denied.reply()),
+        Ok(_) => Ok(()),
     }
 }
 
@@ -55,7 +56,16 @@ pub(super) fn access(
     channels: &[Channel],
     now: u64,
 ) -> Result<Option<u64>, Reply> {
+    access_until(request, settings, rights, channels, now)?.map_err(|denied| denied.reply())
+}
+
+fn access_until(
+    request: &dyn Request,
+    settings: &Settings,
+    rights: &[Right],
+    channels: &[Channel],
+    now: u64,
+) -> Result<Result<Option<u64>, Denied>, Reply> {
     let access = settings.access.as_ref().map_err(unusable)?;
-    let until = access.as_ref().map(|access| access.allows(request, rights, channels, now));
-    until.transpose().map_err(|denied| denied.reply())
+    Ok(access.as_ref().map(|access| access.allows(request, rights, channels, now)).transpose())
 }

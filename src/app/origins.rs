@@ -60,8 +60,9 @@ impl Origins {
         match request.header("origin") {
             Header::Value(origin) if origins.iter().any(|known| known == origin) => true,
             Header::Value(origin) => {
-                let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
-                request.header("host").value().is_some_and(|host| host.eq_ignore_ascii_case(authority))
+                let (scheme, authority) = origin.split_once("://").unwrap_or_default();
+                let is_safe = scheme == "https" || scheme == "http" && request.is_local();
+                is_safe && request.header("host").value().is_some_and(|host| host.eq_ignore_ascii_case(authority))
             }
             // An image, a script or a link of a page sends none.
             Header::Missing => !matches!(request.header("sec-fetch-site").value(), Some("cross-site" | "same-site")),

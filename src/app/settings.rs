@@ -92,24 +92,32 @@ impl Settings {
             Some("off") => Ok(false),
             Some(_) => Err(SettingsError::new(CONNECTION_TICKETS, "is neither on nor off")),
         });
-        let tickets = match (&wanted, &publisher, &verifier) {
-            (Ok(true), Ok(publisher), Ok(verifier)) => Tickets::new(publisher, verifier),
+        let access_key = match secrets(ACCESS_KEY) {
+            Ok(value) => Ok(value),
+            Err(Unreadable) => {
+                Err(SettingsError::new(ACCESS_KEY, "cannot be read: is the store linked to the service?"))
+            }
+        };
+        let access = access_key.clone().and_then(|value| {
+            let access = value.as_deref().map(|key| Access::parse(key.trim())).transpose();
+            access.map_err(|error| SettingsError::new(ACCESS_KEY, format_args!("cannot be used: {error}")))
+        });
+        let tickets = match (&wanted, &publisher, &verifier, &access) {
+            (Ok(true), Ok(publisher), Ok(verifier), Ok(_)) => {
+                let rules = access_key.ok().flatten().unwrap_or_default();
+                Tickets::new(publisher, verifier, &rules)
+            }
             _ => None,
         };
         let verifier = verifier.and_then(|verifier| wanted.map(|_| verifier));
-        let access = entry(ACCESS_KEY).and_then(|value| {
-            let access = value.as_deref().map(Access::parse).transpose();
-            access.map_err(|error| SettingsError::new(ACCESS_KEY, format_args!("cannot be used: {error}")))
-        });
-        let entry = |name| {
-            config(name).map(trimmed).map_err(|Unreadable| SettingsError::config(name, "cannot be read as text"))
-        };
+        // What is there and blank is a mistake here, not a wish to let everybody in.
+        let entry = |name| config(name).map_err(|Unreadable| SettingsError::config(name, "cannot be read as text"));
         let origins = entry(ALLOWED_ORIGINS).and_then(|value| {
-            Origins::parse(value.as_deref().unwrap_or("*"))
+            Origins::parse(value.as_deref().unwrap_or("*").trim())
                 .ok_or_else(|| SettingsError::config(ALLOWED_ORIGINS, "is neither *, none, nor a list of origins"))
         });
         let limit = |name| {
-            let limit = entry(name)?.map(|value| value.parse::<NonZeroU32>());
+            let limit = entry(name)?.map(|value| value.trim().parse::<NonZeroU32>());
             limit.transpose().map_err(|_| SettingsError::config(name, "is not a number from 1 on"))
         };
         let limits = limit(BROADCASTS_PER_MINUTE)

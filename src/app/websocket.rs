@@ -15,6 +15,7 @@ use super::{
 use crate::grip::{
     Channel, CloseCode, Control, Filter, GripStatus, Header, Message, WebSocket,
     publish::PublishError,
+    signature::LEEWAY,
     websocket::{Answer, is_websocket_over_http},
 };
 
@@ -152,7 +153,7 @@ fn how_to_connect() -> Action {
 /// Answers the events of a WebSocket.
 pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
     let tickets = settings.tickets.as_ref();
-    let mut signed_until = if tickets.is_some_and(|tickets| tickets.is_held_by(request, now)) {
+    let mut signed_until = if tickets.is_some_and(|tickets| tickets.is_held_by(request, request.query(), now)) {
         None
     } else {
         match proxied::status(request, settings, now) {
@@ -180,7 +181,11 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
             // Where there is a ticket, all of it was checked when the connection got it.
             if let Some(until) = &mut signed_until {
                 match guard::access(request, settings, options.rights(), &options.channels, now) {
-                    Ok(access_until) => *until = access_until.map_or(*until, |access_until| access_until.min(*until)),
+                    Ok(None) => {}
+                    Ok(Some(access_until)) => {
+                        *until = access_until.min(*until);
+                        ws.set_keep_alive_interval(check_again_after(access_until, now));
+                    }
                     Err(refusal) if ws.is_opening() => return refusal.into(),
                     Err(refusal) => return no_longer_allowed(ws, refusal).into(),
                 }
@@ -191,7 +196,7 @@ pub(super) fn events(request: &mut dyn Request, settings: &Settings, now: u64) -
             }
             let published = echo(&mut ws, &options);
             if let (Some(tickets), Some(until)) = (tickets, signed_until) {
-                tickets.give(&mut ws, until);
+                tickets.give(&mut ws, request.query(), until);
             }
             if published.is_empty() {
                 return answer(ws.into_answer()).into();
@@ -254,19 +259,29 @@ fn publish(
     })
 }
 
-/// Ends an open connection that has something to say, and whose token was valid and is not any more.
+/// After how many seconds of silence the proxy asks again for a connection whose token expires then: a client that only
+/// listens is to be looked at, too.
+fn check_again_after(expiry: u64, now: u64) -> u32 {
+    const LONGEST: u64 = 3600;
+    let seconds = expiry.saturating_sub(now).saturating_add(LEEWAY + 1);
+    u32::try_from(seconds.min(LONGEST)).unwrap_or(u32::MAX)
+}
+
+/// Ends an open connection whose token was valid and is not any more, or cannot be checked any more.
 fn no_longer_allowed(mut ws: WebSocket<'_>, refusal: Reply) -> Reply {
-    let mut log = None;
+    let (code, reason) = match refusal.status {
+        401 | 403 => (CloseCode::POLICY_VIOLATION, "the access token does not count any more: connect with another"),
+        _ => (CloseCode::INTERNAL_ERROR, "the access token cannot be checked"),
+    };
     match ws.receive() {
-        Some(Message::Text(_) | Message::Binary(_)) => {
-            let reason = "the access token does not count any more: connect with another";
-            ws.close_with_reason(CloseCode::POLICY_VIOLATION, reason);
-            log = refusal.log;
-        }
         Some(Message::Close(code)) => ws.close(code),
-        Some(Message::Disconnect) | None => {}
+        Some(Message::Disconnect) => {}
+        Some(Message::Text(_) | Message::Binary(_)) | None => {
+            ws.close_with_reason(code, reason);
+            return Reply { log: refusal.log, ..answer(ws.into_answer()) };
+        }
     }
-    Reply { log, ..answer(ws.into_answer()) }
+    answer(ws.into_answer())
 }
 
 fn answer(answer: Answer) -> Reply {

@@ -24,6 +24,9 @@ use serde::Deserialize;
 /// ```
 pub const MIN_SECRET_LENGTH: usize = 12;
 
+/// What begins like that is known to others: an address where keys are, or a key of another kind.
+const PUBLIC: [&str; 4] = ["https://", "http://", "ssh-", "ecdsa-sha2-"];
+
 /// A key that signatures are checked with. It decides the algorithm: what the token says is only compared with it.
 ///
 /// ```
@@ -86,6 +89,9 @@ impl VerifyKey {
         // The body of a PEM without its first and last line: never a secret, as everybody knows it.
         if let Some(der) = decode_body(text).filter(|bytes| is_der(bytes)) {
             return Self::from_der(&der).ok_or(InvalidKey::Pem);
+        }
+        if PUBLIC.iter().any(|prefix| text.starts_with(prefix)) {
+            return Err(InvalidKey::Public);
         }
         if key.len() < MIN_SECRET_LENGTH {
             return Err(InvalidKey::TooShort);
@@ -215,6 +221,8 @@ pub enum InvalidKey {
     Pem,
     /// JSON, but not a JWK of type `EC` with the curve P-256, or of type `oct`.
     Jwk,
+    /// An address or a public key of SSH.
+    Public,
     /// A secret of less than [`MIN_SECRET_LENGTH`] bytes.
     TooShort,
 }
@@ -227,6 +235,7 @@ impl fmt::Display for InvalidKey {
                 f.write_str("the PEM or DER has no P-256 public key (SPKI, or PKCS#8 with the public key in it)")
             }
             Self::Jwk => f.write_str("the JWK is not a public P-256 key (`EC`) or a secret (`oct`)"),
+            Self::Public => f.write_str("an address or a public key of SSH is no secret"),
             Self::TooShort => write!(f, "a secret has at least {MIN_SECRET_LENGTH} bytes"),
         }
     }

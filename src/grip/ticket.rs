@@ -8,7 +8,10 @@
 //!
 //! # Why this is no weaker
 //! * A `Grip-Sig` is a bearer token: who has one can send any request, of any connection, until it expires. A ticket
-//!   expires with the signature that it was given for, does not renew itself, and is for one connection only.
+//!   expires with the signature that it was given for, does not renew itself, and is for one connection and one target
+//!   only.
+//! * Where the service checks more than the signature, such as an access token, a ticket stands for that, too: it expires
+//!   with whatever expires first, its target says what was allowed, and it does not count under other rules.
 //! * Both are seen by the same two parties, the proxy and the service. The proxy takes `Set-Meta-*` off the answer that
 //!   it makes of an accepted opening, and `Meta-*` off a client's handshake. Over plain HTTP it lets a client's own
 //!   `Meta-*` through: there is nothing valid to put into it. Source: seen with Pushpin 1.41, and tested with it in
@@ -46,27 +49,29 @@ const PURPOSE: &str = "fanout-edge connection ticket, issuer ";
 /// # Format
 /// The meta value `Connection-Ticket`, `Set-Meta-Connection-Ticket` in an answer and `Meta-Connection-Ticket` in a
 /// request: a JWT, `{"alg":"HS256","typ":"JWT"}`, `{"exp":…,"iss":issuer,"sub":Connection-Id}`. The issuer is that of
-/// the proxy's signatures, for instance `fastly:<service id>`. The key is the HMAC-SHA256 of the text `fanout-edge
-/// connection ticket, issuer ` and the issuer, under the secret that the service publishes with.
+/// the proxy's signatures, for instance `fastly:<service id>`. Its key is the HMAC-SHA256 of the target that it was given
+/// for, under a key of the service: the HMAC-SHA256 of the text `fanout-edge connection ticket, issuer `, the issuer, a
+/// line's end and the rules, under the secret that the service publishes with.
 ///
 /// ```
 /// use fanout_edge::grip::{WebSocket, fanout::Service, ticket::Tickets};
 ///
 /// let service = Service::new("SERVICE1").expect("a valid id");
 /// let publisher = service.publisher("a-fastly-api-token").expect("a valid token");
-/// let tickets = Tickets::new(&publisher, &service.verifier()).expect("there is a secret, and a public key");
+/// let tickets = Tickets::new(&publisher, &service.verifier(), "").expect("there is a secret, and a public key");
 ///
 /// let headers = [("connection-id", "c1")];
 /// let mut ws = WebSocket::new(&headers, b"OPEN\r\n")?;
 /// ws.accept();
-/// tickets.give(&mut ws, 1_800_003_600);
+/// tickets.give(&mut ws, "/chat?room=1", 1_800_003_600);
 /// let answer = ws.into_answer();
 /// let (name, ticket) = answer.headers.last().expect("there are headers");
 /// assert_eq!(name, "set-meta-connection-ticket");
 ///
 /// let later = |id| [("connection-id", id), ("meta-connection-ticket", &**ticket)];
-/// assert!(tickets.is_held_by(&later("c1"), 1_800_000_060));
-/// assert!(!tickets.is_held_by(&later("c2"), 1_800_000_060));
+/// assert!(tickets.is_held_by(&later("c1"), "/chat?room=1", 1_800_000_060));
+/// assert!(!tickets.is_held_by(&later("c2"), "/chat?room=1", 1_800_000_060));
+/// assert!(!tickets.is_held_by(&later("c1"), "/chat?room=2", 1_800_000_060));
 /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
 /// ```
 #[derive(Clone)]
@@ -79,25 +84,28 @@ impl Tickets {
     /// `None` where nothing is gained, as the signatures have a symmetric key themselves, or where the publisher has no
     /// secret that is fit for it: a token or a key of 16 bytes or more. (The password of a user could be guessed.)
     ///
+    /// The rules are what else decides who may connect, for instance the keys of access tokens: tickets that were given
+    /// under others do not count.
+    ///
     /// ```
     /// use fanout_edge::grip::{GripUri, Verifier, ticket::Tickets};
     ///
     /// let uri = GripUri::parse("http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=a+secret+of+some+length")?;
     /// let verifier = Verifier::new(uri.verify_key.expect("it is there"), "viceroy");
-    /// assert!(Tickets::new(&uri.publisher, &verifier).is_none());
+    /// assert!(Tickets::new(&uri.publisher, &verifier, "").is_none());
     /// # Ok::<(), fanout_edge::grip::uri::InvalidGripUri>(())
     /// ```
-    pub fn new(publisher: &Publisher, verifier: &Verifier) -> Option<Self> {
+    pub fn new(publisher: &Publisher, verifier: &Verifier, rules: &str) -> Option<Self> {
         if matches!(verifier.key(), VerifyKey::Hs256(_)) {
             return None;
         }
         let issuer = verifier.issuer().to_owned();
-        let key = publisher.authorization().derive_key(&format!("{PURPOSE}{issuer}"))?;
+        let key = publisher.authorization().derive_key(&format!("{PURPOSE}{issuer}\n{rules}"))?;
         Some(Self { key, issuer })
     }
 
-    /// Gives a ticket to the connection of a request that was checked by its signature, valid as long as that is: until
-    /// a time in seconds since 1970. Only where the answer then has the status 200 and, to an opening, accepts it: what
+    /// Gives a ticket to the connection of a request that was checked, for its target (path and query, as far as they say
+    /// what the connection may do), valid as long as what was checked is: until a time in seconds since 1970. Only where the answer then has the status 200 and, to an opening, accepts it: what
     /// rejects one goes to the client with its headers.
     ///
     /// ```
@@ -105,15 +113,15 @@ impl Tickets {
     ///
     /// let service = Service::new("SERVICE1").expect("a valid id");
     /// let publisher = service.publisher("a-fastly-api-token").expect("a valid token");
-    /// let tickets = Tickets::new(&publisher, &service.verifier()).expect("there is a secret, and a public key");
+    /// let tickets = Tickets::new(&publisher, &service.verifier(), "").expect("there is a secret, and a public key");
     /// let headers = [("connection-id", "338b2b15-1d93-4027-9aa1-7fc7e86527c2")];
     /// let mut ws = WebSocket::new(&headers, b"OPEN\r\n")?;
     /// ws.accept();
-    /// tickets.give(&mut ws, 1_800_003_600);
+    /// tickets.give(&mut ws, "/chat?room=1", 1_800_003_600);
     /// assert!(ws.into_answer().headers[2].1.len() < 250);
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
-    pub fn give(&self, ws: &mut WebSocket<'_>, until: u64) {
+    pub fn give(&self, ws: &mut WebSocket<'_>, target: &str, until: u64) {
         let claims = JWTClaims {
             issued_at: None,
             expires_at: Some(UnixTimeStamp::from_secs(until)),
@@ -125,22 +133,25 @@ impl Tickets {
             nonce: None,
             custom: NoCustomClaims {},
         };
-        let ticket = self.key.authenticate(claims).expect("the key has 32 bytes, and the claims are text and a number");
+        let ticket = self
+            .key_of(target)
+            .authenticate(claims)
+            .expect("the key has 32 bytes, and the claims are text and a number");
         ws.set_meta(META, ticket).expect("a JWT has no other characters than a meta may have");
     }
 
-    /// Whether a request, at a time in seconds since 1970, has a ticket that this service gave to its connection, and
-    /// that has not expired. `false` where it has several, or several connections.
+    /// Whether a request of that target, at a time in seconds since 1970, has a ticket that this service gave to its
+    /// connection for it, and that has not expired. `false` where it has several, or several connections.
     ///
     /// ```
     /// use fanout_edge::grip::{fanout::Service, ticket::Tickets};
     ///
     /// let service = Service::new("SERVICE1").expect("a valid id");
     /// let publisher = service.publisher("a-fastly-api-token").expect("a valid token");
-    /// let tickets = Tickets::new(&publisher, &service.verifier()).expect("there is a secret, and a public key");
-    /// assert!(!tickets.is_held_by(&[("connection-id", "c1"), ("meta-connection-ticket", "forged")], 1_800_000_000));
+    /// let tickets = Tickets::new(&publisher, &service.verifier(), "").expect("there is a secret, and a public key");
+    /// assert!(!tickets.is_held_by(&[("connection-id", "c1"), ("meta-connection-ticket", "forged")], "/chat", 1_800_000_000));
     /// ```
-    pub fn is_held_by(&self, headers: &dyn Headers, now: u64) -> bool {
+    pub fn is_held_by(&self, headers: &dyn Headers, target: &str, now: u64) -> bool {
         let Header::Value(ticket) = headers.header(HEADER) else { return false };
         let Header::Value(connection_id) = headers.header("connection-id") else { return false };
         let options = VerificationOptions {
@@ -151,8 +162,12 @@ impl Tickets {
             artificial_time: Some(UnixTimeStamp::from_secs(now)),
             ..VerificationOptions::default()
         };
-        let claims = self.key.verify_token::<NoCustomClaims>(ticket, Some(options));
+        let claims = self.key_of(target).verify_token::<NoCustomClaims>(ticket, Some(options));
         claims.is_ok_and(|claims| claims.expires_at.is_some())
+    }
+
+    fn key_of(&self, target: &str) -> HS256Key {
+        HS256Key::from_bytes(&self.key.authentication_tag(target.as_bytes()))
     }
 }
 

@@ -602,6 +602,11 @@ fn who_belongs_is_let_in_and_no_secret_leaves(open_output: String) {
         lines.wait_for(&format!("{text}\n"));
     }
 
+    // One that never says anything is looked at after 20 seconds, Pushpin's shortest time for that.
+    let brief_header = format!("Bearer {}", token(8, r#"{"x-fastly-read":["room-1"]}"#));
+    let opened = Instant::now();
+    let mut silent = Client::connect_with(stack.port, target, &[("Authorization", &brief_header)]);
+
     // A token ends: its connection with the next message, and no later one begins.
     let short = token(-7, r#"{"x-fastly-read":["room-1"]}"#);
     let header = format!("Bearer {short}");
@@ -610,7 +615,7 @@ fn who_belongs_is_let_in_and_no_secret_leaves(open_output: String) {
     thread::sleep(Duration::from_secs(4));
     brief.send("too late");
     let reason = "the access token does not count any more: connect with another".to_owned();
-    assert_eq!(brief.closed(), Some((1008, reason)));
+    assert_eq!(brief.closed(), Some((1008, reason.clone())));
     assert_eq!(handshake(stack.port, target, &[("Authorization", &header)]).status(), 401);
 
     // Pages of other origins.
@@ -624,6 +629,12 @@ fn who_belongs_is_let_in_and_no_secret_leaves(open_output: String) {
     assert_eq!(post("channel=room-1", &evil).status(), 403);
 
     the_page_shows_a_token(&stack, &both);
+    while opened.elapsed() < Duration::from_secs(17) {
+        is(&post("channel=room-1", &[("Authorization", &write_header)]), 200, "Ok");
+        thread::sleep(Duration::from_secs(1));
+    }
+    assert_eq!(silent.closed(), Some((1008, reason)), "broadcasts do not put it off");
+    assert!(opened.elapsed() < Duration::from_secs(35), "closed after {:?}", opened.elapsed());
     let health = send(stack.port, "GET /api/health", &[], "");
     assert_eq!(health.status(), 200);
     stack.stop();

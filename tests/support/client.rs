@@ -68,7 +68,7 @@ impl Client {
     /// The next message, pong or close.
     #[track_caller]
     pub fn next(&mut self) -> Message {
-        self.ws.read().expect("a message")
+        self.read_within(PATIENCE).expect("a message")
     }
 
     /// Sends a message and expects it back.
@@ -99,6 +99,9 @@ impl Client {
     pub fn read_within(&mut self, time: Duration) -> Result<Message, Error> {
         self.ws.get_ref().set_read_timeout(Some(time.max(Duration::from_millis(1)))).expect("a timeout");
         let result = self.ws.read();
+        if let Ok(Message::Text(text)) = &result {
+            remember(text);
+        }
         self.ws.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
         result
     }
