@@ -6,20 +6,19 @@
 //! `x-fastly-read` and `x-fastly-write`, lists of the channels that it may subscribe to and publish to. A channel that
 //! ends in `*` stands for all that begin so. Source: RFC 7519, RFC 6750, the tokens of fastly/pubsub.
 
-use std::{borrow::Cow, collections::HashMap, error::Error, fmt};
+mod denied;
+mod keys;
+
+use std::{borrow::Cow, collections::HashMap};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jwt_simple::token::Token;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 
-use super::{Reply, Request};
+pub use self::{denied::Denied, keys::InvalidAccess};
+use super::Request;
 use crate::grip::{
     Channel, Header, VerifyKey,
-    key::InvalidKey,
     signature::{LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
 };
 
@@ -33,53 +32,6 @@ pub enum Access {
     One(Box<VerifyKey>),
     /// Several, of which a token names its own by `kid`.
     Several(HashMap<String, VerifyKey>),
-}
-
-/// Members of a JWK, which are no names of keys: their values are no secrets. Source: RFC 7517, section 4; RFC 7518,
-/// section 6.
-const IN_A_JWK: &[&str] = &["k", "kid", "use", "key_ops", "alg", "crv", "x", "y", "d", "n", "e"];
-
-/// The shortest secret, in bytes. Who has a token can try secrets on it, for as long as he likes.
-const MIN_SECRET_LENGTH: usize = 16;
-
-/// A key that is fit for tokens that strangers hold.
-fn key(text: &str) -> Result<VerifyKey, InvalidAccess> {
-    let key = VerifyKey::parse(text).map_err(InvalidAccess::Key)?;
-    match &key {
-        VerifyKey::Hs256(secret) if secret.to_bytes().len() < MIN_SECRET_LENGTH => Err(InvalidAccess::TooShort),
-        _ => Ok(key),
-    }
-}
-
-/// The members of a JSON object, in their order, also those that are there twice.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visit;
-        impl<'de> Visitor<'de> for Visit {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Visit)
-    }
-}
-
-#[derive(Deserialize)]
-struct Named<'a> {
-    #[serde(borrow)]
-    kid: Cow<'a, str>,
 }
 
 /// What may be done with a channel.
@@ -103,52 +55,6 @@ pub struct Grants {
 }
 
 impl Access {
-    /// Reads a setting.
-    ///
-    /// # Format
-    /// * a key as [`VerifyKey::parse`] takes it: a secret, `base64:`, PEM, JWK;
-    /// * several: a JWK Set, of which the keys count that have a `kid` and are of a kind that can be used (RFC 7517,
-    ///   section 5), or an object of names and keys,
-    ///   `{"2026":"a secret of some length","2027":"-----BEGIN PUBLIC KEY-----…"}`.
-    ///
-    /// # Errors
-    /// [`InvalidAccess`].
-    pub fn parse(setting: &str) -> Result<Self, InvalidAccess> {
-        let Ok(Members(members)) = serde_json::from_str(setting) else {
-            return key(setting).map(|key| Self::One(Box::new(key)));
-        };
-        let is_jwk = members.iter().any(|(name, _)| name == "kty");
-        if is_jwk {
-            return key(setting).map(|key| Self::One(Box::new(key)));
-        }
-        let mut keys = HashMap::new();
-        let mut add = |kid: Cow<'_, str>, key| match keys.insert(kid.into_owned(), key) {
-            None => Ok(()),
-            Some(_) => Err(InvalidAccess::Several),
-        };
-        match &members[..] {
-            [(name, set)] if name == "keys" && set.get().starts_with('[') => {
-                for jwk in serde_json::from_str::<Vec<&RawValue>>(set.get()).map_err(|_| InvalidAccess::Several)? {
-                    let named = serde_json::from_str::<Named<'_>>(jwk.get());
-                    if let (Ok(Named { kid }), Ok(key)) = (named, key(jwk.get())) {
-                        add(kid, key)?;
-                    }
-                }
-            }
-            _ => {
-                for (kid, value) in members {
-                    let text = serde_json::from_str::<Cow<'_, str>>(value.get());
-                    let is_key = (text.is_ok() || value.get().starts_with('{')) && !IN_A_JWK.contains(&&*kid);
-                    if !is_key {
-                        return Err(InvalidAccess::Several);
-                    }
-                    add(kid, key(&text.unwrap_or_else(|_| value.get().into()))?)?;
-                }
-            }
-        }
-        if keys.is_empty() { Err(InvalidAccess::Several) } else { Ok(Self::Several(keys)) }
-    }
-
     /// What a token allows at a time, in seconds since 1970, and when it expires.
     ///
     /// # Errors
@@ -222,95 +128,4 @@ fn token_of(request: &dyn Request) -> Result<Cow<'_, str>, Denied> {
     }
     let mut query = url::form_urlencoded::parse(request.query().as_bytes());
     query.find(|(name, _)| name == "token").map(|(_, token)| token).ok_or(Denied::NoToken)
-}
-
-/// A setting that cannot be used. The text says why, and nothing of the keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvalidAccess {
-    /// A key cannot be used.
-    Key(InvalidKey),
-    /// A secret could be guessed.
-    TooShort,
-    /// An object that is no JWK, no JWK Set with a key of a kind that can be used, and not names with a key each.
-    Several,
-}
-
-impl fmt::Display for InvalidAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key(error) => error.fmt(f),
-            Self::TooShort => write!(f, "a secret has at least {MIN_SECRET_LENGTH} bytes"),
-            Self::Several => {
-                f.write_str("several keys are a JWK Set with kid and kty in each, or an object of names and keys")
-            }
-        }
-    }
-}
-
-impl Error for InvalidAccess {}
-
-/// Why a request may not do what it asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// It has no token.
-    NoToken,
-    /// It has a `Fastly-Key` that is not valid for the service, and no token.
-    FastlyKey,
-    /// Its token does not verify.
-    Token(SignatureError),
-    /// There are several keys, and its token names none of them.
-    UnknownKey,
-    /// The claims of its token are of another form.
-    Claims,
-    /// Its token is valid, but not for this channel.
-    Channel(Right, Channel),
-}
-
-impl Denied {
-    /// The answer to the request. Source: RFC 6750, section 3.
-    pub(super) fn reply(&self) -> Reply {
-        let (status, error) = match self {
-            Self::NoToken | Self::FastlyKey => (401, ""),
-            Self::Token(_) | Self::UnknownKey | Self::Claims => (401, ", error=\"invalid_token\""),
-            Self::Channel(..) => (403, ", error=\"insufficient_scope\""),
-        };
-        let challenge = format!("Bearer realm=\"fanout-edge\"{error}");
-        Reply::text(status, self).with_header("www-authenticate", challenge).with_log(self.log())
-    }
-
-    /// The same for the log, which has nothing that a client chose.
-    pub(super) fn log(&self) -> String {
-        match self {
-            Self::Channel(Right::Read, _) => "refused an access token: it does not allow to subscribe there".to_owned(),
-            Self::Channel(Right::Write, _) => "refused an access token: it does not allow to publish there".to_owned(),
-            Self::Token(error) => format!("refused an access token: {error}"),
-            Self::UnknownKey => "refused an access token: it names none of the keys".to_owned(),
-            Self::Claims => "refused an access token: its claims are no lists of channels".to_owned(),
-            Self::NoToken => "refused a request that has no access token".to_owned(),
-            Self::FastlyKey => "refused a Fastly-Key".to_owned(),
-        }
-    }
-}
-
-impl fmt::Display for Denied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoToken => f.write_str(
-                "An access token is needed: the header `Authorization: Bearer TOKEN`, ?token=TOKEN, or the WebSocket subprotocols `bearer, TOKEN`",
-            ),
-            Self::FastlyKey => f.write_str("The Fastly-Key is not valid for this service"),
-            Self::Token(error) => write!(f, "The access token is refused: {error}"),
-            Self::UnknownKey => f.write_str("The access token is refused: its kid is that of no key"),
-            Self::Claims => {
-                f.write_str("The access token is refused: its x-fastly-read and x-fastly-write must be lists of channels")
-            }
-            Self::Channel(right, channel) => {
-                let (verb, claim) = match right {
-                    Right::Read => ("subscribe", "x-fastly-read"),
-                    Right::Write => ("publish", "x-fastly-write"),
-                };
-                write!(f, "The access token does not allow to {verb} to {channel}: its {claim} lacks that channel")
-            }
-        }
-    }
 }

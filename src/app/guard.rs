@@ -38,14 +38,14 @@ pub(super) fn broadcast(request: &dyn Request, settings: &Settings, channel: &Ch
     if has_key && request.has_fastly_key() {
         return Ok(());
     }
-    match access_until(request, settings, &[Right::Write], std::slice::from_ref(channel), now)? {
+    match check_token(request, settings, &[Right::Write], std::slice::from_ref(channel), now)? {
         Err(Denied::NoToken) if has_key => Err(Denied::FastlyKey.reply()),
         Err(denied) => Err(denied.reply()),
         Ok(_) => Ok(()),
     }
 }
 
-/// Once the proxy holds the client, again: its token. What it returns is when that expires, in seconds since 1970.
+/// The token of a client that the proxy has already. What it returns is when that expires, in seconds since 1970.
 ///
 /// # Errors
 /// The refusal.
@@ -56,10 +56,10 @@ pub(super) fn access(
     channels: &[Channel],
     now: u64,
 ) -> Result<Option<u64>, Reply> {
-    access_until(request, settings, rights, channels, now)?.map_err(|denied| denied.reply())
+    check_token(request, settings, rights, channels, now)?.map_err(|denied| denied.reply())
 }
 
-fn access_until(
+fn check_token(
     request: &dyn Request,
     settings: &Settings,
     rights: &[Right],
