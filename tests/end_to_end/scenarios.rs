@@ -504,6 +504,7 @@ fn without_pushpin_no_broadcast_is_ok() {
     stack.stop_pushpin();
     let problem = "The GRIP proxy could not be reached, or broke off: do not count on the message being published";
     is(&broadcast(&stack, "Hello"), 502, problem);
+    wait_until("scripts/serve says so", || stack.output().contains("serve: Pushpin is gone: "));
     is(&send(stack.port, "GET /nothing", &[], ""), 404, "Not found");
     assert_eq!(send(stack.port, "GET /api/websocket", &[], "").status(), 426);
     is(&broadcast(&stack, "Hello"), 502, problem);
