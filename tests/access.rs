@@ -282,12 +282,14 @@ fn keys_come_in_all_forms() {
         assert_eq!(verify(several, &named("b").0), Ok(()));
         assert_eq!(verify(several, &named("a").0), Err(Denied::Token(SignatureError::Algorithm)));
         assert_eq!(verify(several, &named("z").1), Err(Denied::UnknownKey));
-        assert_eq!(verify(several, &hs256), Err(Denied::UnknownKey));
+        assert_eq!(verify(several, &hs256), Err(Denied::NoKeyId));
         assert_eq!(verify(several, "no token"), Err(Denied::Token(SignatureError::Malformed)));
         assert_eq!(verify(several, &"x".repeat(5000)), Err(Denied::Token(SignatureError::Malformed)));
     }
-    let body = "The access token is refused: its kid is that of no key\n";
+    let body = "The access token is refused: there are several keys, and it has no kid in its header to name one\n";
     refused(connect("/api/poll").with("Authorization", bearer(&hs256)), &guarded_with(&set), 401, body);
+    let body = "The access token is refused: its kid is that of no key\n";
+    refused(connect("/api/poll").with("Authorization", bearer(&named("z").1)), &guarded_with(&set), 401, body);
 
     // Keys of a set that cannot be used are passed over, as long as one can.
     let mixed = format!(r#"{{"keys":[{{"kty":"RSA","kid":"r"}},{{"kid":"x"}},1,{}]}}"#, jwk(r#","kid":"b""#));
@@ -296,11 +298,11 @@ fn keys_come_in_all_forms() {
 
     let key = InvalidAccess::Key;
     for (setting, error) in [
-        ("", key(InvalidKey::TooShort)),
-        ("short", key(InvalidKey::TooShort)),
+        ("", InvalidAccess::Blank),
+        ("short", InvalidAccess::TooShort),
         ("fifteen bytes..", InvalidAccess::TooShort),
         ("base64:cGFzc3dvcmQxMjM0", InvalidAccess::TooShort),
-        (r#"{"a":"short"}"#, key(InvalidKey::TooShort)),
+        (r#"{"a":"short"}"#, InvalidAccess::TooShort),
         (r#"{"a":"fifteen bytes.."}"#, InvalidAccess::TooShort),
         ("{}", InvalidAccess::Several),
         (r#"{"keys":[]}"#, InvalidAccess::Several),
@@ -458,7 +460,7 @@ fn a_token_that_does_not_count_any_more_ends_its_connection() {
             guarded_with("s3cret"),
             1011,
             unusable,
-            "The entry ACCESS_KEY of the secret store `fanout` cannot be used: a secret has at least 12 bytes",
+            "The entry ACCESS_KEY of the secret store `fanout` cannot be used: a secret has at least 16 bytes",
         ),
     ] {
         for path in ["/api/websocket", "/api/websocket?mode=publish"] {

@@ -304,8 +304,8 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
             answer["why"],
             json!([
                 "The entry FANOUT_SERVICE_ID of the secret store `fanout` is not the id of a service",
-                "The entry ACCESS_KEY of the secret store `fanout` cannot be used: a secret has at least 12 bytes",
-                "The entry ALLOWED_ORIGINS of the config store `fanout_config` is neither *, none, nor a list of origins",
+                "The entry ACCESS_KEY of the secret store `fanout` cannot be used: a secret has at least 16 bytes",
+                "The entry ALLOWED_ORIGINS of the config store `fanout_config` is neither *, none, nor origins separated by blanks, such as https://example.com, without a slash at the end",
                 "The entry BROADCASTS_PER_MINUTE of the config store `fanout_config` is not a number from 1 on",
                 "The service has no backend `self`",
             ])

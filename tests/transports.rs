@@ -315,8 +315,7 @@ fn pages_of_any_origin_may_use_the_http_endpoints_unless_the_settings_say_otherw
         "* https://a.example",
     ] {
         let reply = reply_with(get("https://a.example"), &with(origins));
-        let problem =
-            "The entry ALLOWED_ORIGINS of the config store `fanout_config` is neither *, none, nor a list of origins\n";
+        let problem = "The entry ALLOWED_ORIGINS of the config store `fanout_config` is neither *, none, nor origins separated by blanks, such as https://example.com, without a slash at the end\n";
         is(&reply, 503, problem);
     }
 }

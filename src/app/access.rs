@@ -58,14 +58,14 @@ impl Access {
     /// What a token allows at a time, in seconds since 1970, and when it expires.
     ///
     /// # Errors
-    /// [`Denied::Token`], [`Denied::UnknownKey`] or [`Denied::Claims`].
+    /// [`Denied::Token`], [`Denied::NoKeyId`], [`Denied::UnknownKey`] or [`Denied::Claims`].
     pub fn verify(&self, token: &str, now: u64) -> Result<(Grants, u64), Denied> {
         let key = match self {
             Self::One(key) => key,
             Self::Several(_) if token.len() > MAX_TOKEN_LENGTH => return Err(Denied::Token(SignatureError::Malformed)),
             Self::Several(keys) => {
                 let header = Token::decode_metadata(token).map_err(|_| Denied::Token(SignatureError::Malformed))?;
-                header.key_id().and_then(|kid| keys.get(kid)).ok_or(Denied::UnknownKey)?
+                keys.get(header.key_id().ok_or(Denied::NoKeyId)?).ok_or(Denied::UnknownKey)?
             }
         };
         let until = key.verify(token, None, LEEWAY, now).map_err(Denied::Token)?;

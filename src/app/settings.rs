@@ -114,7 +114,7 @@ impl Settings {
         let entry = |name| config(name).map_err(|Unreadable| SettingsError::config(name, "cannot be read as text"));
         let origins = entry(ALLOWED_ORIGINS).and_then(|value| {
             Origins::parse(value.as_deref().unwrap_or("*").trim())
-                .ok_or_else(|| SettingsError::config(ALLOWED_ORIGINS, "is neither *, none, nor a list of origins"))
+                .ok_or_else(|| SettingsError::config(ALLOWED_ORIGINS, "is neither *, none, nor origins separated by blanks, such as https://example.com, without a slash at the end"))
         });
         let limit = |name| {
             let limit = entry(name)?.map(|value| value.trim().parse::<NonZeroU32>());

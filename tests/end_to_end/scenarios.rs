@@ -17,7 +17,7 @@ use crate::support::{
     client::Client,
     http::{Message, Reader, handshake, is_open, received, send, wait_until},
     local_signature,
-    process::{Stack, root},
+    process::Stack,
     sign_hs256,
 };
 
@@ -522,17 +522,20 @@ fn guarded() -> Stack {
     let uri = format!(
         "http://127.0.0.1:{{publish_port}}/?key={PUBLISH_KEY}&verify-iss={LOCAL_ISSUER}&verify-key={LOCAL_KEY}"
     );
-    let entry =
-        |key: &str, data: &str| format!("[[local_server.secret_stores.fanout]]\nkey = \"{key}\"\ndata = \"{data}\"\n");
-    let config = format!(
-        "[local_server.config_stores.fanout_config]\nformat = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nALLOWED_ORIGINS = \"{LISTED}\"\n"
-    );
     let keys = format!("[local_server]\nfake_valid_fastly_keys = [\"{FASTLY_KEY}\"]\n");
-    Stack::start_with(&(entry("GRIP_URL", &uri) + &entry("ACCESS_KEY", ACCESS_KEY) + &config + &keys))
+    let entries = [("GRIP_URL", &*uri), ("ACCESS_KEY", ACCESS_KEY)];
+    Stack::start_guarded(&entries, LISTED, &keys).expect("the service starts")
 }
 
 fn who_belongs_is_let_in_and_no_secret_leaves(open_output: String) {
+    // What cannot be used is said at once.
+    let blank = [("GRIP_URL", "http://127.0.0.1:{publish_port}/"), ("ACCESS_KEY", " ")];
+    let said = Stack::start_guarded(&blank, "*", "").err().expect("the service does not start");
+    let lines = "serve: error: a setting in fastly.toml cannot be used.\nserve:   The entry GRIP_URL of the secret store `fanout` lacks verify-key\n";
+    assert!(said.contains(lines), "{said}");
+
     let mut stack = guarded();
+    assert!(stack.output().contains("\nReady: the service wants an access token. Open "), "{}", stack.output());
     let mut tokens = Vec::new();
     let mut token = |seconds: i64, claims: &str| {
         let token = access_token(ACCESS_KEY, now().saturating_add_signed(seconds), claims);
@@ -654,7 +657,7 @@ fn who_belongs_is_let_in_and_no_secret_leaves(open_output: String) {
             assert!(!shows, "{place} has a token: {line}");
         }
     }
-    for entry in std::fs::read_dir(root().join("pushpin-logs")).expect("Pushpin's logs") {
+    for entry in std::fs::read_dir(stack.pushpin_logs()).expect("Pushpin's logs") {
         let path = entry.expect("an entry").path();
         let log = String::from_utf8_lossy(&std::fs::read(&path).expect("a log")).into_owned();
         for secret in [LOCAL_KEY, ACCESS_KEY, PUBLISH_KEY, FASTLY_KEY] {

@@ -44,9 +44,9 @@ impl Process {
         let mut ended = None;
         wait_longer(Duration::from_secs(90), what, || {
             ended = ended.or_else(|| self.child.try_wait().ok().flatten());
-            ended.is_some() || holds(self)
+            holds(self) || ended.is_some()
         });
-        assert!(ended.is_none(), "{} ended:\n{}", self.name, self.output());
+        assert!(ended.is_none() || holds(self), "{} ended:\n{}", self.name, self.output());
     }
 
     fn stop(&mut self) {
@@ -323,14 +323,6 @@ fn holds(port: u16) -> bool {
     reader.read.starts_with("HTTP/1.1 200 ")
 }
 
-/// Whether Pushpin asks the service: its parts know each other some time after it listens.
-fn holds_health(port: u16, pushpin_port: u16) -> bool {
-    let through = [("Pushpin-Route", "self")];
-    is_open(pushpin_port)
-        && send(port, "GET /api/health", &[], "").status() == 200
-        && send(pushpin_port, "GET /api/health", &through, "").status() == 200
-}
-
 fn delivers_echo(port: u16) -> bool {
     Client::try_connect(port, "/api/websocket", &[], Duration::from_millis(500)).is_some()
 }
@@ -341,20 +333,27 @@ pub struct Stack {
     pub pushpin_port: u16,
     pub publish_port: u16,
     process: Process,
+    scratch: Option<Scratch>,
 }
 
 impl Stack {
     /// The ports that fastly.toml names.
     pub fn start() -> Self {
-        Self::start_on([7676, 7677, 5561], &[])
+        Self::ready(&root().join("scripts/serve"), [7676, 7677, 5561], None).expect("the service starts")
     }
 
     /// Ports of its own, as with `make serve PORT=…`.
     pub fn start_elsewhere() -> Self {
-        let ports = [free_port(), free_port(), free_port()];
-        let names = ["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"];
-        let variables: Vec<_> = names.into_iter().zip(ports.map(|port| port.to_string())).collect();
-        Self::start_on(ports, &variables)
+        Self::start_on([free_port(), free_port(), free_port()])
+    }
+
+    /// Again on the ports of one that was stopped.
+    pub fn start_again(&self) -> Self {
+        Self::start_on([self.port, self.pushpin_port, self.publish_port])
+    }
+
+    fn start_on(ports: [u16; 3]) -> Self {
+        Self::ready(&root().join("scripts/serve"), ports, None).expect("the service starts")
     }
 
     /// Plain `fastly compute serve`, which builds, too.
@@ -363,57 +362,61 @@ impl Stack {
         command.args(["compute", "serve", "--non-interactive"]).current_dir(root());
         let mut process = Process::start("fastly compute serve", &mut command);
         process.wait_until("the service is ready", |_| delivers_echo(7676));
-        Self { port: 7676, pushpin_port: 7677, publish_port: 5561, process }
+        Self { port: 7676, pushpin_port: 7677, publish_port: 5561, process, scratch: None }
     }
 
-    /// Again on the ports of one that was stopped.
-    pub fn start_again(&self) -> Self {
-        let ports = [self.port, self.pushpin_port, self.publish_port];
-        let names = ["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"];
-        let variables: Vec<_> = names.into_iter().zip(ports.map(|port| port.to_string())).collect();
-        Self::start_on(ports, &variables)
-    }
-
-    /// The same commands with more in fastly.toml, as somebody would write it who guards his service. `{publish_port}`
-    /// stands for that port.
-    pub fn start_with(settings: &str) -> Self {
-        module();
-        let [port, pushpin_port, publish_port] = [free_port(), free_port(), free_port()];
-        let shipped = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
-        let lines = shipped.lines().filter(|line| !line.starts_with("[[local_server.secret_stores"));
-        let lines = lines.filter(|line| !line.starts_with("key = ") && !line.starts_with("data = "));
-        let own = lines.collect::<Vec<_>>().join("\n").replace("7676", &port.to_string());
-        let own = own.replace("7677", &pushpin_port.to_string()).replace("5561", &publish_port.to_string());
-        let manifest = root().join(format!("fastly.local-{port}.toml"));
-        let settings = settings.replace("{publish_port}", &publish_port.to_string());
-        fs::write(&manifest, format!("{own}\n{settings}")).expect("a manifest");
-        let mut command = Command::new("fastly");
-        command.args(["compute", "serve", "--skip-build", "--non-interactive"]).current_dir(root());
-        command.arg(format!("--env=local-{port}")).arg(format!("--addr=127.0.0.1:{port}"));
-        let mut process = Process::start("fastly compute serve", &mut command);
-        process.wait_until("the service and Pushpin answer", |_| {
-            is_open(port) && is_open(publish_port) && holds_health(port, pushpin_port)
-        });
-        fs::remove_file(manifest).expect("the manifest is removed");
-        Self { port, pushpin_port, publish_port, process }
-    }
-
-    fn start_on([port, pushpin_port, publish_port]: [u16; 3], variables: &[(&str, String)]) -> Self {
-        module();
-        let mut command = Command::new(root().join("scripts/serve"));
-        for name in ["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"] {
-            command.env_remove(name);
+    /// Ports of its own and a fastly.toml with other entries, origins and more, as somebody has it who guards his
+    /// service. `{publish_port}` stands for that port.
+    ///
+    /// # Errors
+    /// What scripts/serve says where it stops by itself.
+    pub fn start_guarded(entries: &[(&str, &str)], origins: &str, more: &str) -> Result<Self, String> {
+        let ports @ [.., publish_port] = [free_port(), free_port(), free_port()];
+        let scratch = Scratch::new("guarded");
+        let folder = scratch.path();
+        for part in ["bin", "scripts"] {
+            fs::create_dir(folder.join(part)).expect("a folder");
         }
-        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        for part in ["bin/main.wasm", "scripts/serve", "scripts/setup"] {
+            fs::copy(root().join(part), folder.join(part)).expect("a copy");
+        }
+        let shipped = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
+        let (shipped, _) = shipped.split_once("[[local_server.secret_stores").expect("the entries come last");
+        let entry = |(key, data): &(&str, &str)| {
+            let data = data.replace("{publish_port}", &publish_port.to_string());
+            format!("[[local_server.secret_stores.fanout]]\nkey = \"{key}\"\ndata = \"{data}\"\n")
+        };
+        let entries: String = entries.iter().map(entry).collect();
+        let origins = format!("\nALLOWED_ORIGINS = \"{origins}\"\n");
+        let manifest = shipped.replace("\nALLOWED_ORIGINS = \"*\"\n", &origins) + &entries + more;
+        fs::write(folder.join("fastly.toml"), manifest).expect("a manifest");
+        Self::ready(&folder.join("scripts/serve"), ports, Some(scratch))
+    }
+
+    fn ready(script: &Path, ports: [u16; 3], scratch: Option<Scratch>) -> Result<Self, String> {
+        module();
+        let mut command = Command::new(script);
+        command.envs(["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"].into_iter().zip(ports.map(|port| port.to_string())));
         let mut process = Process::start("scripts/serve", &mut command);
-        process.wait_until("the service is ready", |process| process.output().contains("\nReady: "));
+        let stopped = |process: &Process| process.output().contains("serve: error: ");
+        process
+            .wait_until("the service is ready", |process| process.output().contains("\nReady: ") || stopped(process));
+        if stopped(&process) {
+            return Err(process.output());
+        }
         // The probe of scripts/serve ends after that line.
         thread::sleep(Duration::from_millis(500));
-        Self { port, pushpin_port, publish_port, process }
+        let [port, pushpin_port, publish_port] = ports;
+        Ok(Self { port, pushpin_port, publish_port, process, scratch })
     }
 
     pub fn output(&self) -> String {
         self.process.output()
+    }
+
+    /// The folder of Pushpin's own logs.
+    pub fn pushpin_logs(&self) -> PathBuf {
+        self.scratch.as_ref().map_or(root(), Scratch::path).join("pushpin-logs")
     }
 
     /// How many requests Viceroy has handled: it numbers them from 0 on.

@@ -17,7 +17,9 @@ pub enum Denied {
     FastlyKey,
     /// Its token does not verify.
     Token(SignatureError),
-    /// There are several keys, and its token names none of them.
+    /// There are several keys, and its token names none.
+    NoKeyId,
+    /// There are several keys, and its token names another one.
     UnknownKey,
     /// The claims of its token are of another form.
     Claims,
@@ -30,7 +32,7 @@ impl Denied {
     pub(in crate::app) fn reply(&self) -> Reply {
         let (status, error) = match self {
             Self::NoToken | Self::FastlyKey => (401, ""),
-            Self::Token(_) | Self::UnknownKey | Self::Claims => (401, ", error=\"invalid_token\""),
+            Self::Token(_) | Self::NoKeyId | Self::UnknownKey | Self::Claims => (401, ", error=\"invalid_token\""),
             Self::Channel(..) => (403, ", error=\"insufficient_scope\""),
         };
         let challenge = format!("Bearer realm=\"fanout-edge\"{error}");
@@ -43,7 +45,8 @@ impl Denied {
             Self::Channel(Right::Read, _) => "refused an access token: it does not allow to subscribe there".to_owned(),
             Self::Channel(Right::Write, _) => "refused an access token: it does not allow to publish there".to_owned(),
             Self::Token(error) => format!("refused an access token: {error}"),
-            Self::UnknownKey => "refused an access token: it names none of the keys".to_owned(),
+            Self::NoKeyId => "refused an access token: it has no kid, and there are several keys".to_owned(),
+            Self::UnknownKey => "refused an access token: its kid is that of no key".to_owned(),
             Self::Claims => "refused an access token: its claims are no lists of channels".to_owned(),
             Self::NoToken => "refused a request that has no access token".to_owned(),
             Self::FastlyKey => "refused a Fastly-Key".to_owned(),
@@ -59,6 +62,9 @@ impl fmt::Display for Denied {
             ),
             Self::FastlyKey => f.write_str("The Fastly-Key is not valid for this service"),
             Self::Token(error) => write!(f, "The access token is refused: {error}"),
+            Self::NoKeyId => f.write_str(
+                "The access token is refused: there are several keys, and it has no kid in its header to name one",
+            ),
             Self::UnknownKey => f.write_str("The access token is refused: its kid is that of no key"),
             Self::Claims => {
                 f.write_str("The access token is refused: its x-fastly-read and x-fastly-write must be lists of channels")

@@ -20,7 +20,10 @@ const MIN_SECRET_LENGTH: usize = 16;
 
 /// A key that is fit for tokens that strangers hold.
 fn key(text: &str) -> Result<VerifyKey, InvalidAccess> {
-    let key = VerifyKey::parse(text).map_err(InvalidAccess::Key)?;
+    let key = VerifyKey::parse(text).map_err(|error| match error {
+        InvalidKey::TooShort => InvalidAccess::TooShort,
+        error => InvalidAccess::Key(error),
+    })?;
     match &key {
         VerifyKey::Hs256(secret) if secret.to_bytes().len() < MIN_SECRET_LENGTH => Err(InvalidAccess::TooShort),
         _ => Ok(key),
@@ -70,6 +73,9 @@ impl Access {
     /// # Errors
     /// [`InvalidAccess`].
     pub fn parse(setting: &str) -> Result<Self, InvalidAccess> {
+        if setting.trim().is_empty() {
+            return Err(InvalidAccess::Blank);
+        }
         let members = match serde_json::from_str(setting) {
             Ok(Members(members)) if members.iter().all(|(name, _)| name != "kty") => members,
             _ => return key(setting).map(|key| Self::One(Box::new(key))),
@@ -108,6 +114,8 @@ impl Access {
 pub enum InvalidAccess {
     /// A key cannot be used.
     Key(InvalidKey),
+    /// There is nothing in it.
+    Blank,
     /// A secret could be guessed.
     TooShort,
     /// An object that is no JWK, no JWK Set with a key of a kind that can be used, and not names with a key each.
@@ -118,6 +126,7 @@ impl fmt::Display for InvalidAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(error) => error.fmt(f),
+            Self::Blank => f.write_str("it is blank"),
             Self::TooShort => write!(f, "a secret has at least {MIN_SECRET_LENGTH} bytes"),
             Self::Several => {
                 f.write_str("several keys are a JWK Set with kid and kty in each, or an object of names and keys")
