@@ -416,7 +416,7 @@ impl Stack {
 
     /// The folder of Pushpin's own logs.
     pub fn pushpin_logs(&self) -> PathBuf {
-        self.scratch.as_ref().map_or(root(), Scratch::path).join("pushpin-logs")
+        self.scratch.as_ref().map_or_else(root, Scratch::path).join("pushpin-logs")
     }
 
     /// How many requests Viceroy has handled: it numbers them from 0 on.
