@@ -416,7 +416,8 @@ impl Stack {
 
     /// The folder of Pushpin's own logs.
     pub fn pushpin_logs(&self) -> PathBuf {
-        self.scratch.as_ref().map_or_else(root, Scratch::path).join("pushpin-logs")
+        let folder = self.scratch.as_ref().map(Scratch::path);
+        folder.unwrap_or_else(|| root()).join("pushpin-logs")
     }
 
     /// How many requests Viceroy has handled: it numbers them from 0 on.
