@@ -198,7 +198,8 @@ pub fn pushpin_restarts(size: &Size, report: &mut Report) {
             && answers.keys().all(|answer| answer.starts_with("502 The GRIP proxy could not be reached")),
         "{answers:?}"
     );
-    assert_eq!((seen.broken, seen.wrong), (size.talkers, 0), "broken connections, messages in another's place");
+    // Some twice: Pushpin takes connections a moment before it can serve them.
+    assert!(seen.broken >= size.talkers && seen.wrong == 0, "{} broken, {} wrong", seen.broken, seen.wrong);
     let mut listener =
         Client::connect_with(service.port, "/api/websocket?channel=others", &[("Authorization", &service.bearer())]);
     thread::sleep(Duration::from_secs(1));
