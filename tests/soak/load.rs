@@ -135,54 +135,56 @@ pub fn broadcasts(size: &Size, report: &mut Report) {
 /// them without waiting.
 const WINDOWS: [Option<usize>; 3] = [Some(1), Some(4), None];
 
+/// How often one client connects again.
+const MAX_BREAKS: usize = 100;
+
 pub fn echoes(size: &Size, report: &mut Report) {
-    let mut rows = Vec::new();
     for window in WINDOWS {
         let service = Service::start();
         let bearer = service.bearer();
-        let connect = |_| Client::connect_with(service.port, "/api/websocket", &[("Authorization", &bearer)]);
-        let mut clients: Vec<_> = (0..size.talkers).map(connect).collect();
+        let connect = || Client::connect_with(service.port, "/api/websocket", &[("Authorization", &bearer)]);
         let under_way = window.unwrap_or(size.messages);
-        // How many came back, each in its turn, before the connection ended.
+        // How often the connection broke until all messages were back, each in its turn. A client that is broken off
+        // connects again, and sends again what did not come back.
         let talk = |client: &mut Client| {
-            let mut sent = 0;
-            for number in 0..size.messages {
-                while sent < size.messages && sent < number + under_way {
-                    if !client.try_send(sent.to_string()) {
-                        break;
-                    }
+            let (mut sent, mut back, mut broken) = (0, 0, 0);
+            while back < size.messages {
+                let mut is_open = true;
+                while is_open && sent < size.messages && sent < back + under_way {
+                    is_open = client.try_send(sent.to_string());
                     sent += 1;
                 }
                 match client.read_within(PATIENCE) {
-                    Ok(message) if message == WsMessage::text(number.to_string()) => {}
-                    Ok(message) => panic!("{message} in place of {number}"),
-                    Err(Error::Io(error)) if is_timeout(&error) => panic!("{number} does not come back"),
-                    Err(_) => return number,
+                    Ok(message) if message == WsMessage::text(back.to_string()) => back += 1,
+                    Ok(message) => panic!("{message} in place of {back}"),
+                    Err(Error::Io(error)) if is_timeout(&error) => panic!("{back} does not come back"),
+                    Err(_) => {
+                        broken += 1;
+                        assert!(broken < MAX_BREAKS, "broken off {broken} times");
+                        thread::sleep(Duration::from_millis(100));
+                        *client = connect();
+                        sent = back;
+                    }
                 }
             }
-            size.messages
+            broken
         };
+        let mut clients: Vec<_> = (0..size.talkers).map(|_| connect()).collect();
         let start = Instant::now();
-        let back: Vec<_> = thread::scope(|scope| {
+        let broken: usize = thread::scope(|scope| {
             let talk = &talk;
             let talkers: Vec<_> = clients.iter_mut().map(|client| scope.spawn(move || talk(client))).collect();
-            talkers.into_iter().map(|talker| talker.join().expect("a talker")).collect()
+            talkers.into_iter().map(|talker| talker.join().expect("every message comes back in its turn")).sum()
         });
         let elapsed = start.elapsed().as_secs_f64();
-        let dropped = back.iter().filter(|count| **count < size.messages).count();
-        let all: usize = back.iter().sum();
-        rows.push((window, dropped));
+        let all = size.talkers * size.messages;
         report.line(format!(
-            "{} connections echo {} messages each, {} under way on each: {all} of {} came back, in order, in {elapsed:.1} s ({:.0} a second); connections that broke: {dropped}.",
+            "{} clients echo {} messages each, {} under way on each: {all} of {all} came back, in order, in {elapsed:.1} s ({:.0} a second). Connections that broke, and were opened again: {broken}.",
             size.talkers,
             size.messages,
             window.map_or_else(|| "all of them".to_owned(), |window| window.to_string()),
-            size.talkers * size.messages,
             all as f64 / elapsed
         ));
     }
-    report.line("Where so many connections send without waiting for what they sent before, Pushpin 1.41 breaks some of them off (`target error` in its log), after it has received the whole and valid answer of the service. The client sees that: on no connection a message was lost, doubled or out of order before its end.");
-    for (window, dropped) in rows {
-        assert!(window != Some(1) || dropped == 0, "{dropped} connections broke");
-    }
+    report.line("Where so many connections have messages in the same instant, Pushpin 1.41 breaks some of them off (`target error` in its log, for several at once), after it has received the whole and valid answer of the service. The client sees it, connects again and sends again what did not come back; before its end no connection lost, doubled or disordered a message.");
 }
