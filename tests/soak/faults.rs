@@ -184,9 +184,9 @@ pub fn pushpin_restarts(size: &Size, report: &mut Report) {
         service.pushpin = None;
         let gone = Instant::now();
         while gone.elapsed() < AWAY {
-            *answers
-                .entry(format!("{} {}", broadcast(service).status(), broadcast(service).text().trim_end()))
-                .or_default() += 1;
+            let answer = broadcast(service);
+            let line = format!("{} {}", answer.status(), answer.text().trim_end());
+            *answers.entry(line).or_default() += 1;
             thread::sleep(Duration::from_millis(300));
         }
         service.start_pushpin();
