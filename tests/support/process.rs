@@ -260,6 +260,7 @@ impl Pushpin {
              cdn_loop=\n\
              log_from=false\n\
              log_user_agent=false\n\
+             updates_check=off\n\
              sig_iss={issuer}\n\
              sig_key={key}\n\
              [handler]\n\
