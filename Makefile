@@ -26,7 +26,7 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	echo "== end to end"; cargo test --test end_to_end -- --include-ignored; \
 	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
 
-soak: build ## Load, hostile requests and faults in full (10 minutes); writes docs/soak.md
+soak: build ## Load, hostile requests and faults in full (5 minutes); writes docs/soak.md
 	@$(with_tools) \
 	SOAK=full cargo test --release --test soak -- --include-ignored
 

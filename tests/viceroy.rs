@@ -280,6 +280,8 @@ fn counting_is_asked_of_the_platform() {
         assert_eq!(handshake(viceroy.port, "/api/websocket", &[]).status(), 418);
         is(&broadcast(&viceroy, "Hello"), 200, "Ok");
     }
+    // What cannot be counted is let through, too: the log would say so.
+    assert!(!viceroy.output().contains("the platform does not count"), "{}", viceroy.output());
 }
 
 #[test]

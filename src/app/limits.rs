@@ -1,4 +1,5 @@
-//! How many broadcasts and openings one client may make in a minute, where the settings say so.
+//! How long a query may be; and how many broadcasts and openings one client may make in a minute, where the settings
+//! say so.
 
 use std::{
     net::{IpAddr, Ipv6Addr},

@@ -263,8 +263,7 @@ fn publish(
 /// listens is to be looked at, too.
 fn check_again_after(expiry: u64, now: u64) -> u32 {
     const LONGEST: u64 = 3600;
-    let seconds = expiry.saturating_sub(now).saturating_add(LEEWAY + 1);
-    u32::try_from(seconds.min(LONGEST)).unwrap_or(u32::MAX)
+    expiry.saturating_sub(now).saturating_add(LEEWAY + 1).min(LONGEST) as u32
 }
 
 /// Ends an open connection whose token was valid and is not any more, or cannot be checked any more.
