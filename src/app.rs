@@ -1,45 +1,46 @@
-//! What this service decides: a request, the settings and the time go in, an [`Action`] comes out.
+//! What this service decides: a request, a platform, the settings and the time go in, an [`Outcome`](http::Outcome)
+//! comes out.
 //!
-//! A path is one line of `ROUTES` and one file. Nothing here does I/O.
+//! An endpoint is one line of `ROUTES` and one file of `endpoints`. What happens on a WebSocket is [`echo`], the place for
+//! your own code.
 
-pub mod access;
-pub mod broadcast;
-pub mod channels;
+mod access;
+pub mod bounds;
+pub mod connection;
 pub mod echo;
-mod events;
-mod guard;
-mod health;
+mod endpoints;
+pub mod error;
+pub mod exchange;
 pub mod http;
-pub mod limits;
-pub mod message;
-pub mod origins;
-mod page;
-mod poll;
-mod proxied;
+mod messages;
+mod options;
+pub mod platform;
 pub mod settings;
-mod stream;
-mod subscribe;
-pub mod websocket;
 
-pub use http::{Action, Reply, Request};
-pub use settings::Settings;
+use ::http::header::HeaderValue;
 
-type Handler = fn(&mut dyn Request, &Settings, u64) -> Action;
+use self::{
+    access::origins,
+    endpoints::{broadcast, events, health, page, poll, stream, websocket},
+    error::Error,
+    exchange::{Endpoint, Exchange},
+    http::Outcome,
+};
 
 struct Route {
     path: &'static str,
     method: &'static str,
-    handler: Handler,
-    /// Pages of other origins may use it, as far as the settings allow: see [`origins`].
-    shared: bool,
+    endpoint: Endpoint,
+    /// Pages of other origins may use it, if the settings allow: see [`origins`].
+    is_shared: bool,
 }
 
-const fn own(path: &'static str, method: &'static str, handler: Handler) -> Route {
-    Route { path, method, handler, shared: false }
+const fn own(path: &'static str, method: &'static str, endpoint: Endpoint) -> Route {
+    Route { path, method, endpoint, is_shared: false }
 }
 
-const fn shared(path: &'static str, method: &'static str, handler: Handler) -> Route {
-    Route { path, method, handler, shared: true }
+const fn shared(path: &'static str, method: &'static str, endpoint: Endpoint) -> Route {
+    Route { path, method, endpoint, is_shared: true }
 }
 
 /// The methods of one path stand together.
@@ -56,33 +57,41 @@ const ROUTES: &[Route] = &[
     shared("/api/broadcast", "POST", broadcast::broadcast),
 ];
 
-/// Decides what to do with a request, at a time in seconds since 1970.
-pub fn decide(request: &mut dyn Request, settings: &Settings, now: u64) -> Action {
-    let routes: Vec<_> = ROUTES.iter().filter(|route| route.path == request.path()).collect();
-    let Some(first) = routes.first() else { return Reply::text(404, "Not found").into() };
-    let mut methods: Vec<_> = routes.iter().map(|route| route.method).collect();
-    let route = routes.iter().find(|route| route.method == request.method());
-    if !first.shared {
-        return route.map_or_else(|| not_allowed(&methods), |route| (route.handler)(request, settings, now));
+/// Decides what to do with a request.
+pub fn decide(exchange: &mut Exchange<'_>) -> Outcome {
+    route(exchange).unwrap_or_else(|error| error.response().into())
+}
+
+fn route(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
+    let routes = || ROUTES.iter().filter(|route| route.path == exchange.request.path());
+    let first = routes().next().ok_or(Error::NotFound)?;
+    let route = routes().find(|route| route.method == exchange.request.method());
+    if !first.is_shared {
+        let route = route.ok_or_else(|| Error::MethodNotAllowed { allowed: methods(routes()) })?;
+        return (route.endpoint)(exchange);
     }
-    let origins = match &settings.origins {
-        Ok(origins) => origins,
-        Err(error) => return proxied::unusable(error).into(),
+    let origins = exchange.settings.origins.as_ref().map_err(Clone::clone)?;
+    let headers = origins.headers_for(exchange.request.header("origin"));
+    let outcome = match route {
+        Some(route) => (route.endpoint)(exchange),
+        None => {
+            let allowed = methods(routes()) + ", OPTIONS";
+            match HeaderValue::try_from(&allowed) {
+                Ok(methods) if exchange.request.method() == "OPTIONS" => Ok(origins::preflight(methods).into()),
+                _ => Err(Error::MethodNotAllowed { allowed }),
+            }
+        }
     };
-    let headers = origins.headers_for(request.header("origin"));
-    methods.push("OPTIONS");
-    let action = match route {
-        Some(route) => (route.handler)(request, settings, now),
-        None if request.method() == "OPTIONS" => origins::preflight(&methods.join(", ")),
-        None => not_allowed(&methods),
-    };
-    action.map_reply(move |mut reply| {
-        reply.headers.extend(headers);
-        reply
+    // A page of another origin may read an error, too.
+    Ok(match outcome.unwrap_or_else(|error| error.response().into()) {
+        Outcome::Response(mut response) => {
+            response.headers.extend(headers);
+            Outcome::Response(response)
+        }
+        outcome @ Outcome::HandOff { .. } => outcome,
     })
 }
 
-fn not_allowed(methods: &[&str]) -> Action {
-    let allowed = methods.join(", ");
-    Reply::text(405, format_args!("Method not allowed. Use: {allowed}")).with_header("allow", allowed).into()
+fn methods<'a>(routes: impl Iterator<Item = &'a Route>) -> String {
+    routes.map(|route| route.method).collect::<Vec<_>>().join(", ")
 }

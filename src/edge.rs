@@ -10,52 +10,56 @@ use std::{
 
 use fanout_edge::{
     app::{
-        self, Action, Reply, Request, Settings,
-        http::{BodyError, CannotCount, Counter},
-        settings::{self, Lookup, Unreadable},
+        self,
+        connection::Handler,
+        error::Error,
+        exchange::Exchange,
+        http::{BodyError, Outcome, Request, Response},
+        platform::{BackendError, CannotCount, Counter, PUBLISHER_BACKEND, Platform},
+        settings::{self, Lookup, Settings, Unreadable},
     },
     grip::{
         Header, Headers,
-        publish::{PublishRequest, Transport, TransportError},
+        publish::{PublishRequest, SendError, Sender},
     },
 };
 use fastly::{
-    Backend, ConfigStore, SecretStore, config_store,
+    Backend, Body, ConfigStore, SecretStore, config_store,
     erl::{CounterDuration, RateCounter},
-    http::{HeaderValue, Method, header, request::SendErrorCause, serve::Serve},
+    http::{Method, header, request::SendErrorCause, serve::Serve},
     secret_store::OpenError,
 };
 
-/// How long the backend `publisher` may be silent: `first_byte_timeout_ms` of fastly.toml. On Fastly its setting counts.
+/// How long a backend may be silent on a developer's machine: `first_byte_timeout_ms` of fastly.toml. On Fastly the
+/// backend's own setting is in force.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long one sandbox serves, and how long it waits for its next request. The settings are read once for each, so a
-/// changed one takes effect within the sum.
+/// changed one takes effect within the sum of both.
 const LIFETIME: Duration = Duration::from_secs(55);
 const MAX_IDLE: Duration = Duration::from_secs(5);
 
-/// After so many requests, or above so much memory, a sandbox makes place for a fresh one.
+/// After that many requests, or above that much memory, a sandbox makes way for a new one.
 const MAX_REQUESTS: usize = 10_000;
 const MAX_MEMORY_MIB: u32 = 32;
 
 const FASTLY_KEY: &str = "fastly-key";
 
 /// Serves requests, one after the other, until a limit is reached. A panic ends the sandbox and that one request.
-pub(crate) fn run() {
+pub(crate) fn run(on_websocket: Handler) {
     let serve = Serve::new().with_max_lifetime(LIFETIME).with_timeout(MAX_IDLE).with_max_requests(MAX_REQUESTS);
-    let mut kept = Kept::default();
-    serve.with_max_memory(MAX_MEMORY_MIB).run_with_context(answer, &mut kept);
+    let mut kept = Kept { settings: None, notice: None, on_websocket };
+    serve.with_max_memory(MAX_MEMORY_MIB).run_with_context(handle, &mut kept);
 }
 
 /// What a sandbox keeps from one request to the next.
-#[derive(Default)]
 struct Kept {
     settings: Option<Settings>,
     notice: Option<&'static str>,
+    on_websocket: Handler,
 }
 
-fn answer(request: fastly::Request, kept: &mut Kept) {
-    let mut request = ClientRequest(request);
+fn handle(mut request: fastly::Request, kept: &mut Kept) {
     let settings = kept.settings.get_or_insert_with(read_settings);
     if kept.notice != settings.notice() {
         kept.notice = settings.notice();
@@ -63,58 +67,123 @@ fn answer(request: fastly::Request, kept: &mut Kept) {
             eprintln!("{line}");
         }
     }
-    match app::decide(&mut request, settings, now()) {
-        Action::Reply(reply) => send(reply),
-        Action::HandOff { backend } => hand_off(request.0, backend),
-        Action::Publish { backend, requests, answer } => {
-            let mut backend = ThroughBackend(backend);
-            send(answer(requests.into_iter().try_for_each(|request| request.send(&mut backend))));
+    let mut body = request.has_body().then(|| request.take_body());
+    let outcome = app::decide(&mut Exchange {
+        request: &mut ClientRequest { head: &request, body: &mut body },
+        platform: &mut Fastly { request: &request },
+        settings,
+        now: now(),
+        on_websocket: kept.on_websocket,
+    });
+    match outcome {
+        Outcome::Response(response) => send(response),
+        Outcome::HandOff { backend } => {
+            if let Some(body) = body {
+                request.set_body(body);
+            }
+            hand_off(request, backend);
         }
     }
     // What could not be read now may be there for the next request.
     kept.settings.take_if(|settings| settings.are_incomplete());
 }
 
-struct ClientRequest(fastly::Request);
+struct ClientRequest<'a> {
+    head: &'a fastly::Request,
+    body: &'a mut Option<Body>,
+}
 
-impl Headers for ClientRequest {
+impl Headers for ClientRequest<'_> {
     fn header(&self, name: &str) -> Header<'_> {
-        Header::of(self.0.get_header_all(name).map(|value| value.to_str().ok()))
+        Header::of(self.head.get_header_all(name).map(|value| value.to_str().ok()))
     }
 }
 
-impl Request for ClientRequest {
+impl Request for ClientRequest<'_> {
     fn method(&self) -> &str {
-        self.0.get_method_str()
+        self.head.get_method_str()
     }
 
     fn path(&self) -> &str {
-        self.0.get_path()
+        self.head.get_path()
     }
 
     fn query(&self) -> &str {
-        self.0.get_query_str().unwrap_or_default()
+        self.head.get_query_str().unwrap_or_default()
     }
 
     fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError> {
-        let mut from = self.0.take_body();
-        let mut body = Vec::new();
-        if let Some(length) = from.known_length() {
-            let length = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(BodyError::TooLarge)?;
-            body.resize(length, 0);
-            from.read_exact(&mut body).map_err(|_| BodyError::Incomplete)?;
-            return Ok(body);
-        }
-        from.take(limit as u64 + 1).read_to_end(&mut body).map_err(|_| BodyError::Incomplete)?;
-        if body.len() > limit { Err(BodyError::TooLarge) } else { Ok(body) }
+        self.body.take().map_or(Ok(Vec::new()), |body| read(body, limit))
     }
 
     fn client_address(&self) -> Option<IpAddr> {
-        self.0.get_client_ip_addr()
+        self.head.get_client_ip_addr()
+    }
+}
+
+fn read(mut from: Body, limit: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    if let Some(length) = from.known_length() {
+        let length = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(BodyError::TooLarge)?;
+        body.resize(length, 0);
+        from.read_exact(&mut body).map_err(|_| BodyError::Incomplete)?;
+        return Ok(body);
+    }
+    from.take(limit as u64 + 1).read_to_end(&mut body).map_err(|_| BodyError::Incomplete)?;
+    if body.len() > limit { Err(BodyError::TooLarge) } else { Ok(body) }
+}
+
+/// The platform, while it serves one request.
+struct Fastly<'a> {
+    request: &'a fastly::Request,
+}
+
+impl Sender for Fastly<'_> {
+    fn send(&mut self, request: PublishRequest) -> Result<u16, SendError> {
+        let mut to_proxy = fastly::Request::new(Method::POST, request.url)
+            .with_header(header::CONTENT_TYPE, "application/json")
+            .with_body(request.body);
+        if let Some(authorization) = request.authorization {
+            to_proxy.set_header(header::AUTHORIZATION, authorization);
+        }
+        match send_to(PUBLISHER_BACKEND, to_proxy) {
+            Ok(response) => Ok(response.get_status().as_u16()),
+            Err(BackendError::TimedOut) => Err(SendError::TimedOut),
+            Err(_) => Err(SendError::Unreachable),
+        }
+    }
+}
+
+impl Platform for Fastly<'_> {
+    fn fetch(
+        &mut self,
+        backend: &str,
+        request: http::Request<Vec<u8>>,
+        limit: usize,
+    ) -> Result<http::Response<Vec<u8>>, BackendError> {
+        if !self.has_backend(backend) {
+            return Err(BackendError::Missing);
+        }
+        let response: http::Response<Body> = send_to(backend, request.map(Body::from).into())?.into();
+        let (head, body) = response.into_parts();
+        let body = read(body, limit).map_err(|error| match error {
+            BodyError::TooLarge => BackendError::TooLarge,
+            BodyError::Incomplete => BackendError::Unreachable,
+        })?;
+        Ok(http::Response::from_parts(head, body))
     }
 
-    fn has_fastly_key(&self) -> bool {
-        self.0.get_header(FASTLY_KEY).is_some() && self.0.fastly_key_is_valid()
+    fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
+        let counter = RateCounter::open(counter.name());
+        let counted = if n > 0 { counter.increment(entry, n) } else { Ok(()) };
+        counted.and_then(|()| counter.lookup_count(entry, CounterDuration::SixtySecs)).map_err(|error| {
+            eprintln!("the platform does not count, so nothing is limited: {error}");
+            CannotCount
+        })
+    }
+
+    fn has_valid_fastly_key(&self) -> bool {
+        self.request.get_header(FASTLY_KEY).is_some() && self.request.fastly_key_is_valid()
     }
 
     fn is_local(&self) -> bool {
@@ -124,16 +193,25 @@ impl Request for ClientRequest {
     fn has_backend(&self, name: &str) -> bool {
         Backend::from_name(name).is_ok_and(|backend| backend.exists())
     }
+}
 
-    fn count(&self, counter: Counter, entry: &str, more: u32) -> Result<u32, CannotCount> {
-        let counter = RateCounter::open(counter.name());
-        let count =
-            counter.increment(entry, more).and_then(|()| counter.lookup_count(entry, CounterDuration::SixtySecs));
-        count.map_err(|error| {
-            eprintln!("the platform does not count, so nothing is limited: {error}");
-            CannotCount
-        })
-    }
+/// Sends a request to a backend, never to the cache.
+fn send_to(backend: &str, request: fastly::Request) -> Result<fastly::Response, BackendError> {
+    let start = Instant::now();
+    let error = match request.with_pass(true).send(backend) {
+        Ok(response) => return Ok(response),
+        Err(error) => error,
+    };
+    let cause = error.root_cause();
+    eprintln!("the backend `{backend}` failed: {cause}");
+    Err(match cause {
+        SendErrorCause::HttpResponseTimeout | SendErrorCause::ConnectionTimeout | SendErrorCause::DnsTimeout => {
+            BackendError::TimedOut
+        }
+        // Viceroy does not say which of its errors is a timeout.
+        SendErrorCause::InternalError(_) if start.elapsed() >= PATIENCE => BackendError::TimedOut,
+        _ => BackendError::Unreachable,
+    })
 }
 
 fn now() -> u64 {
@@ -142,11 +220,11 @@ fn now() -> u64 {
 
 /// A service without the store has no entries: what cannot do without one names it.
 fn read_settings() -> Settings {
-    let store = SecretStore::open(settings::STORE);
-    let entry = |name: &'static str| -> Lookup {
+    let store = SecretStore::open(settings::SECRET_STORE);
+    let secret = |name: &'static str| -> Lookup {
         let store = match &store {
             Ok(store) => store,
-            // A store that is not there, or not linked, must not let everybody in.
+            // A store that does not exist, or is not linked, must not open the service to everybody.
             Err(OpenError::SecretStoreDoesNotExist(_)) if name != settings::ACCESS_KEY => return Ok(None),
             Err(_) => return Err(Unreadable),
         };
@@ -163,57 +241,24 @@ fn read_settings() -> Settings {
         }
     };
     let service_id = env::var("FASTLY_SERVICE_ID").unwrap_or_default();
-    Settings::read(&entry, &config, &service_id)
+    Settings::read(&secret, &config, &service_id)
 }
 
-fn send(reply: Reply) {
-    if let Some(line) = &reply.log {
+fn send(response: Response) {
+    if let Some(line) = &response.log {
         eprintln!("{line}");
     }
-    let mut response = fastly::Response::from_status(reply.status).with_body(reply.body);
-    for (name, value) in &reply.headers {
-        response.append_header(&**name, &**value);
+    let mut to_client = fastly::Response::from_status(response.status).with_body(response.body);
+    for (name, value) in &response.headers {
+        to_client.append_header(name, value);
     }
-    response.send_to_client();
+    to_client.send_to_client();
 }
 
-fn hand_off(mut request: fastly::Request, backend: &str) {
-    // It would come back with each event, and is not for the proxy.
+fn hand_off(mut request: fastly::Request, backend: &'static str) {
+    // It is not for the proxy, which would send it along with each event.
     request.remove_header(FASTLY_KEY);
     if let Err(error) = request.handoff_fanout(backend) {
-        let cause = error.root_cause();
-        let line = format!("The WebSocket could not be handed off to Fanout with the backend `{backend}`: {cause}");
-        send(Reply::text(503, &line).with_log(line));
-    }
-}
-
-/// Carries publish requests through a backend.
-struct ThroughBackend(&'static str);
-
-impl Transport for ThroughBackend {
-    fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError> {
-        let mut to_proxy = fastly::Request::new(Method::POST, request.url)
-            .with_header(header::CONTENT_TYPE, "application/json")
-            .with_pass(true)
-            .with_body(request.body);
-        if let Some(Ok(mut authorization)) = request.authorization.map(HeaderValue::try_from) {
-            authorization.set_sensitive(true);
-            to_proxy.set_header(header::AUTHORIZATION, authorization);
-        }
-        let start = Instant::now();
-        let error = match to_proxy.send(self.0) {
-            Ok(response) => return Ok(response.get_status().as_u16()),
-            Err(error) => error,
-        };
-        let cause = error.root_cause();
-        eprintln!("publishing through the backend `{}` failed: {cause}", self.0);
-        Err(match cause {
-            SendErrorCause::HttpResponseTimeout | SendErrorCause::ConnectionTimeout | SendErrorCause::DnsTimeout => {
-                TransportError::TimedOut
-            }
-            // Viceroy does not say which of its errors is a timeout.
-            SendErrorCause::InternalError(_) if start.elapsed() >= PATIENCE => TransportError::TimedOut,
-            _ => TransportError::Unreachable,
-        })
+        send(Error::HandOff { backend, cause: error.root_cause().to_string() }.response());
     }
 }

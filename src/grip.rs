@@ -1,24 +1,24 @@
-//! GRIP, the Generic Realtime Intermediary Protocol, as an application behind a GRIP proxy speaks it.
+//! GRIP, the Generic Realtime Intermediary Protocol, from the side of an application behind a GRIP proxy.
 //!
-//! | module | what |
+//! | module | contents |
 //! | --- | --- |
-//! | [`event`] | the body of a WebSocket-over-HTTP request or answer |
-//! | [`websocket`] | one request of a WebSocket connection and the answer to it |
-//! | [`control`] | messages from the application to the proxy on a WebSocket (`c:{…}`) |
-//! | [`headers`] | what the protocols look at in a request |
+//! | [`event`] | the body of a WebSocket-over-HTTP request or response |
+//! | [`websocket`] | one request of a WebSocket connection, and the response to it |
+//! | [`control`] | control messages to the proxy on a WebSocket (`c:{…}`) |
+//! | [`headers`] | the request headers that the protocols use |
 //! | [`close`] | close codes |
-//! | [`channel`] | what clients subscribe to |
-//! | [`fanout`] | the proxy of a Fastly service |
-//! | [`hold`] | HTTP answers that the proxy keeps open: long-polling and streams |
-//! | [`item`] | what is published to the subscribers of a channel |
-//! | [`publish`] | how it gets to the proxy |
-//! | [`signature`] | `Grip-Sig`: did this request come through the proxy? |
-//! | [`key`] | the keys that it is checked with |
-//! | [`ticket`] | what an open connection brings along, so that it need not be checked each time |
-//! | [`uri`] | `GRIP_URL`: one proxy's address, credentials and keys |
+//! | [`channel`] | channel names |
+//! | [`fanout`] | Fastly Fanout: its key, issuer and publish API |
+//! | [`hold`] | HTTP responses that the proxy holds open: long-polling and streams |
+//! | [`item`] | items: what is published to a channel |
+//! | [`publish`] | publish requests to the proxy |
+//! | [`signature`] | `Grip-Sig`: the proxy's signature on each request |
+//! | [`key`] | keys that verify signatures |
+//! | [`ticket`] | connection tickets: a cheaper proof than the signature |
+//! | [`uri`] | `GRIP_URL`: the address, credentials and keys of one proxy |
 //!
-//! Sources: the specification of WebSocket-over-HTTP and of GRIP (<https://pushpin.org/docs/protocols/>), and what
-//! Pushpin 1.41 was seen to do where the specification is silent.
+//! Sources: the specifications of WebSocket-over-HTTP and GRIP (<https://pushpin.org/docs/protocols/>), and the
+//! observed behavior of Pushpin 1.41 for what they leave open.
 
 pub mod channel;
 pub mod close;

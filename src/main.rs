@@ -6,7 +6,7 @@ mod edge;
 
 #[cfg(target_os = "wasi")]
 fn main() {
-    edge::run();
+    edge::run(fanout_edge::app::echo::echo);
 }
 
 #[cfg(not(target_os = "wasi"))]

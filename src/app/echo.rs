@@ -1,25 +1,29 @@
-//! What happens on a WebSocket. This is the place for logic of your own.
+//! Your code: what happens on a WebSocket.
 
-use super::websocket::Options;
-use crate::grip::{Message, WebSocket};
+use super::{
+    connection::{Connection, Mode},
+    error::Error,
+};
+use crate::grip::Message;
 
-/// Subscribes a client that connects to its channels, and sends back what it says. What it wants to be published is
-/// returned.
-pub fn echo<'a>(ws: &mut WebSocket<'a>, options: &Options) -> Vec<Message<'a>> {
-    let mut published = Vec::new();
-    if ws.is_opening() {
-        ws.accept();
-        options.subscribe(ws);
-    }
-    while let Some(message) = ws.receive() {
-        match message {
-            Message::Close(code) => ws.close(code),
-            Message::Disconnect => {}
-            message if options.publishes => published.push(message),
-            Message::Text(text) if options.echoes => ws.send_text(text),
-            Message::Binary(bytes) if options.echoes => ws.send_binary(bytes),
-            Message::Text(_) | Message::Binary(_) => {}
+/// Accepts a client, subscribes it to its channels, and sends its messages back (or publishes them, with `?mode=publish`).
+pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
+    if connection.is_opening() {
+        connection.accept();
+        for channel in connection.channels().iter() {
+            connection.subscribe(channel.as_str())?;
         }
     }
-    published
+    while let Some(message) = connection.receive() {
+        match message {
+            Message::Close(code) => connection.close(code),
+            Message::Disconnect => {}
+            Message::Text(_) | Message::Binary(_) => match connection.mode() {
+                Mode::Echo => connection.send(message),
+                Mode::Listen => {}
+                Mode::Publish | Mode::PublishToOthers => connection.relay(message),
+            },
+        }
+    }
+    Ok(())
 }

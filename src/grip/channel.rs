@@ -1,4 +1,4 @@
-//! Channels: the names that clients subscribe to and publishers send to.
+//! Channels, which clients subscribe to and publishers send to.
 
 use std::{borrow::Cow, error::Error, fmt};
 
@@ -7,15 +7,16 @@ use serde::Serialize;
 /// The name of a channel.
 ///
 /// # Format
-/// 1 to 128 of the characters `A-Z a-z 0-9 - . _ ~ :`. They mean the same in a header, in JSON and in a URL, so a name
-/// needs no escaping anywhere. (Pushpin itself takes any text, but splits `Grip-Channel` at `,` and `;`.)
+/// 1 to 128 of the characters `A-Z a-z 0-9 - . _ ~ :`, which need no escaping in headers, JSON and URLs. (Pushpin
+/// accepts any text, but splits `Grip-Channel` at `,` and `;`.)
 ///
 /// ```
-/// use fanout_edge::grip::Channel;
+/// use fanout_edge::grip::{Channel, channel::InvalidChannel};
 ///
-/// assert_eq!(Channel::new("room:1")?.as_str(), "room:1");
-/// assert!(Channel::new("room 1").is_err());
-/// # Ok::<(), fanout_edge::grip::channel::InvalidChannel>(())
+/// assert_eq!(Channel::new("room:1")?.with_prefix("game:")?.as_str(), "game:room:1");
+/// assert_eq!(Channel::new("room 1"), Err(InvalidChannel));
+/// assert_eq!(Channel::new("a".repeat(129)), Err(InvalidChannel));
+/// # Ok::<(), InvalidChannel>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
@@ -25,26 +26,19 @@ impl Channel {
     /// The longest name, in bytes.
     pub const MAX_LENGTH: usize = 128;
 
-    /// Takes a name from outside.
+    /// Returns the channel with that name.
     ///
     /// # Errors
-    /// [`InvalidChannel`] where the name is empty, too long or has another character.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, channel::InvalidChannel};
-    ///
-    /// assert!(Channel::new("a".repeat(128)).is_ok());
-    /// assert_eq!(Channel::new("a".repeat(129)), Err(InvalidChannel));
-    /// ```
+    /// [`InvalidChannel`] if the name is empty, is too long or has another character.
     pub fn new(name: impl Into<String>) -> Result<Self, InvalidChannel> {
         let name = name.into();
         if is_valid(&name) { Ok(Self(Cow::Owned(name))) } else { Err(InvalidChannel) }
     }
 
-    /// A name that is written in the source. An invalid one does not compile where the result is a `const`.
+    /// Returns the channel with a literal name. In a `const` or `static`, an invalid name does not compile.
     ///
     /// # Panics
-    /// Where the name is not valid.
+    /// If the name is invalid.
     ///
     /// ```
     /// use fanout_edge::grip::Channel;
@@ -53,33 +47,19 @@ impl Channel {
     /// assert_eq!(LOBBY.to_string(), "lobby");
     /// ```
     pub const fn from_static(name: &'static str) -> Self {
-        assert!(is_valid(name), "not a valid channel name");
+        assert!(is_valid(name), "invalid channel name: use 1 to 128 of A-Z a-z 0-9 - . _ ~ :");
         Self(Cow::Borrowed(name))
     }
 
-    /// The channel of that name behind a prefix, for applications that share a proxy.
+    /// Returns self with a prefix, for applications that share a proxy.
     ///
     /// # Errors
-    /// [`InvalidChannel`] where the whole is too long or the prefix has another character.
-    ///
-    /// ```
-    /// use fanout_edge::grip::Channel;
-    ///
-    /// let channel = Channel::from_static("lobby").with_prefix("game:")?;
-    /// assert_eq!(channel.as_str(), "game:lobby");
-    /// # Ok::<(), fanout_edge::grip::channel::InvalidChannel>(())
-    /// ```
+    /// [`InvalidChannel`] if the result is too long or the prefix has another character.
     pub fn with_prefix(&self, prefix: &str) -> Result<Self, InvalidChannel> {
         Self::new(format!("{prefix}{self}"))
     }
 
     /// The name.
-    ///
-    /// ```
-    /// use fanout_edge::grip::Channel;
-    ///
-    /// assert_eq!(Channel::from_static("lobby").as_str(), "lobby");
-    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -91,19 +71,13 @@ impl fmt::Display for Channel {
     }
 }
 
-/// A name that no channel can have; its text is the rule.
-///
-/// ```
-/// use fanout_edge::grip::channel::InvalidChannel;
-///
-/// assert_eq!(InvalidChannel.to_string(), "a channel name has 1 to 128 of the characters A-Z a-z 0-9 - . _ ~ :");
-/// ```
+/// A name that no channel can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidChannel;
 
 impl fmt::Display for InvalidChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a channel name has 1 to {} of the characters A-Z a-z 0-9 - . _ ~ :", Channel::MAX_LENGTH)
+        write!(f, "invalid channel name: use 1 to {} of A-Z a-z 0-9 - . _ ~ :", Channel::MAX_LENGTH)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Control messages: what the application tells the proxy on a WebSocket.
+//! Control messages: commands of the application to the proxy on a WebSocket.
 //!
 //! # Format
-//! A text message `c:` + JSON, at most [`MAX_LENGTH`] bytes. The proxy acts on it and does not pass it on to the
-//! client. It ignores silently what it does not understand. Source:
+//! A text message of at most [`MAX_LENGTH`] bytes: `c:` followed by JSON. The proxy executes it and does not forward it
+//! to the client. Invalid messages are silently ignored. Source:
 //! <https://pushpin.org/docs/protocols/grip/#websocket-control-messages> and Pushpin 1.41.
 //!
 //! ```
@@ -18,97 +18,70 @@ use std::{error::Error, fmt};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::{Channel, websocket::MAX_PAYLOAD};
+use super::{Channel, event::MAX_PAYLOAD};
 
-/// The longest control message that the proxy acts on, in bytes, with its `c:`.
-///
-/// ```
-/// use fanout_edge::grip::control::{Content, Control, InvalidControl, MAX_LENGTH};
-/// use fanout_edge::grip::WebSocket;
-///
-/// let headers = [("connection-id", "c1")];
-/// let mut ws = WebSocket::new(&headers, b"")?;
-/// let long = "x".repeat(MAX_LENGTH);
-/// let control = Control::SendDelayed { content: Content::Text(&long), timeout: 1 };
-/// assert_eq!(ws.control(&control), Err(InvalidControl::TooLong));
-/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-/// ```
+/// The longest control message that the proxy executes, in bytes, including `c:`.
 pub const MAX_LENGTH: usize = 16_384;
 
 /// A control message.
-///
-/// ```
-/// use fanout_edge::grip::Control;
-///
-/// let meta = Control::SetMeta { name: "user", value: "alice" };
-/// assert_eq!(meta.to_json(), r#"{"type":"set-meta","name":"user","value":"alice"}"#);
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Control<'a> {
-    /// From now on the client receives what is published to the channel. At most 20 channels for each connection:
-    /// the proxy ignores more. A publish within milliseconds of the subscription may still be missed.
+    /// Subscribes the client to a channel. The proxy silently ignores more than 20 channels for each connection. The
+    /// client may miss an item that is published within milliseconds of the subscription.
     Subscribe {
         /// The channel.
         channel: &'a Channel,
-        /// Which of the published items this client gets.
+        /// Which items the client receives, and how they are changed.
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         filters: &'a [Filter],
     },
-    /// The client no longer receives what is published to the channel.
+    /// Unsubscribes the client from a channel.
     Unsubscribe {
         /// The channel.
         channel: &'a Channel,
     },
-    /// The proxy keeps the connection to itself: the application gets a CLOSE and nothing after it, publishes still
-    /// reach the client.
+    /// Detaches the connection from the application, which receives a CLOSE and nothing after it. The client still
+    /// receives published items.
     Detach,
-    /// The proxy sends a message to the client again and again.
+    /// Sends a message to the client at an interval.
     KeepAlive {
-        /// The message. `None` switches it off.
+        /// The message; `None` turns the keep-alive off.
         #[serde(flatten)]
         content: Option<Content<'a>>,
-        /// The time in seconds, less a random part of a second.
+        /// The interval in seconds, less up to one second of jitter.
         timeout: u32,
-        /// What the time counts from.
+        /// When the interval starts.
         #[serde(skip_serializing_if = "KeepAliveMode::is_default")]
         mode: KeepAliveMode,
     },
-    /// Sets a value that filters compare with the `meta` of published items. It is no `Meta-*` header.
+    /// Sets a meta value that filters compare with the `meta` of items. It is not sent as a `Meta-*` header.
     SetMeta {
         /// The name, for instance `user` for [`Filter::SkipSelf`].
         name: &'a str,
         /// The value.
         value: &'a str,
     },
-    /// The proxy sends a message to the client after a time; a second one sends the first at once.
+    /// Sends a message to the client after a delay. A message that is already delayed is sent immediately.
     SendDelayed {
         /// The message.
         #[serde(flatten)]
         content: Content<'a>,
-        /// The time in seconds.
+        /// The delay in seconds.
         timeout: u32,
     },
-    /// The proxy sends a delayed message now.
+    /// Sends the delayed message immediately.
     FlushDelayed,
 }
 
-/// The longest time of a control message, in seconds: the proxy counts milliseconds in 31 bits.
-///
-/// ```
-/// use fanout_edge::grip::control::{Control, KeepAliveMode, MAX_TIMEOUT};
-///
-/// let off = |timeout| Control::KeepAlive { content: None, timeout, mode: KeepAliveMode::Idle };
-/// assert!(off(MAX_TIMEOUT).check().is_ok());
-/// assert!(off(MAX_TIMEOUT + 1).check().is_err());
-/// ```
+/// The longest interval or delay, in seconds: the proxy counts milliseconds in 31 bits.
 pub const MAX_TIMEOUT: u32 = 2_147_483;
 
 impl Control<'_> {
-    /// Whether the proxy acts on the message: it ignores others without a word.
+    /// Checks everything but the length of the message, which [`WebSocket::control`](super::WebSocket::control) checks.
     ///
     /// # Errors
-    /// [`InvalidControl`].
+    /// [`InvalidControl`] if the proxy would silently ignore the message.
     ///
     /// ```
     /// use fanout_edge::grip::control::{Control, InvalidControl};
@@ -134,85 +107,60 @@ impl Control<'_> {
         Ok(())
     }
 
-    /// The message without its `c:`.
-    ///
-    /// ```
-    /// use fanout_edge::grip::Control;
-    ///
-    /// assert_eq!(Control::FlushDelayed.to_json(), r#"{"type":"flush-delayed"}"#);
-    /// ```
+    /// The JSON of the message, without `c:`.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers under known keys are JSON")
     }
 }
 
-/// A control message that the proxy would ignore.
-///
-/// ```
-/// use fanout_edge::grip::control::InvalidControl;
-///
-/// assert_eq!(InvalidControl::TooLong.to_string(), "a control message has at most 16384 bytes");
-/// ```
+/// A control message that the proxy would silently ignore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InvalidControl {
-    /// It is longer than [`MAX_LENGTH`].
+    /// The message is longer than [`MAX_LENGTH`].
     TooLong,
     /// The payload of a ping or pong is longer than [`MAX_PAYLOAD`].
     Payload,
-    /// The time is not 1 to [`MAX_TIMEOUT`] seconds.
+    /// The interval or delay is not 1 to [`MAX_TIMEOUT`] seconds.
     Timeout,
-    /// The name of a meta is empty.
+    /// The name of a meta value is empty.
     MetaName,
 }
 
 impl fmt::Display for InvalidControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(f, "a control message has at most {MAX_LENGTH} bytes"),
-            Self::Payload => write!(f, "the payload of a ping or pong has at most {MAX_PAYLOAD} bytes"),
-            Self::Timeout => write!(f, "the time of a control message is 1 to {MAX_TIMEOUT} seconds"),
-            Self::MetaName => f.write_str("the name of a meta is not empty"),
+            Self::TooLong => write!(f, "the control message is too long: use at most {MAX_LENGTH} bytes"),
+            Self::Payload => write!(f, "the payload of a ping or pong is too long: use at most {MAX_PAYLOAD} bytes"),
+            Self::Timeout => write!(f, "invalid interval or delay: use 1 to {MAX_TIMEOUT} seconds"),
+            Self::MetaName => f.write_str("the name of the meta value is empty: use at least one character"),
         }
     }
 }
 
 impl Error for InvalidControl {}
 
-/// Which of the published items a subscriber gets. Those that the proxy knows are in its header `Grip-Feature`.
-///
-/// ```
-/// use fanout_edge::grip::{Channel, Control, Filter};
-///
-/// let channel = Channel::from_static("room");
-/// let control = Control::Subscribe { channel: &channel, filters: &[Filter::SkipSelf, Filter::VarSubst] };
-/// assert!(control.to_json().ends_with(r#""filters":["skip-self","var-subst"]}"#));
-/// ```
+/// Skips or changes items for one subscriber. The header `Grip-Feature` lists the filters that the proxy supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Filter {
-    /// Not those whose meta `sender` is the subscriber's meta `user`.
+    /// Skips items whose meta value `sender` is the subscriber's `user`.
     SkipSelf,
-    /// Not those whose meta `skip_users` lists the subscriber's meta `user`.
+    /// Skips items whose meta value `skip_users` lists the subscriber's `user`.
     SkipUsers,
-    /// Only those whose meta `require_sub`, where they have one, is a channel that the subscriber has, too. A WebSocket
-    /// gets none of them (Pushpin 1.41): it is for streams.
+    /// Skips items whose meta value `require_sub` is a channel that the subscriber is not subscribed to. For streams: a
+    /// WebSocket receives no item with `require_sub` (Pushpin 1.41).
     RequireSub,
-    /// Replaces `%I` in the content by the subscriber's meta `id_format`, in which `%(channel)s` stands for the id of
-    /// the last item before this one that the subscriber had of a channel. For streams.
+    /// Replaces `%I` in the content with the subscriber's meta value `id_format`, in which `%(channel)s` stands for the
+    /// id of the previous item that the subscriber received on that channel. For streams.
     BuildId,
-    /// Replaces `%(name)s` in the content by the subscriber's meta of that name. A message with one that is not set, or
-    /// with another `%`, arrives empty; `%%` stands for `%`.
+    /// Replaces `%(name)s` in the content with the subscriber's meta value of that name, and `%%` with `%`. A message
+    /// with a name that is not set, or with any other `%`, arrives empty.
     VarSubst,
 }
 
 impl Filter {
     /// The name of the filter in headers and JSON.
-    ///
-    /// ```
-    /// use fanout_edge::grip::Filter;
-    ///
-    /// assert_eq!(Filter::RequireSub.as_str(), "require-sub");
-    /// ```
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SkipSelf => "skip-self",
@@ -224,27 +172,19 @@ impl Filter {
     }
 }
 
-/// What the time of a keep-alive counts from.
-///
-/// ```
-/// use fanout_edge::grip::control::{Content, Control, KeepAliveMode};
-///
-/// let content = Some(Content::Ping(b""));
-/// let control = Control::KeepAlive { content, timeout: 30, mode: KeepAliveMode::Interval };
-/// assert!(control.to_json().ends_with(r#""timeout":30,"mode":"interval"}"#));
-/// ```
+/// When the interval of a keep-alive starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeepAliveMode {
-    /// The last message of either side.
+    /// After the last message of either side.
     #[default]
     Idle,
-    /// The last keep-alive, whatever else is sent.
+    /// After the last keep-alive, regardless of other messages.
     Interval,
 }
 
 impl KeepAliveMode {
-    /// Whether it is the one that the proxy takes where none is named.
+    /// Whether this is the mode that the proxy uses by default.
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -253,13 +193,15 @@ impl KeepAliveMode {
 /// A message that the proxy sends for the application.
 ///
 /// # Format
-/// Text is `content`; all else is `message-type`, and `content-bin` in base64 (or an empty `content`).
+/// Text is `content`. Other messages are `message-type` and `content-bin` in base64, or an empty `content`.
 ///
 /// ```
 /// use fanout_edge::grip::{Control, control::Content};
 ///
-/// let later = Control::SendDelayed { content: Content::Text("later"), timeout: 5 };
-/// assert_eq!(later.to_json(), r#"{"type":"send-delayed","content":"later","timeout":5}"#);
+/// let text = Control::SendDelayed { content: Content::Text("later"), timeout: 5 };
+/// assert_eq!(text.to_json(), r#"{"type":"send-delayed","content":"later","timeout":5}"#);
+/// let ping = Control::SendDelayed { content: Content::Ping(b"\xff"), timeout: 5 };
+/// assert_eq!(ping.to_json(), r#"{"type":"send-delayed","message-type":"ping","content-bin":"/w==","timeout":5}"#);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content<'a> {
@@ -294,7 +236,7 @@ impl Content<'_> {
         map.end()
     }
 
-    /// As it stands in a published item, where the type has another name.
+    /// Serializes the message for an item, in which the type has another key.
     pub(super) fn serialize_item<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.serialize_as("type", serializer)
     }

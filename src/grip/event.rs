@@ -1,4 +1,4 @@
-//! WebSocket-over-HTTP events: the body of a request from the proxy and of the answer to it.
+//! WebSocket-over-HTTP events: the body of a request of the proxy and of the response to it.
 //!
 //! # Format
 //! ```text
@@ -9,39 +9,26 @@
 //! length  = 1*8 HEXDIG                              ; of the content, in bytes
 //! content = *OCTET                                  ; CLOSE: code (2 bytes, big-endian), then the reason
 //! ```
-//! Source: <https://pushpin.org/docs/protocols/websocket-over-http/>. Types that are not known are passed over, as the
-//! proxy does with an answer; all else that does not fit is an error.
+//! Unknown types are skipped, as the proxy does in a response. Any other deviation is an error.
+//! Source: <https://pushpin.org/docs/protocols/websocket-over-http/>.
 
 use std::{error::Error, fmt};
 
-/// The value of `Content-Type`, in both directions, byte for byte: the proxy takes an answer with another spelling
-/// for a rejection, and a request with another spelling may be one that a client forged.
-///
-/// ```
-/// use fanout_edge::grip::{WebSocket, event::CONTENT_TYPE};
-///
-/// let headers = [("connection-id", "c1")];
-/// let answer = WebSocket::new(&headers, b"")?.into_answer();
-/// assert_eq!(answer.headers, [("content-type".into(), CONTENT_TYPE.into())]);
-/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-/// ```
+/// The `Content-Type` of requests and responses, byte for byte. The proxy treats a response with another spelling as a
+/// rejection, and a request with another spelling may be forged by a client.
 pub const CONTENT_TYPE: &str = "application/websocket-events";
+
+/// The longest payload of a ping or pong, in bytes. Source: RFC 6455, section 5.5.
+pub const MAX_PAYLOAD: usize = 125;
 
 const MAX_TYPE_LENGTH: usize = 20;
 const MAX_LENGTH_DIGITS: usize = 8;
 const CRLF: &[u8] = b"\r\n";
 
-/// One event. The content borrows from the body that it was decoded from.
-///
-/// ```
-/// use fanout_edge::grip::{Event, Events};
-///
-/// assert_eq!(Events::decode(b"DISCONNECT\r\n")?.next(), Some(Event::Disconnect));
-/// # Ok::<(), fanout_edge::grip::event::DecodeError>(())
-/// ```
+/// One event. The content borrows from the decoded body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A client wants to open a connection; in an answer: it is accepted.
+    /// The client opens a connection; in a response, the application accepts it.
     Open,
     /// A text message. The proxy does not check that it is UTF-8.
     Text(&'a [u8]),
@@ -51,31 +38,23 @@ pub enum Event<'a> {
     Ping(&'a [u8]),
     /// A pong, with its payload.
     Pong(&'a [u8]),
-    /// The other side closes. `None`: without a code.
+    /// A close frame; `None` if it has no code.
     Close(Option<CloseFrame<'a>>),
-    /// The client is gone without a close.
+    /// The connection ends without a close frame.
     Disconnect,
 }
 
-/// The content of a close event, as it was received: the proxy checks neither code nor reason.
-///
-/// ```
-/// use fanout_edge::grip::{Event, Events, event::CloseFrame};
-///
-/// let frame = CloseFrame { code: 1000, reason: b"bye" };
-/// assert_eq!(Events::decode(b"CLOSE 5\r\n\x03\xe8bye\r\n")?.next(), Some(Event::Close(Some(frame))));
-/// # Ok::<(), fanout_edge::grip::event::DecodeError>(())
-/// ```
+/// The content of a close frame. The proxy validates neither the code nor the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseFrame<'a> {
     /// The status code.
     pub code: u16,
-    /// The reason, which should be UTF-8 of at most 123 bytes.
+    /// The reason: UTF-8 of at most 123 bytes, if it is valid.
     pub reason: &'a [u8],
 }
 
 impl Event<'_> {
-    /// Appends the event to the body of an answer or a request.
+    /// Appends the event to the body of a request or response.
     ///
     /// ```
     /// use fanout_edge::grip::Event;
@@ -99,7 +78,7 @@ impl Event<'_> {
     }
 }
 
-/// Appends one event whose content is the parts, one after the other.
+/// Appends one event whose content is the concatenated parts.
 pub(super) fn write(body: &mut Vec<u8>, kind: &str, parts: &[&[u8]]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let length = parts.iter().map(|part| part.len()).sum::<usize>();
@@ -116,17 +95,10 @@ pub(super) fn write(body: &mut Vec<u8>, kind: &str, parts: &[&[u8]]) {
     body.extend_from_slice(CRLF);
 }
 
-/// The most events of one body. Pushpin 1.41 puts at most 200,000 bytes of messages into one.
-///
-/// ```
-/// use fanout_edge::grip::{Events, event::MAX_EVENTS};
-///
-/// assert!(Events::decode("TEXT\r\n".repeat(MAX_EVENTS).as_bytes()).is_ok());
-/// assert!(Events::decode("TEXT\r\n".repeat(MAX_EVENTS + 1).as_bytes()).is_err());
-/// ```
+/// The maximum number of events in one body. Pushpin 1.41 puts at most 200,000 bytes of messages into one.
 pub const MAX_EVENTS: usize = 250_000;
 
-/// The events of a body that is valid as a whole, in order. Nothing is allocated, and the content is not looked at.
+/// An iterator over the events of a valid body. It does not allocate, and does not validate the content of messages.
 ///
 /// ```
 /// use fanout_edge::grip::{Event, Events};
@@ -143,18 +115,10 @@ pub struct Events<'a> {
 }
 
 impl<'a> Events<'a> {
-    /// Checks a whole body, so that nothing is done for one that is broken further on. An empty body has no events.
+    /// Validates the whole body, so that no event of an invalid one is processed. An empty body has no events.
     ///
     /// # Errors
-    /// [`DecodeError`] says where the first event that is not valid begins, and what is wrong with it.
-    ///
-    /// ```
-    /// use fanout_edge::grip::Events;
-    ///
-    /// assert_eq!(Events::decode(b"")?.count(), 0);
-    /// assert!(Events::decode(b"OPEN\r\nTEXT 6\r\nhello\r\n").is_err());
-    /// # Ok::<(), fanout_edge::grip::event::DecodeError>(())
-    /// ```
+    /// [`DecodeError`] for the first invalid event.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut rest = body;
         let mut count = 0;
@@ -185,31 +149,25 @@ impl<'a> Iterator for Events<'a> {
     }
 }
 
-/// A body that is not a sequence of events.
+/// A body that is not a valid sequence of events.
 ///
 /// ```
 /// use fanout_edge::grip::Events;
 ///
-/// let error = Events::decode(b"OPEN\r\nTEXT 5\r\nhel").err().expect("it is cut off");
+/// let error = Events::decode(b"OPEN\r\nTEXT 5\r\nhel").err().expect("the body is truncated");
 /// assert_eq!(error.to_string(), "the event at byte 6 has less content than its length says");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeError {
-    /// Where the event begins, in bytes from the start of the body.
+    /// The offset of the first invalid event, in bytes.
     pub offset: usize,
     /// What is wrong with it.
     pub kind: DecodeErrorKind,
 }
 
 /// What is wrong with an event.
-///
-/// ```
-/// use fanout_edge::grip::{Events, event::{DecodeError, DecodeErrorKind}};
-///
-/// let error = DecodeError { offset: 0, kind: DecodeErrorKind::Length };
-/// assert_eq!(Events::decode(b"TEXT -5\r\nhello\r\n").err(), Some(error));
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DecodeErrorKind {
     /// It does not begin with a type of 1 to 20 upper-case letters.
     Type,
@@ -225,7 +183,7 @@ pub enum DecodeErrorKind {
     Content,
     /// It is a CLOSE whose content is one byte, too short for a code.
     CloseCode,
-    /// There are [`MAX_EVENTS`] before it.
+    /// It follows [`MAX_EVENTS`] others.
     TooMany,
 }
 
@@ -239,7 +197,7 @@ impl fmt::Display for DecodeError {
             DecodeErrorKind::ContentEnd => "has content that is not followed by CRLF",
             DecodeErrorKind::Content => "has content, which its type does not allow",
             DecodeErrorKind::CloseCode => "has one byte of content, too short for a close code",
-            DecodeErrorKind::TooMany => "is one too many",
+            DecodeErrorKind::TooMany => "exceeds the maximum number of events",
         };
         write!(f, "the event at byte {} {what}", self.offset)
     }
@@ -247,7 +205,7 @@ impl fmt::Display for DecodeError {
 
 impl Error for DecodeError {}
 
-/// Takes the first event off `bytes`. `None`: one of a type that is not known.
+/// Splits off the first event; `None` if its type is unknown.
 fn event(bytes: &[u8]) -> Result<(Option<Event<'_>>, &[u8]), DecodeErrorKind> {
     let (kind, rest) = split_where(bytes, MAX_TYPE_LENGTH, |byte| byte.is_ascii_uppercase());
     if kind.is_empty() {
@@ -273,7 +231,7 @@ fn event(bytes: &[u8]) -> Result<(Option<Event<'_>>, &[u8]), DecodeErrorKind> {
     Ok((Some(known), rest))
 }
 
-/// Takes `length CRLF content CRLF` off `bytes`.
+/// Splits off `length CRLF content CRLF`, and returns the content.
 fn content(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeErrorKind> {
     let (digits, rest) = split_where(bytes, MAX_LENGTH_DIGITS, |byte| byte.is_ascii_hexdigit());
     let length = str::from_utf8(digits)
@@ -299,7 +257,7 @@ fn close(content: &[u8]) -> Result<Option<CloseFrame<'_>>, DecodeErrorKind> {
     }
 }
 
-/// Splits after the first bytes, at most `most`, that are as wanted.
+/// Splits after the leading bytes that are `wanted`, at most `most`.
 fn split_where(bytes: &[u8], most: usize, wanted: impl Fn(&u8) -> bool) -> (&[u8], &[u8]) {
     let end = bytes.iter().take(most).take_while(|byte| wanted(byte)).count();
     bytes.split_at(end)

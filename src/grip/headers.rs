@@ -1,27 +1,20 @@
-//! The headers of a request, as the protocols look at them.
+//! The request headers that the protocols use.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
-/// The headers of a request, as far as the protocol looks at them: each of them has one value.
-///
-/// It is there for lists of names and values, and for the [`HeaderMap`] that most HTTP libraries use.
+/// The headers of a request: a list of names and values, or a [`HeaderMap`]. Each header that the protocols use has one
+/// value.
 ///
 /// ```
 /// use fanout_edge::grip::{Header, Headers};
 ///
-/// let headers = [("connection-id", "c1")];
+/// let headers = [("Connection-Id", "c1"), ("Grip-Last", "a; last-id=1"), ("Grip-Last", "b; last-id=2")];
 /// assert_eq!(headers.header("connection-id"), Header::Value("c1"));
 /// assert_eq!(headers.header("grip-sig"), Header::Missing);
+/// assert_eq!(headers.header("grip-last"), Header::Invalid);
 /// ```
 pub trait Headers {
-    /// The header of that name, in whatever case it was sent.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Header, Headers};
-    ///
-    /// let headers = vec![("Grip-Last".to_owned(), "a; last-id=1".to_owned()); 2];
-    /// assert_eq!(headers.header("grip-last"), Header::Invalid);
-    /// ```
+    /// The header with that name. Names are case-insensitive.
     fn header(&self, name: &str) -> Header<'_>;
 }
 
@@ -55,30 +48,23 @@ fn in_list<'a>(list: &'a [(impl AsRef<str>, impl AsRef<str>)], name: &str) -> He
 }
 
 /// One header of a request.
-///
-/// ```
-/// use fanout_edge::grip::Header;
-///
-/// assert_eq!(Header::of([Some("a")]), Header::Value("a"));
-/// assert_eq!(Header::of([Some("a"), Some("b")]), Header::Invalid);
-/// assert_eq!(Header::of([]), Header::Missing);
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header<'a> {
-    /// It is not there.
+    /// The request does not have the header.
     Missing,
-    /// It is there once.
+    /// The request has the header once, with this text.
     Value(&'a str),
-    /// It is there more than once, or is not text.
+    /// The request has the header more than once, or its value is not text.
     Invalid,
 }
 
 impl<'a> Header<'a> {
-    /// The header that a request has with these values; `None` is one that is not text.
+    /// Returns the header with these values; `None` stands for one that is not text.
     ///
     /// ```
     /// use fanout_edge::grip::Header;
     ///
+    /// assert_eq!(Header::of([Some("a")]), Header::Value("a"));
     /// assert_eq!(Header::of([None]), Header::Invalid);
     /// ```
     pub fn of(values: impl IntoIterator<Item = Option<&'a str>>) -> Self {
@@ -90,23 +76,17 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// The one value, if it is there once and is text.
-    ///
-    /// ```
-    /// use fanout_edge::grip::Header;
-    ///
-    /// assert_eq!(Header::Value("a").value(), Some("a"));
-    /// assert_eq!(Header::Invalid.value(), None);
-    /// ```
+    /// The value; `None` if the header is missing or invalid.
     pub const fn value(self) -> Option<&'a str> {
         if let Self::Value(value) = self { Some(value) } else { None }
     }
 }
 
-/// What a client has of each channel: the header `Grip-Last` of a request that follows a next link or a hint.
+/// The id of the last item that a client received on each channel, from the header `Grip-Last`. The proxy sends it when
+/// it requests a next link, or a held request again.
 ///
 /// # Format
-/// `channel; last-id=id`, more of them separated by commas. What does not fit is left out.
+/// `channel; last-id=id`, separated by commas. Invalid entries are skipped.
 ///
 /// ```
 /// use fanout_edge::grip::headers::last_ids;
@@ -121,7 +101,7 @@ pub fn last_ids(grip_last: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Whether the proxy says that it can do something: the header `Grip-Feature` of each of its requests.
+/// Whether the proxy supports a feature, from the header `Grip-Feature` of each of its requests.
 ///
 /// ```
 /// use fanout_edge::grip::headers::has_feature;
@@ -132,7 +112,9 @@ pub fn has_feature(grip_feature: &str, feature: &str) -> bool {
     grip_feature.split(',').any(|known| known.trim() == feature)
 }
 
-/// Whether the text can be the value of a header: printable ASCII characters. Source: RFC 9110, section 5.5.
-pub(super) fn is_printable(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+/// The text as the value of a header; `None` if it has other characters than printable ASCII. Source: RFC 9110,
+/// section 5.5, which advises against others.
+pub(super) fn printable(text: &str) -> Option<HeaderValue> {
+    let is_printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    HeaderValue::from_str(text).ok().filter(|_| is_printable)
 }

@@ -1,12 +1,12 @@
-//! Holds: an HTTP answer that the proxy keeps open, and fills with what is published.
+//! Holds: HTTP responses that the proxy holds open until items are published.
 //!
 //! # Format
-//! Headers of the answer, which the proxy removes:
+//! Response headers, which the proxy removes:
 //! ```text
 //! Grip-Hold: stream                                      ; or response: long-polling
 //! Grip-Channel: room; prev-id=4; filter=skip-self, other
-//! Grip-Timeout: 55                                       ; of a response hold, in seconds, at least 5
-//! Grip-Keep-Alive: \n; format=cstring; timeout=20        ; of a stream hold
+//! Grip-Timeout: 55                                       ; response hold: seconds, at least 5
+//! Grip-Keep-Alive: \n; format=cstring; timeout=20        ; stream hold
 //! Grip-Link: </next>; rel=next; timeout=120, </gone>; rel=gone
 //! Grip-Status: 404 Not Here
 //! Grip-Set-Meta: user="alice"
@@ -17,109 +17,71 @@
 //! ```
 //! use fanout_edge::grip::{Channel, Hold};
 //!
-//! let hold = Hold::stream(&Channel::from_static("room")).with_keep_alive(b"\n", 20)?;
-//! assert_eq!(hold.headers(), [
-//!     ("grip-hold", "stream".to_owned()),
-//!     ("grip-channel", "room".to_owned()),
-//!     ("grip-keep-alive", r"\n; format=cstring; timeout=20".to_owned()),
-//! ]);
+//! let headers = Hold::stream(&Channel::from_static("room")).with_keep_alive(b"\n", 20)?.headers();
+//! assert_eq!(headers["grip-hold"], "stream");
+//! assert_eq!(headers["grip-channel"], "room");
+//! assert_eq!(headers["grip-keep-alive"], r"\n; format=cstring; timeout=20");
 //! # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
 //! ```
 
 use std::{error::Error, fmt};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Channel, Filter, ItemId, control::KeepAliveMode, headers::is_printable};
+use super::{Channel, Filter, ItemId, control::KeepAliveMode, headers::printable};
 
-/// An answer that is held open.
-///
-/// ```
-/// use fanout_edge::grip::{Channel, Hold};
-///
-/// let hold = Hold::response(&Channel::from_static("a")).with_channel(&Channel::from_static("b"));
-/// assert_eq!(hold.headers(), [("grip-hold", "response".to_owned()), ("grip-channel", "a, b".to_owned())]);
-/// ```
+const GRIP_HOLD: HeaderName = HeaderName::from_static("grip-hold");
+const GRIP_CHANNEL: HeaderName = HeaderName::from_static("grip-channel");
+const GRIP_TIMEOUT: HeaderName = HeaderName::from_static("grip-timeout");
+const GRIP_KEEP_ALIVE: HeaderName = HeaderName::from_static("grip-keep-alive");
+const GRIP_LINK: HeaderName = HeaderName::from_static("grip-link");
+const GRIP_STATUS: HeaderName = HeaderName::from_static("grip-status");
+const GRIP_SET_META: HeaderName = HeaderName::from_static("grip-set-meta");
+const GRIP_EXPOSE_HEADERS: HeaderName = HeaderName::from_static("grip-expose-headers");
+
+/// A response that the proxy holds open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    mode: Mode,
+    mode: &'static str,
     channels: Vec<String>,
-    more: Vec<(&'static str, String)>,
+    /// Headers that have one value.
+    more: HeaderMap,
     links: Vec<String>,
     meta: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Response,
-    Stream,
-}
-
 impl Hold {
-    /// The answer's body is sent, then all that is published to the channel as `http-stream`.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// assert_eq!(Hold::stream(&Channel::from_static("a")).headers()[0], ("grip-hold", "stream".to_owned()));
-    /// ```
+    /// Streaming: the client receives the body of the response, then each item of the channel as `http-stream`.
     pub fn stream(channel: &Channel) -> Self {
-        Self::new(Mode::Stream, channel)
+        Self::new("stream", channel)
     }
 
-    /// Long-polling: the first thing that is published to the channel as `http-response` is the answer, or, after a
-    /// time, the answer itself is.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// let hold = Hold::response(&Channel::from_static("a")).with_timeout(30);
-    /// assert_eq!(hold.headers()[0], ("grip-hold", "response".to_owned()));
-    /// ```
+    /// Long-polling: the client receives the next item of the channel as `http-response`, or the response itself after
+    /// the timeout.
     pub fn response(channel: &Channel) -> Self {
-        Self::new(Mode::Response, channel)
+        Self::new("response", channel)
     }
 
-    fn new(mode: Mode, channel: &Channel) -> Self {
+    fn new(mode: &'static str, channel: &Channel) -> Self {
         let (more, links, meta) = Default::default();
         Self { mode, channels: vec![channel.to_string()], more, links, meta }
     }
 
-    /// One more channel.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_channel(&Channel::from_static("b"));
-    /// assert!(hold.headers().contains(&("grip-channel", "a, b".to_owned())));
-    /// ```
+    /// Returns self with another channel.
     pub fn with_channel(mut self, channel: &Channel) -> Self {
         self.channels.push(channel.to_string());
         self
     }
 
-    /// Of the channel named last: the id of the last item that the client has. The proxy then notices what it missed:
-    /// it asks the next link of a stream, without which it ends the stream, or sends the request of a response hold again.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold, ItemId};
-    ///
-    /// let id = ItemId::new("4").expect("a valid id");
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_prev_id(id);
-    /// assert!(hold.headers().contains(&("grip-channel", "a; prev-id=4".to_owned())));
-    /// ```
+    /// Returns self with the id of the last item that the client received on the channel added last. If the client
+    /// missed items, the proxy requests the next link of a stream (or ends the stream if it has none), or sends the
+    /// request of a response hold again.
     pub fn with_prev_id(self, id: ItemId<'_>) -> Self {
         self.with_parameter(&format!("prev-id={}", id.as_str()))
     }
 
-    /// Of the channel named last: a filter.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Filter, Hold};
-    ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_filter(Filter::SkipSelf);
-    /// assert!(hold.headers().contains(&("grip-channel", "a; filter=skip-self".to_owned())));
-    /// ```
+    /// Returns self with a filter for the channel added last.
     pub fn with_filter(self, filter: Filter) -> Self {
         self.with_parameter(&format!("filter={}", filter.as_str()))
     }
@@ -132,105 +94,59 @@ impl Hold {
         self
     }
 
-    /// How long a response hold waits, in seconds: 55 where nothing is said, at least 5. A stream does not end by itself.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// let hold = Hold::response(&Channel::from_static("a")).with_timeout(20);
-    /// assert!(hold.headers().contains(&("grip-timeout", "20".to_owned())));
-    /// ```
+    /// Returns self with the timeout of a response hold, in seconds: at least 5, by default 55. A stream has none.
     pub fn with_timeout(self, seconds: u32) -> Self {
-        self.with("grip-timeout", seconds.to_string())
+        self.with(GRIP_TIMEOUT, HeaderValue::from(seconds))
     }
 
-    /// What is sent on a stream hold after so many seconds of silence, less a random part of one.
+    /// Returns self with content that is sent on a stream hold after `seconds` of silence, less up to 1 s of jitter.
     ///
     /// # Errors
-    /// [`InvalidHold`] where the content is empty: the proxy takes that for an error.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_keep_alive(b"\n", 20)?;
-    /// assert!(hold.headers().contains(&("grip-keep-alive", r"\n; format=cstring; timeout=20".to_owned())));
-    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
-    /// ```
+    /// [`InvalidHold`] if the content is empty, which the proxy treats as an error.
     pub fn with_keep_alive(self, content: &[u8], seconds: u32) -> Result<Self, InvalidHold> {
         self.with_keep_alive_mode(content, seconds, KeepAliveMode::Idle)
     }
 
-    /// The same, and what the time counts from.
+    /// Returns self with a keep-alive of that mode, see [`with_keep_alive`](Self::with_keep_alive).
     ///
     /// # Errors
-    /// [`InvalidHold`] where the content is empty.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold, control::KeepAliveMode};
-    ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_keep_alive_mode(b"x", 20, KeepAliveMode::Interval)?;
-    /// let value = "x; format=raw; timeout=20; mode=interval".to_owned();
-    /// assert!(hold.headers().contains(&("grip-keep-alive", value)));
-    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
-    /// ```
+    /// [`InvalidHold`] if the content is empty.
     pub fn with_keep_alive_mode(self, content: &[u8], seconds: u32, mode: KeepAliveMode) -> Result<Self, InvalidHold> {
         if content.is_empty() {
             return Err(InvalidHold::KeepAlive);
         }
         let (content, format) = keep_alive(content);
         let mode = if mode.is_default() { "" } else { "; mode=interval" };
-        Ok(self.with("grip-keep-alive", format!("{content}; format={format}; timeout={seconds}{mode}")))
+        let value = HeaderValue::try_from(format!("{content}; format={format}; timeout={seconds}{mode}"));
+        Ok(self.with(GRIP_KEEP_ALIVE, value.expect("the content is encoded as printable ASCII")))
     }
 
-    /// The status that the client sees, where it is not that of the answer.
+    /// Returns self with the status that the client receives, if it is not that of the response.
     ///
     /// # Errors
-    /// [`InvalidHold`] where the code is not 200 to 599, or the reason has other than printable ASCII characters.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_status(404, "Nobody")?;
-    /// assert!(hold.headers().contains(&("grip-status", "404 Nobody".to_owned())));
-    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
-    /// ```
+    /// [`InvalidHold`] if the code is not 200 to 599, or the reason has other characters than printable ASCII.
     pub fn with_status(self, code: u16, reason: &str) -> Result<Self, InvalidHold> {
-        if !(200..=599).contains(&code) || !is_printable(reason) {
+        let value = printable(format!("{code} {reason}").trim_end()).ok_or(InvalidHold::Status)?;
+        if !(200..=599).contains(&code) {
             return Err(InvalidHold::Status);
         }
-        Ok(self.with("grip-status", format!("{code} {reason}").trim_end().to_owned()))
+        Ok(self.with(GRIP_STATUS, value))
     }
 
-    /// Where the proxy asks for more, with `Grip-Last`, when it notices a gap or, in any case, after so many seconds
-    /// (120 where nothing is said).
+    /// Returns self with the next link of a stream. The proxy requests it, with `Grip-Last`, if the client missed
+    /// items, and in any case after `seconds` (by default 120).
     ///
     /// # Errors
-    /// [`InvalidHold`] where the URI has characters that must be percent-encoded.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_next("/more", None)?;
-    /// assert!(hold.headers().contains(&("grip-link", "</more>; rel=next".to_owned())));
-    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
-    /// ```
+    /// [`InvalidHold`] if the URI is empty or has characters that must be percent-encoded.
     pub fn with_next(self, uri: &str, seconds: Option<u32>) -> Result<Self, InvalidHold> {
         let timeout = seconds.map_or_else(String::new, |seconds| format!("; timeout={seconds}"));
         self.with_link(uri, &format!("next{timeout}"))
     }
 
-    /// Where the proxy says, with an empty POST, that the client has left.
+    /// Returns self with the gone link: the proxy sends it an empty POST when the client disconnects.
     ///
     /// # Errors
-    /// [`InvalidHold`] where the URI has characters that must be percent-encoded.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_gone("/gone")?;
-    /// assert!(hold.headers().contains(&("grip-link", "</gone>; rel=gone".to_owned())));
-    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
-    /// ```
+    /// [`InvalidHold`] if the URI is empty or has characters that must be percent-encoded.
     pub fn with_gone(self, uri: &str) -> Result<Self, InvalidHold> {
         self.with_link(uri, "gone")
     }
@@ -244,117 +160,86 @@ impl Hold {
         Ok(self)
     }
 
-    /// A value of the connection that filters compare with the `meta` of published items.
+    /// Returns self with a meta value that filters compare with the `meta` of items.
     ///
     /// # Errors
-    /// [`InvalidHold`] where the name is not letters, digits and `-._~:`, or the value has other than printable ASCII
-    /// characters, or a quotation mark or a backslash.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_meta("user", "alice")?;
-    /// assert!(hold.headers().contains(&("grip-set-meta", r#"user="alice""#.to_owned())));
-    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
-    /// ```
+    /// [`InvalidHold`] if the name is empty or has other characters than letters, digits and `-._~:`, or the value has
+    /// a quotation mark, a backslash or other characters than printable ASCII.
     pub fn with_meta(mut self, name: &str, value: &str) -> Result<Self, InvalidHold> {
-        if !is_token(name) || !is_printable(value) || value.contains(['"', '\\']) {
+        if !is_token(name) || printable(value).is_none() || value.contains(['"', '\\']) {
             return Err(InvalidHold::Meta);
         }
         self.meta.push(format!("{name}=\"{value}\""));
         Ok(self)
     }
 
-    /// The only headers of the answer that the client sees.
+    /// Returns self with the names of the only response headers that the client receives.
     ///
     /// # Errors
-    /// [`InvalidHold`] where one is not a header name.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// let hold = Hold::stream(&Channel::from_static("a")).with_exposed_headers(&["X-A"])?;
-    /// assert!(hold.headers().contains(&("grip-expose-headers", "X-A".to_owned())));
-    /// # Ok::<(), fanout_edge::grip::hold::InvalidHold>(())
-    /// ```
+    /// [`InvalidHold`] if there are none, or one is not a header name.
     pub fn with_exposed_headers(self, names: &[&str]) -> Result<Self, InvalidHold> {
-        if names.is_empty() || !names.iter().all(|name| is_token(name) && !name.contains(':')) {
+        if names.is_empty() || names.iter().any(|name| HeaderName::try_from(*name).is_err()) {
             return Err(InvalidHold::HeaderName);
         }
-        Ok(self.with("grip-expose-headers", names.join(", ")))
+        let value = HeaderValue::try_from(names.join(", ")).map_err(|_| InvalidHold::HeaderName)?;
+        Ok(self.with(GRIP_EXPOSE_HEADERS, value))
     }
 
-    fn with(mut self, name: &'static str, value: String) -> Self {
-        self.more.retain(|(known, _)| *known != name);
-        self.more.push((name, value));
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.more.insert(name, value);
         self
     }
 
-    /// The headers to add to the answer, names in lower case.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Hold};
-    ///
-    /// for (name, value) in Hold::stream(&Channel::from_static("a")).headers() {
-    ///     println!("{name}: {value}");
-    /// }
-    /// ```
-    pub fn headers(&self) -> Vec<(&'static str, String)> {
-        let mode = match self.mode {
-            Mode::Response => "response",
-            Mode::Stream => "stream",
-        };
-        let mut headers = vec![("grip-hold", mode.to_owned()), ("grip-channel", self.channels.join(", "))];
-        headers.extend(self.more.iter().cloned());
-        for (name, values) in [("grip-link", &self.links), ("grip-set-meta", &self.meta)] {
+    /// The headers to add to the response.
+    pub fn headers(&self) -> HeaderMap {
+        let list =
+            |values: &[String]| HeaderValue::try_from(values.join(", ")).expect("each of them is printable ASCII");
+        let mut headers = self.more.clone();
+        headers.insert(GRIP_HOLD, HeaderValue::from_static(self.mode));
+        headers.insert(GRIP_CHANNEL, list(&self.channels));
+        for (name, values) in [(GRIP_LINK, &self.links), (GRIP_SET_META, &self.meta)] {
             if !values.is_empty() {
-                headers.push((name, values.join(", ")));
+                headers.insert(name, list(values));
             }
         }
         headers
     }
 }
 
-/// Something that cannot be said in the headers of a hold.
-///
-/// ```
-/// use fanout_edge::grip::{Channel, Hold, hold::InvalidHold};
-///
-/// let hold = Hold::stream(&Channel::from_static("a"));
-/// assert_eq!(hold.with_next("/two words", None), Err(InvalidHold::Uri));
-/// ```
+/// A value that a hold cannot have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InvalidHold {
-    /// A status.
+    /// The status.
     Status,
     /// The URI of a link.
     Uri,
     /// The content of a keep-alive.
     KeepAlive,
-    /// The name or value of a meta.
+    /// The name or text of a meta value.
     Meta,
-    /// A header name.
+    /// A header name, or an empty list of them.
     HeaderName,
 }
 
 impl fmt::Display for InvalidHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Status => "a status has a code of 200 to 599 and a reason of printable ASCII characters",
-            Self::Uri => {
-                "a URI has printable ASCII characters without blanks and < > \" , ; (which are percent-encoded)"
+            Self::Status => "invalid status: use a code of 200 to 599 and a reason of printable ASCII",
+            Self::Uri => "invalid URI: use printable ASCII, and percent-encode spaces and < > \" , ;",
+            Self::KeepAlive => "the keep-alive is empty: use at least one byte",
+            Self::Meta => {
+                "invalid meta: use letters, digits and -._~: in the name, printable ASCII except \" and \\ in the value"
             }
-            Self::KeepAlive => "a keep-alive has at least one byte",
-            Self::Meta => "a meta name has letters, digits and - . _ ~ :, its value printable ASCII without \" and \\",
-            Self::HeaderName => "a header name has letters, digits and - . _ ~",
+            Self::HeaderName => "invalid header names: use at least one name, of letters, digits and !#$%&'*+-.^_`|~",
         })
     }
 }
 
 impl Error for InvalidHold {}
 
-/// The content of a keep-alive in the first form that can hold it: as it is, with escapes, in base64. Of the escapes
-/// Pushpin knows those of line ends, not that of a tab.
+/// Encodes the content of a keep-alive in the first format that can hold it, and returns the format, too: `raw`,
+/// `cstring` or `base64`. Pushpin decodes the escapes `\n` and `\r`, but not `\t`.
 fn keep_alive(content: &[u8]) -> (String, &'static str) {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\\;,\"".contains(&byte);
     if content.iter().all(|byte| is_plain(*byte)) {

@@ -1,4 +1,4 @@
-//! Items: what is published to the subscribers of a channel.
+//! Items, which are published to the subscribers of a channel.
 //!
 //! # Format
 //! ```text
@@ -7,7 +7,7 @@
 //!   "http-stream":{"content":"Hello\n"},
 //!   "ws-message":{"content":"Hello"}}}
 //! ```
-//! Bytes that are not UTF-8 are `body-bin` or `content-bin`, in base64.
+//! Content that is not UTF-8 is `body-bin` or `content-bin`, in base64.
 //! Source: <https://pushpin.org/docs/protocols/grip/#publishing>, and Pushpin 1.41.
 //!
 //! ```
@@ -21,9 +21,10 @@
 use std::{error::Error, fmt};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use http::{HeaderMap, HeaderValue};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::{Channel, CloseCode, close::MAX_REASON, control::Content, headers::is_printable};
+use super::{Channel, CloseCode, close::MAX_REASON, control::Content, headers::printable};
 
 /// One message for the subscribers of one channel.
 ///
@@ -40,26 +41,26 @@ use super::{Channel, CloseCode, close::MAX_REASON, control::Content, headers::is
 pub struct Item<'a> {
     /// The channel.
     pub channel: &'a Channel,
-    /// The id. Of items with the same id on a channel within a minute, only the first is sent.
+    /// The id. The proxy drops an item if the channel had one with the same id within the last minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<ItemId<'a>>,
-    /// The id of the item before it. Items wait for it, up to 5 seconds.
+    /// The id of the previous item. The proxy waits up to 5 seconds for that one, to keep the order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prev_id: Option<ItemId<'a>>,
-    /// The ids are for the clients only: the proxy sends the item at once.
+    /// Whether the proxy ignores the order and sends the item immediately. The ids are for the clients only then.
     #[serde(skip_serializing_if = "is_false")]
     pub no_seq: bool,
-    /// Values that the filters of subscribers look at, for instance `sender`.
+    /// Meta values for the filters of subscribers, for instance `sender`.
     #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "as_map")]
     pub meta: &'a [(&'a str, &'a str)],
-    /// The message, for each kind of subscriber.
+    /// The message in the format of each transport.
     pub formats: Formats<'a>,
 }
 
 /// The id of an item.
 ///
 /// # Format
-/// Letters, digits and `-._~:`, at least one: it stands unescaped in `Grip-Channel` and `Grip-Last`.
+/// At least one of letters, digits and `-._~:`, which need no escaping in `Grip-Channel` and `Grip-Last`.
 ///
 /// ```
 /// use fanout_edge::grip::ItemId;
@@ -72,79 +73,39 @@ pub struct Item<'a> {
 pub struct ItemId<'a>(&'a str);
 
 impl<'a> ItemId<'a> {
-    /// `None` where no item can have that id.
-    ///
-    /// ```
-    /// use fanout_edge::grip::ItemId;
-    ///
-    /// assert!(ItemId::new("").is_none());
-    /// ```
+    /// Returns the id; `None` if it is invalid.
     pub fn new(id: &'a str) -> Option<Self> {
         let is_valid =
             !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte));
         is_valid.then_some(Self(id))
     }
 
-    /// The id.
-    ///
-    /// ```
-    /// use fanout_edge::grip::ItemId;
-    ///
-    /// assert_eq!(ItemId::new("5").map(ItemId::as_str), Some("5"));
-    /// ```
+    /// The text of the id.
     pub const fn as_str(self) -> &'a str {
         self.0
     }
 }
 
 impl<'a> Item<'a> {
-    /// An item without an id. Of the formats there is at least one, or the proxy refuses the request as a whole.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Formats, Item, WsMessage};
-    ///
-    /// let channel = Channel::from_static("room");
-    /// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::Hint), ..Formats::default() });
-    /// assert_eq!((item.id, item.prev_id), (None, None));
-    /// ```
+    /// Returns an item without ids and meta values. Without any format, the proxy rejects the whole publish request.
     pub const fn new(channel: &'a Channel, formats: Formats<'a>) -> Self {
         Self { channel, id: None, prev_id: None, no_seq: false, meta: &[], formats }
     }
 
-    /// The item as it is published.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Formats, Item, WsMessage};
-    ///
-    /// let channel = Channel::from_static("a");
-    /// let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::Hint), ..Formats::default() });
-    /// assert_eq!(item.to_json(), r#"{"channel":"a","formats":{"ws-message":{"action":"hint"}}}"#);
-    /// ```
+    /// The JSON of the item.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers under known keys are JSON")
     }
 }
 
-/// A message as each kind of subscriber gets it. A subscriber of a kind that has none gets nothing.
-///
-/// ```
-/// use fanout_edge::grip::{Formats, WsMessage, item::HttpStream};
-///
-/// let text = "Hello\n";
-/// let both = Formats {
-///     http_stream: Some(HttpStream::Content(text.as_bytes())),
-///     ws_message: Some(WsMessage::text(text)),
-///     ..Formats::default()
-/// };
-/// assert!(both.http_response.is_none());
-/// ```
+/// A message in the format of each transport. A subscriber receives nothing if the format of its transport is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Formats<'a> {
-    /// For clients whose answer is held as a response: long-polling.
+    /// For clients with a response hold: long-polling.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_response: Option<HttpResponse<'a>>,
-    /// For clients whose answer is held as a stream.
+    /// For clients with a stream hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_stream: Option<HttpStream<'a>>,
     /// For WebSocket clients.
@@ -152,121 +113,83 @@ pub struct Formats<'a> {
     pub ws_message: Option<WsMessage<'a>>,
 }
 
-/// The answer that ends a response hold.
+/// The response that ends a response hold.
 ///
 /// ```
-/// use fanout_edge::grip::{Channel, Formats, Item, item::{HttpAnswer, HttpResponse}};
+/// use fanout_edge::grip::{Channel, Formats, Item, item::{HeldResponse, HttpResponse}};
+/// use http::HeaderMap;
 ///
 /// let channel = Channel::from_static("a");
-/// let answer = HttpAnswer::new(200, &[], b"x")?;
-/// let item = Item::new(&channel, Formats { http_response: Some(HttpResponse::Answer(answer)), ..Formats::default() });
+/// let headers = HeaderMap::new();
+/// let response = HttpResponse::Response(HeldResponse::ok(&headers, b"x"));
+/// let item = Item::new(&channel, Formats { http_response: Some(response), ..Formats::default() });
 /// assert_eq!(item.to_json(), r#"{"channel":"a","formats":{"http-response":{"code":200,"body":"x"}}}"#);
-/// # Ok::<(), fanout_edge::grip::item::InvalidAnswer>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpResponse<'a> {
-    /// This answer. The headers of the held answer are added.
-    Answer(HttpAnswer<'a>),
-    /// Whatever the application answers when the proxy sends it the client's request again.
+    /// This response. The proxy adds the headers of the held response.
+    Response(HeldResponse<'a>),
+    /// The new response of the application: the proxy sends it the client's request again.
     Hint,
 }
 
-/// An answer that a proxy can send.
-///
-/// ```
-/// use fanout_edge::grip::item::HttpAnswer;
-///
-/// assert!(HttpAnswer::new(200, &[("Content-Type", "text/plain")], b"Hello").is_ok());
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpAnswer<'a> {
+/// A response in place of the held one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldResponse<'a> {
     code: u16,
-    reason: &'a str,
-    headers: &'a [(&'a str, &'a str)],
+    reason: Option<HeaderValue>,
+    headers: &'a HeaderMap,
     body: &'a [u8],
 }
 
-impl<'a> HttpAnswer<'a> {
-    /// A status code, the names and values of headers, and a body.
-    ///
-    /// # Errors
-    /// [`InvalidAnswer`] where the code is not 200 to 599, a name is not a header name, or a value has other than
-    /// printable ASCII characters.
-    ///
-    /// ```
-    /// use fanout_edge::grip::item::{HttpAnswer, InvalidAnswer};
-    ///
-    /// assert_eq!(HttpAnswer::new(200, &[("X", "two\r\nlines")], b""), Err(InvalidAnswer));
-    /// ```
-    pub fn new(code: u16, headers: &'a [(&'a str, &'a str)], body: &'a [u8]) -> Result<Self, InvalidAnswer> {
-        let is_name = |name: &str| {
-            !name.is_empty()
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~!#$%&'*+^`|".contains(&byte))
-        };
-        let headers_are_valid = headers.iter().all(|(name, value)| is_name(name) && is_printable(value));
-        if headers_are_valid && (200..=599).contains(&code) {
-            Ok(Self { code, reason: "", headers, body })
-        } else {
-            Err(InvalidAnswer)
-        }
+impl<'a> HeldResponse<'a> {
+    /// Returns a response with the status 200. Header values are sent as UTF-8, with U+FFFD for invalid bytes.
+    pub const fn ok(headers: &'a HeaderMap, body: &'a [u8]) -> Self {
+        Self { code: 200, reason: None, headers, body }
     }
 
-    /// The same with a reason phrase, in place of the one that goes with the code.
+    /// Returns self with another status code.
     ///
     /// # Errors
-    /// [`InvalidAnswer`] where it has other than printable ASCII characters.
+    /// [`InvalidStatus`] if it is not 200 to 599.
+    pub fn with_code(self, code: u16) -> Result<Self, InvalidStatus> {
+        if (200..=599).contains(&code) { Ok(Self { code, ..self }) } else { Err(InvalidStatus) }
+    }
+
+    /// Returns self with a reason phrase, in place of the standard one of the code.
     ///
-    /// ```
-    /// use fanout_edge::grip::item::HttpAnswer;
-    ///
-    /// assert!(HttpAnswer::new(404, &[], b"")?.with_reason("Nobody here").is_ok());
-    /// # Ok::<(), fanout_edge::grip::item::InvalidAnswer>(())
-    /// ```
-    pub fn with_reason(self, reason: &'a str) -> Result<Self, InvalidAnswer> {
-        if is_printable(reason) { Ok(Self { reason, ..self }) } else { Err(InvalidAnswer) }
+    /// # Errors
+    /// [`InvalidStatus`] if it has other characters than printable ASCII.
+    pub fn with_reason(self, reason: &str) -> Result<Self, InvalidStatus> {
+        let reason = printable(reason).ok_or(InvalidStatus)?;
+        Ok(Self { reason: Some(reason), ..self })
     }
 }
 
-/// An answer that no proxy can send.
-///
-/// ```
-/// use fanout_edge::grip::item::{HttpAnswer, InvalidAnswer};
-///
-/// assert_eq!(HttpAnswer::new(101, &[], b""), Err(InvalidAnswer));
-/// ```
+/// A status that no proxy can send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidAnswer;
+pub struct InvalidStatus;
 
-impl fmt::Display for InvalidAnswer {
+impl fmt::Display for InvalidStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "an answer has a code of 200 to 599, header names, and values and a reason of printable ASCII characters",
-        )
+        f.write_str("invalid status: use a code of 200 to 599 and a reason of printable ASCII")
     }
 }
 
-impl Error for InvalidAnswer {}
+impl Error for InvalidStatus {}
 
-/// What a stream hold is sent.
-///
-/// ```
-/// use fanout_edge::grip::{Channel, Formats, Item, item::HttpStream};
-///
-/// let channel = Channel::from_static("a");
-/// let item = Item::new(&channel, Formats { http_stream: Some(HttpStream::Content(b"x")), ..Formats::default() });
-/// assert_eq!(item.to_json(), r#"{"channel":"a","formats":{"http-stream":{"content":"x"}}}"#);
-/// ```
+/// What a client with a stream hold receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpStream<'a> {
     /// These bytes.
     Content(&'a [u8]),
-    /// Whatever the application answers to the next link of the hold.
+    /// The response of the application to a request for the next link of the hold.
     Hint,
-    /// The end.
+    /// The end of the stream.
     Close,
 }
 
-/// What a WebSocket client is sent.
+/// What a WebSocket client receives.
 ///
 /// ```
 /// use fanout_edge::grip::{Channel, Formats, Item, WsMessage};
@@ -277,7 +200,7 @@ pub enum HttpStream<'a> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WsMessage<'a> {
-    /// A message. Text that begins with `c:` or `m:` is delivered as it is.
+    /// A message. Text that begins with `c:` or `m:` is delivered unchanged.
     Message(Content<'a>),
     /// A close frame with a code and a reason, which is cut at [`MAX_REASON`] bytes.
     Close {
@@ -286,31 +209,19 @@ pub enum WsMessage<'a> {
         /// The reason.
         reason: &'a str,
     },
-    /// Nothing: the application is sent an empty request for the connection, and may answer with messages.
+    /// The response of the application to an empty request for the connection.
     Refresh,
     /// Nothing.
     Hint,
 }
 
 impl<'a> WsMessage<'a> {
-    /// A text message.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{WsMessage, control::Content};
-    ///
-    /// assert_eq!(WsMessage::text("hi"), WsMessage::Message(Content::Text("hi")));
-    /// ```
+    /// Returns a text message.
     pub const fn text(text: &'a str) -> Self {
         Self::Message(Content::Text(text))
     }
 
-    /// A binary message.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{WsMessage, control::Content};
-    ///
-    /// assert_eq!(WsMessage::binary(b"\xff"), WsMessage::Message(Content::Binary(b"\xff")));
-    /// ```
+    /// Returns a binary message.
     pub const fn binary(bytes: &'a [u8]) -> Self {
         Self::Message(Content::Binary(bytes))
     }
@@ -320,13 +231,13 @@ impl Serialize for HttpResponse<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match *self {
-            Self::Answer(HttpAnswer { code, reason, headers, body }) => {
+            Self::Response(HeldResponse { code, ref reason, headers, body }) => {
                 map.serialize_entry("code", &code)?;
-                if !reason.is_empty() {
-                    map.serialize_entry("reason", reason)?;
+                if let Some(reason) = reason {
+                    map.serialize_entry("reason", &String::from_utf8_lossy(reason.as_bytes()))?;
                 }
                 if !headers.is_empty() {
-                    map.serialize_entry("headers", headers)?;
+                    map.serialize_entry("headers", &Pairs(headers))?;
                 }
                 serialize_bytes(&mut map, ["body", "body-bin"], body)?;
             }
@@ -368,7 +279,17 @@ impl Serialize for WsMessage<'_> {
     }
 }
 
-/// Bytes under the first key where they are text, in base64 under the second where they are not.
+/// Headers as a list of names and values, in which names may repeat.
+struct Pairs<'a>(&'a HeaderMap);
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let pairs = self.0.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())));
+        serializer.collect_seq(pairs)
+    }
+}
+
+/// Serializes bytes under the first key if they are UTF-8, otherwise in base64 under the second.
 fn serialize_bytes<M: SerializeMap>(map: &mut M, [text, binary]: [&str; 2], bytes: &[u8]) -> Result<(), M::Error> {
     match str::from_utf8(bytes) {
         Ok(content) => map.serialize_entry(text, content),

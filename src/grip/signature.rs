@@ -1,47 +1,32 @@
-//! `Grip-Sig`: the signature of the proxy on each request that it passes on.
+//! `Grip-Sig`: the proxy's signature on each request that it forwards.
 //!
 //! # Format
 //! A JWT in the header `Grip-Sig`, with the claims `iss` and `exp`. Fastly Fanout signs with ES256 and the issuer
 //! `fastly:<service id>`, the Pushpin of the Fastly CLI with HS256 and the issuer `viceroy`.
 //!
 //! A valid signature says that the request came through the proxy, never that it is a WebSocket event: see
-//! [`is_websocket_over_http`](super::websocket::is_websocket_over_http). It names neither connection nor path, and
-//! holds for an hour. Source: <https://pushpin.org/docs/protocols/grip/#grip-sig>, RFC 7519.
+//! [`is_websocket_over_http`](super::websocket::is_websocket_over_http). It names neither a connection nor a path, and
+//! is valid for an hour. Source: <https://pushpin.org/docs/protocols/grip/#grip-sig>, RFC 7519.
 
 use std::{collections::HashSet, error::Error, fmt};
 
-#[cfg(feature = "rs256")]
-use jwt_simple::prelude::RSAPublicKeyLike;
 use jwt_simple::{
     JWTError,
     prelude::{Duration, ECDSAP256PublicKeyLike, MACLike, NoCustomClaims, UnixTimeStamp, VerificationOptions},
+    token::Token,
 };
+use serde::de::DeserializeOwned;
 
-use super::{Header, VerifyKey};
+use super::{Header, VerifyKey, key::Kind};
 
-/// How far the clocks of proxy and service may differ, in seconds, where [`Verifier::with_leeway`] says nothing else.
-///
-/// ```
-/// use fanout_edge::grip::{Verifier, VerifyKey, key::InvalidKey, signature::LEEWAY};
-///
-/// let verifier = Verifier::new(VerifyKey::parse("a secret that both sides know")?, "me");
-/// assert_eq!(verifier.leeway(), LEEWAY);
-/// # Ok::<(), InvalidKey>(())
-/// ```
+/// How far the clocks of the proxy and the service may differ, in seconds, unless [`Verifier::with_leeway`] says
+/// otherwise.
 pub const LEEWAY: u64 = 10;
 
-/// The longest token that is looked at, in bytes. Those of the proxies have about 200.
-///
-/// ```
-/// use fanout_edge::grip::{fanout::Service, signature::{MAX_TOKEN_LENGTH, SignatureError}};
-///
-/// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
-/// let long = "x".repeat(MAX_TOKEN_LENGTH + 1);
-/// assert_eq!(verifier.verify(&long, 1_800_000_000), Err(SignatureError::Malformed));
-/// ```
+/// The longest token that is verified, in bytes. A proxy's has about 200.
 pub const MAX_TOKEN_LENGTH: usize = 4096;
 
-/// What signatures are checked against: one key and one issuer.
+/// Verifies signatures of one issuer with one key.
 ///
 /// ```
 /// use fanout_edge::grip::{Verifier, VerifyKey, signature::SignatureError};
@@ -53,75 +38,39 @@ pub const MAX_TOKEN_LENGTH: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Verifier {
     key: VerifyKey,
-    issuers: HashSet<String>,
+    issuer: String,
     leeway: u64,
 }
 
 impl Verifier {
-    /// A verifier for what the key signs in the name of the issuer.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Verifier, VerifyKey};
-    ///
-    /// let verifier = Verifier::new(VerifyKey::parse("a secret that both sides know")?, "viceroy");
-    /// assert_eq!(verifier.issuer(), "viceroy");
-    /// # Ok::<(), fanout_edge::grip::key::InvalidKey>(())
-    /// ```
+    /// Returns a verifier of what the issuer signs with the key.
     pub fn new(key: VerifyKey, issuer: impl Into<String>) -> Self {
-        Self { key, issuers: HashSet::from([issuer.into()]), leeway: LEEWAY }
+        Self { key, issuer: issuer.into(), leeway: LEEWAY }
     }
 
-    /// The same, for clocks that may differ by so many seconds.
-    ///
-    /// ```
-    /// use fanout_edge::grip::fanout::Service;
-    ///
-    /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier().with_leeway(60);
-    /// assert_eq!(verifier.leeway(), 60);
-    /// ```
+    /// Returns self with another tolerance for clocks that differ, in seconds.
     pub fn with_leeway(mut self, seconds: u64) -> Self {
         self.leeway = seconds;
         self
     }
 
-    /// How far the clocks may differ, in seconds.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{fanout::Service, signature::LEEWAY};
-    ///
-    /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
-    /// assert_eq!(verifier.leeway(), LEEWAY);
-    /// ```
+    /// The tolerance for clocks that differ, in seconds.
     pub const fn leeway(&self) -> u64 {
         self.leeway
     }
 
     /// The key.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{VerifyKey, fanout::Service};
-    ///
-    /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
-    /// assert!(matches!(verifier.key(), VerifyKey::Es256(_)));
-    /// ```
     pub const fn key(&self) -> &VerifyKey {
         &self.key
     }
 
     /// The issuer.
-    ///
-    /// ```
-    /// use fanout_edge::grip::fanout::Service;
-    ///
-    /// let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
-    /// assert_eq!(verifier.issuer(), "fastly:SERVICE1");
-    /// ```
     pub fn issuer(&self) -> &str {
-        self.issuers.iter().next().map_or("", String::as_str)
+        &self.issuer
     }
 
-    /// Checks a token at a time, in seconds since 1970: algorithm, signature, `exp` (which must be there), `nbf` and
-    /// `iat` (which need not) and the issuer. No other claim counts. What it returns is `exp`, in seconds since 1970.
+    /// Verifies a token at a time, in seconds since 1970: its algorithm, signature, `exp` (required), `nbf` and `iat`
+    /// (optional) and issuer. Other claims are ignored. Returns `exp`, in seconds since 1970.
     ///
     /// # Errors
     /// [`SignatureError`].
@@ -136,64 +85,73 @@ impl Verifier {
     ///     .expect("a token");
     /// let verifier = Verifier::new(VerifyKey::parse(secret)?, "viceroy");
     /// let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
-    /// assert!(verifier.verify(&token, now).is_ok_and(|expiry| expiry > now));
+    /// assert!(verifier.verify(&token, now).is_ok_and(|expires_at| expires_at > now));
     /// assert_eq!(verifier.verify(&token, now + 7200), Err(SignatureError::Expired));
     /// # Ok::<(), fanout_edge::grip::key::InvalidKey>(())
     /// ```
     pub fn verify(&self, token: &str, now: u64) -> Result<u64, SignatureError> {
-        self.key.verify(token, Some(self.issuers.clone()), self.leeway, now)
+        let verified = self.key.verify::<NoCustomClaims>(token, Some(&self.issuer), self.leeway, now)?;
+        Ok(verified.expires_at)
     }
 }
 
+/// What a verified token says.
+pub(crate) struct Verified<Claims> {
+    /// In seconds since 1970.
+    pub(crate) expires_at: u64,
+    pub(crate) subject: Option<String>,
+    /// The claims that RFC 7519 does not register.
+    pub(crate) claims: Claims,
+}
+
 impl VerifyKey {
-    /// Checks a token as [`Verifier::verify`] does; of any issuer where none is given.
-    pub(crate) fn verify(
+    /// Verifies a token as [`Verifier::verify`] does; with `None`, of any issuer.
+    pub(crate) fn verify<Claims: DeserializeOwned>(
         &self,
         token: &str,
-        issuers: Option<HashSet<String>>,
+        issuer: Option<&str>,
         leeway: u64,
         now: u64,
-    ) -> Result<u64, SignatureError> {
+    ) -> Result<Verified<Claims>, SignatureError> {
         let options = VerificationOptions {
-            allowed_issuers: issuers,
+            allowed_issuers: issuer.map(|issuer| HashSet::from([issuer.to_owned()])),
             time_tolerance: Some(Duration::from_secs(leeway)),
             max_token_length: Some(MAX_TOKEN_LENGTH),
             artificial_time: Some(UnixTimeStamp::from_secs(now)),
             ..VerificationOptions::default()
         };
-        let claims = match self {
-            Self::Hs256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
-            Self::Es256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
-            #[cfg(feature = "rs256")]
-            Self::Rs256(key) => key.verify_token::<NoCustomClaims>(token, Some(options)),
+        let verified = match &self.0 {
+            Kind::Hs256(key) => key.verify_token::<Claims>(token, Some(options)),
+            Kind::Es256(key) => key.verify_token::<Claims>(token, Some(options)),
         };
-        let claims = claims.map_err(|error| match error.downcast_ref() {
+        let verified = verified.map_err(|error| match error.downcast_ref() {
             Some(JWTError::AlgorithmMismatch) => SignatureError::Algorithm,
             Some(JWTError::InvalidSignature | JWTError::InvalidAuthenticationTag) => SignatureError::Signature,
             Some(JWTError::TokenHasExpired) => SignatureError::Expired,
             Some(JWTError::TokenNotValidYet | JWTError::ClockDrift) => SignatureError::NotYetValid,
             Some(JWTError::RequiredIssuerMismatch | JWTError::RequiredIssuerMissing) => SignatureError::Issuer,
-            _ => SignatureError::Malformed,
+            Some(_) => SignatureError::Malformed,
+            // The header is parsed first and the claims last, after the signature: if the header is fine, they are not.
+            None if error.is::<serde_json::Error>() && Token::decode_metadata(token).is_ok() => SignatureError::Claims,
+            None => SignatureError::Malformed,
         })?;
-        claims.expires_at.map(|expiry| expiry.as_secs()).ok_or(SignatureError::NoExpiry)
+        let expires_at = verified.expires_at.ok_or(SignatureError::NoExpiry)?.as_secs();
+        Ok(Verified { expires_at, subject: verified.subject, claims: verified.custom })
     }
 }
 
-/// Why a `Grip-Sig` does not verify, in the order of the checks.
-///
-/// ```
-/// use fanout_edge::grip::signature::SignatureError;
-///
-/// assert_eq!(SignatureError::Expired.to_string(), "it has expired");
-/// ```
+/// Why a token does not verify, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum SignatureError {
-    /// It is not a JWT of at most [`MAX_TOKEN_LENGTH`] bytes, or is there more than once.
+    /// It is not a JWT of at most [`MAX_TOKEN_LENGTH`] bytes, or was sent more than once.
     Malformed,
-    /// It names another algorithm than the key's.
+    /// Its algorithm is not that of the key.
     Algorithm,
-    /// The key did not make the signature.
+    /// It was not signed with the key.
     Signature,
+    /// One of its claims has the wrong type.
+    Claims,
     /// `exp` has passed.
     Expired,
     /// `nbf` or `iat` is in the future.
@@ -207,23 +165,24 @@ pub enum SignatureError {
 impl fmt::Display for SignatureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Malformed => "it is not one JWT",
-            Self::Algorithm => "its algorithm is not the key's",
-            Self::Signature => "the key did not make its signature",
-            Self::Expired => "it has expired",
-            Self::NotYetValid => "it is not valid yet",
-            Self::Issuer => "its issuer is not the expected one",
-            Self::NoExpiry => "it has no expiry",
+            Self::Malformed => "not a JWT, or sent more than once",
+            Self::Algorithm => "wrong algorithm for the key (alg)",
+            Self::Signature => "invalid signature",
+            Self::Claims => "a claim has the wrong type (iss, sub and jti are strings, exp, nbf and iat are numbers)",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not valid yet (nbf or iat)",
+            Self::Issuer => "wrong issuer (iss)",
+            Self::NoExpiry => "no expiry (exp)",
         })
     }
 }
 
 impl Error for SignatureError {}
 
-/// Where a request stands with the proxy.
+/// Whether a request came through the proxy.
 ///
-/// In the terms of the other GRIP libraries: a request with a `Grip-Sig` says that it is *proxied*; as every proxy here
-/// has a key, it *needs a signature* that verifies; with that it is *signed*, and only then it is trusted.
+/// In the terms of the other GRIP libraries: a request with a `Grip-Sig` claims to be *proxied*; as every proxy here has
+/// a key, it *needs a signature* that verifies; if it does, the request is *signed*, and only then it is trusted.
 ///
 /// ```
 /// use fanout_edge::grip::{GripStatus, Header, fanout::Service};
@@ -235,27 +194,18 @@ impl Error for SignatureError {}
 pub enum GripStatus {
     /// No `Grip-Sig`: it came from a client, without a proxy.
     NotProxied,
-    /// A `Grip-Sig` that does not verify: it lies, or the settings are those of another proxy.
+    /// A `Grip-Sig` that does not verify: it is forged, or the settings are those of another proxy.
     NeedsSignature(SignatureError),
     /// A `Grip-Sig` that verifies: it came through the proxy.
     Signed {
         /// When the signature expires, in seconds since 1970.
-        until: u64,
+        expires_at: u64,
     },
 }
 
 impl GripStatus {
-    /// The status of a request with that header `Grip-Sig`, at a time in seconds since 1970. Any of several proxies may
-    /// have signed it, each with its own key and issuer; where none has, the reason is that of the one that came
-    /// furthest: a key that fits says more than one that does not.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{GripStatus, Header, fanout::Service, signature::SignatureError};
-    ///
-    /// let verifiers = [Service::new("SERVICE1").expect("a valid id").verifier()];
-    /// let status = GripStatus::of(Header::Value("no token"), &verifiers, 1_800_000_000);
-    /// assert_eq!(status, GripStatus::NeedsSignature(SignatureError::Malformed));
-    /// ```
+    /// Verifies the header `Grip-Sig` of a request at a time, in seconds since 1970. Any of the proxies may have signed
+    /// it, each with its own key and issuer. If none has, the error is that of the check that came furthest.
     pub fn of(grip_sig: Header<'_>, verifiers: &[Verifier], now: u64) -> Self {
         let token = match grip_sig {
             Header::Missing => return Self::NotProxied,
@@ -265,7 +215,7 @@ impl GripStatus {
         let mut furthest = SignatureError::Malformed;
         for verifier in verifiers {
             match verifier.verify(token, now) {
-                Ok(until) => return Self::Signed { until },
+                Ok(expires_at) => return Self::Signed { expires_at },
                 Err(error) => furthest = furthest.max(error),
             }
         }

@@ -1,18 +1,18 @@
-//! `GRIP_URL`: all that an application needs to know of one GRIP proxy, in one URL.
+//! `GRIP_URL`: the address, credentials and keys of one GRIP proxy, in one URL.
 //!
 //! # Format
 //! ```text
 //! http[s]://[user:password@]host[:port][/path][/]?iss=…&key=…&verify-iss=…&verify-key=…
 //! ```
-//! | parameter | what for |
+//! | part | use |
 //! | --- | --- |
-//! | user and password | publishing: `Authorization: Basic` |
-//! | `iss` and `key` | publishing: a JWT of that issuer, signed with that secret (HS256) |
-//! | `key` alone | publishing: `Authorization: Bearer`, the key itself |
-//! | `verify-iss` | the issuer of the proxy's `Grip-Sig` |
-//! | `verify-key` | the key of the proxy's `Grip-Sig`, see [`VerifyKey::parse`]; by default the `key` of an `iss` |
+//! | user and password | publishing with `Authorization: Basic` |
+//! | `iss` and `key` | publishing with `Authorization: Bearer`: a JWT of that issuer, signed with that secret (HS256) |
+//! | `key` without `iss` | publishing with `Authorization: Bearer`: the key itself |
+//! | `verify-iss` | the issuer of `Grip-Sig` |
+//! | `verify-key` | the key that verifies `Grip-Sig`, see [`VerifyKey::parse`]; by default the `key` of an `iss` |
 //!
-//! Values are percent-encoded. As in the other GRIP libraries, a key may begin with `base64:`.
+//! Values are percent-encoded. A key may begin with `base64:`, as in the other GRIP libraries.
 
 use std::{borrow::Cow, error::Error, fmt};
 
@@ -23,39 +23,33 @@ use super::{
     publish::{Authorization, Publisher},
 };
 
-/// What a `GRIP_URL` says.
-///
-/// ```
-/// use fanout_edge::grip::GripUri;
-///
-/// let uri = GripUri::parse("http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=a+secret+of+some+length")?;
-/// assert_eq!(uri.verify_iss.as_deref(), Some("viceroy"));
-/// # Ok::<(), fanout_edge::grip::uri::InvalidGripUri>(())
-/// ```
+/// A parsed `GRIP_URL`.
 #[derive(Debug)]
 pub struct GripUri {
-    /// How to publish.
+    /// The publisher.
     pub publisher: Publisher,
-    /// The issuer of signatures.
+    /// The issuer of the proxy's signatures.
     pub verify_iss: Option<String>,
-    /// The key of signatures.
+    /// The key that verifies the proxy's signatures.
     pub verify_key: Option<VerifyKey>,
 }
 
 impl GripUri {
-    /// Reads a `GRIP_URL`.
+    /// Parses a `GRIP_URL`.
     ///
     /// # Errors
-    /// [`InvalidGripUri`], which quotes nothing of the URL: what looks like a name may be a part of a key.
+    /// [`InvalidGripUri`], which never quotes the URL: what looks like the name of a parameter may be part of a key.
     ///
     /// ```
-    /// use fanout_edge::grip::GripUri;
+    /// use fanout_edge::grip::{GripUri, uri::InvalidGripUri};
     ///
     /// let uri = GripUri::parse("https://user:password@proxy.example/realm?verify-iss=proxy")?;
     /// let request = uri.publisher.request(&[], 1_800_000_000).expect("it is small");
     /// assert_eq!(request.url, "https://proxy.example/realm/publish/");
-    /// assert_eq!(request.authorization.as_deref(), Some("Basic dXNlcjpwYXNzd29yZA=="));
-    /// # Ok::<(), fanout_edge::grip::uri::InvalidGripUri>(())
+    /// assert_eq!(request.authorization.expect("a user and a password"), "Basic dXNlcjpwYXNzd29yZA==");
+    /// assert_eq!(uri.verify_iss.as_deref(), Some("proxy"));
+    /// assert_eq!(GripUri::parse("ftp://proxy.example/").err(), Some(InvalidGripUri::Url));
+    /// # Ok::<(), InvalidGripUri>(())
     /// ```
     pub fn parse(uri: &str) -> Result<Self, InvalidGripUri> {
         let uri = uri.trim();
@@ -89,8 +83,8 @@ impl GripUri {
     }
 }
 
-/// Whether the host is plain ASCII, without percent-encoding and Punycode. Any other is one for the Unicode tables of
-/// domain names, which the `url` crate is built without here.
+/// Whether the host is plain ASCII, without percent-encoding and Punycode. Other hosts need the Unicode tables of
+/// domain names, and the `url` crate is built without them.
 fn has_plain_host(after_scheme: &str) -> bool {
     let slashes = ['/', '\\', '\t', '\n', '\r'];
     let authority = after_scheme.trim_start_matches(slashes).split(['/', '\\', '?', '#']).next().unwrap_or_default();
@@ -118,58 +112,53 @@ fn authorization(uri: &Url, iss: Option<String>, key: Option<String>) -> Result<
                 Some(bytes) => String::from_utf8(bytes).map_err(|_| InvalidGripUri::Bearer)?,
                 None => key,
             };
-            Authorization::bearer(token).ok_or(InvalidGripUri::Bearer)
+            Authorization::bearer(&token).ok_or(InvalidGripUri::Bearer)
         }
     }
 }
 
-/// What a percent-encoded user or password stands for, as the `url` crate decodes it.
+/// Decodes a percent-encoded user or password; `None` if it is not UTF-8.
 fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     percent_encoding::percent_decode_str(text).decode_utf8().ok()
 }
 
-/// A `GRIP_URL` that cannot be used. The text says why, and nothing of its keys.
-///
-/// ```
-/// use fanout_edge::grip::{GripUri, uri::InvalidGripUri};
-///
-/// assert_eq!(GripUri::parse("ftp://proxy.example/").err(), Some(InvalidGripUri::Url));
-/// ```
+/// A `GRIP_URL` that cannot be used. The text says why and quotes nothing of the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InvalidGripUri {
-    /// It is not an http or https URL.
+    /// Not a valid http or https URL.
     Url,
-    /// Its host is a domain name with other letters than ASCII, in whatever encoding.
+    /// The host is not plain ASCII, or is encoded (percent-encoding or Punycode).
     Host,
-    /// It has a parameter that is not known, or a key in it has a `&` that is not written `%26`.
+    /// An unknown parameter, or a `&` in a key that is not written `%26`.
     Parameter,
-    /// It has a fragment, or a key in it has a `#` that is not written `%23`.
+    /// A fragment, or a `#` in a key that is not written `%23`.
     Fragment,
-    /// `key` cannot be used.
+    /// The `key` cannot be used.
     Key(InvalidKey),
-    /// `key` without `iss` is sent as it is, but cannot be in a header.
+    /// A `key` without `iss` that is not a valid bearer token.
     Bearer,
-    /// It has a user without a password, a user with a colon, or a user beside a `key`.
+    /// A user without a password, a user with a colon, or a user in addition to `iss` or `key`.
     User,
-    /// `iss` has no `key` to sign with.
+    /// An `iss` without the `key` that signs.
     IssWithoutKey,
-    /// `verify-key`, or the `key` of an `iss`, cannot be used.
+    /// The `verify-key`, or the `key` in its place, cannot be used.
     VerifyKey(InvalidKey),
 }
 
 impl fmt::Display for InvalidGripUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url => f.write_str("it is not an http or https URL"),
-            Self::Host => f.write_str("its host is not plain ASCII"),
+            Self::Url => f.write_str("not a valid URL: use http[s]://[user:password@]host[:port][/path]"),
+            Self::Host => f.write_str("the host is not plain ASCII: use an ASCII host name or an IP address"),
             Self::Parameter => f.write_str(
-                "it has a parameter that is none of iss, key, verify-iss, verify-key (in a key, & is written %26)",
+                "unknown parameter: use iss, key, verify-iss and verify-key only, and write & in a key as %26",
             ),
-            Self::Fragment => f.write_str("it has a fragment (in a key, # is written %23)"),
+            Self::Fragment => f.write_str("the URL has a fragment: remove it, and write # in a key as %23"),
             Self::Key(error) => write!(f, "key: {error}"),
-            Self::Bearer => f.write_str("key: without iss it has printable ASCII characters only"),
-            Self::User => f.write_str("a user needs a password, has no colon, and excludes a key"),
-            Self::IssWithoutKey => f.write_str("iss needs a key"),
+            Self::Bearer => f.write_str("key: without iss it is a bearer token: use printable ASCII without spaces"),
+            Self::User => f.write_str("invalid user: use user:password without a colon in the user, or key instead"),
+            Self::IssWithoutKey => f.write_str("iss requires key: add the secret that signs the tokens"),
             Self::VerifyKey(error) => write!(f, "verify-key: {error}"),
         }
     }

@@ -1,39 +1,31 @@
-//! One request of a WebSocket connection, and the answer to it.
+//! One request of a WebSocket connection, and the response to it.
 //!
 //! The proxy holds the WebSocket and sends what the client does as POST requests, one after the other for each
-//! connection: see [`event`](super::event) for the body. [`WebSocket`] is one such request: it hands the messages to
-//! the application, answers pings, and gathers what the application says into one answer.
+//! connection: see [`event`](super::event) for the body. A [`WebSocket`] is one such request: it hands the messages to
+//! the application, answers pings, and collects what the application sends into one response.
 //!
-//! There is no `Content-Bytes-Accepted`: what an answer does not accept comes again only with the client's next message
+//! There is no `Content-Bytes-Accepted`: what a response does not accept comes again only with the client's next message
 //! or a keep-alive (Pushpin 1.41), which may be never.
 
 mod error;
 mod send;
 
-use std::borrow::Cow;
+use http::{HeaderMap, HeaderValue, header};
 
 pub use self::error::{InvalidMeta, NotOffered, PayloadTooLong, RequestError};
 
-use self::send::CLOSE_ROOM;
-
 use super::{CloseCode, Event, Events, Header, Headers, event::CONTENT_TYPE};
 
-/// The longest body of an answer, in bytes. The proxy drops the connection where it is longer.
-///
-/// ```
-/// use fanout_edge::grip::{WebSocket, websocket::MAX_ANSWER};
-///
-/// let headers = [("connection-id", "c1")];
-/// let mut ws = WebSocket::new(&headers, b"")?;
-/// ws.send_text(&"x".repeat(MAX_ANSWER));
-/// assert!(ws.into_answer().body.starts_with(b"CLOSE "));
-/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-/// ```
-pub const MAX_ANSWER: usize = 1_000_000;
+/// The longest body of a response, in bytes. The proxy drops the connection if it is longer, so a response that would be
+/// ends with a CLOSE.
+pub const MAX_RESPONSE: usize = 1_000_000;
 
-/// Whether the headers are those of a WebSocket-over-HTTP request: `Content-Type` is byte for byte
-/// [`CONTENT_TYPE`], once. Any other spelling may have been forged by an HTTP client, even where the request carries a
-/// valid `Grip-Sig`: the proxy stops this one spelling only.
+/// Space that is kept in a response for the CLOSE that says that the rest would not fit.
+const CLOSE_ROOM: usize = 64;
+
+/// Whether the headers are those of a WebSocket-over-HTTP request: `Content-Type` is byte for byte [`CONTENT_TYPE`],
+/// once. An HTTP client can forge any other spelling, even in a request with a valid `Grip-Sig`: the proxy stops only
+/// this one.
 ///
 /// ```
 /// use fanout_edge::grip::websocket::is_websocket_over_http;
@@ -46,16 +38,6 @@ pub fn is_websocket_over_http(headers: &dyn Headers) -> bool {
 }
 
 /// What a client sent.
-///
-/// ```
-/// use fanout_edge::grip::{Message, WebSocket};
-///
-/// let headers = [("connection-id", "c1")];
-/// let mut ws = WebSocket::new(&headers, b"TEXT 2\r\nhi\r\nCLOSE\r\n")?;
-/// assert_eq!(ws.receive(), Some(Message::Text("hi")));
-/// assert_eq!(ws.receive(), Some(Message::Close(None)));
-/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// A text message.
@@ -64,20 +46,27 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
     /// The client closes, with a code or without. It waits for [`WebSocket::close`].
     Close(Option<CloseCode>),
-    /// The client is gone: nothing can be sent any more.
+    /// The client is gone: nothing can be sent anymore.
     Disconnect,
 }
 
-/// The longest payload of a ping or pong, in bytes. Source: RFC 6455, section 5.5.
-///
-/// ```
-/// use fanout_edge::grip::{WebSocket, websocket::MAX_PAYLOAD};
-///
-/// let headers = [("connection-id", "c1")];
-/// assert!(WebSocket::new(&headers, b"")?.ping(&[0; MAX_PAYLOAD]).is_ok());
-/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-/// ```
-pub const MAX_PAYLOAD: usize = 125;
+impl<'a> From<&'a str> for Message<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Message<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Message<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Binary(bytes)
+    }
+}
 
 /// One request of a WebSocket connection.
 ///
@@ -91,59 +80,58 @@ pub const MAX_PAYLOAD: usize = 125;
 ///     ws.subscribe(&Channel::from_static("test"));
 /// }
 /// while let Some(message) = ws.receive() {
-///     if let Message::Text(text) = message {
-///         ws.send_text(text);
-///     }
+///     ws.send(message);
 /// }
-/// let answer = ws.into_answer();
-/// assert!(answer.body.starts_with(b"OPEN\r\nTEXT 27\r\nc:{\"type\":\"subscribe\",\"channel\":\"test\"}\r\n"));
-/// assert!(answer.body.ends_with(b"TEXT 7\r\nm:hello\r\n"));
+/// let response = ws.into_response();
+/// assert!(response.body.starts_with(b"OPEN\r\nTEXT 27\r\nc:{\"type\":\"subscribe\",\"channel\":\"test\"}\r\n"));
+/// assert!(response.body.ends_with(b"TEXT 7\r\nm:hello\r\n"));
 /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
 /// ```
 pub struct WebSocket<'a> {
     headers: &'a dyn Headers,
     connection_id: &'a str,
-    opening: bool,
-    accepted: bool,
+    handshake: Handshake,
+    traffic: Traffic,
     events: Events<'a>,
     close_reason: &'a str,
-    /// Nothing more comes from the client.
-    received_all: bool,
-    /// Nothing more goes to the client.
-    closed: bool,
-    answer: Answer,
+    response: Response,
 }
 
-/// The answer to a request: status 200, these headers, this body.
-///
-/// ```
-/// use fanout_edge::grip::{WebSocket, websocket::Answer};
-///
-/// let headers = [("connection-id", "c1")];
-/// let Answer { headers, body } = WebSocket::new(&headers, b"PING\r\n")?.into_answer();
-/// assert_eq!((headers.len(), body.len()), (1, 0));
-/// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-/// ```
+/// Where the handshake of the connection stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handshake {
+    /// This is the first request, and not accepted yet.
+    Pending,
+    /// This is the first request, and accepted.
+    Accepted,
+    /// An earlier request was accepted.
+    Earlier,
+}
+
+/// What can still pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Traffic {
+    Both,
+    /// The client has closed and waits for the response to that.
+    Outgoing,
+    /// The connection is closed, or the client is gone.
+    None,
+}
+
+/// The response to a request: status 200, these headers, this body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Names and values. `Content-Type` is [`CONTENT_TYPE`].
-    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+pub struct Response {
+    /// `Content-Type` is [`CONTENT_TYPE`].
+    pub headers: HeaderMap,
     /// Events.
     pub body: Vec<u8>,
 }
 
 impl<'a> WebSocket<'a> {
-    /// Reads a request whose `Grip-Sig` is verified and of which [`is_websocket_over_http`] holds.
+    /// Reads a request whose `Grip-Sig` is verified and for which [`is_websocket_over_http`] is true.
     ///
     /// # Errors
-    /// [`RequestError`] where there is no `Connection-Id`, or the body is not valid as a whole.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{WebSocket, websocket::RequestError};
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// assert!(matches!(WebSocket::new(&headers, b"TEXT 9\r\nhello\r\n"), Err(RequestError::Events(_))));
-    /// ```
+    /// [`RequestError`] if there is no `Connection-Id`, or the body is not valid as a whole.
     pub fn new(headers: &'a dyn Headers, body: &'a [u8]) -> Result<Self, RequestError> {
         let connection_id = match headers.header("connection-id") {
             Header::Value(id) if !id.is_empty() => id,
@@ -151,101 +139,55 @@ impl<'a> WebSocket<'a> {
             Header::Invalid => return Err(RequestError::InvalidConnectionId),
         };
         let events = Events::decode(body).map_err(RequestError::Events)?;
+        let is_opening = matches!(events.clone().next(), Some(Event::Open));
         Ok(Self {
             headers,
             connection_id,
-            opening: matches!(events.clone().next(), Some(Event::Open)),
-            accepted: false,
-            close_reason: "",
+            handshake: if is_opening { Handshake::Pending } else { Handshake::Earlier },
+            traffic: Traffic::Both,
             events,
-            received_all: false,
-            closed: false,
-            answer: Answer {
-                headers: vec![("content-type".into(), CONTENT_TYPE.into())],
+            close_reason: "",
+            response: Response {
+                headers: HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))]),
                 body: Vec::with_capacity(body.len() + CLOSE_ROOM),
             },
         })
     }
 
-    /// The proxy's name for the connection, the same on each of its requests.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let ws = WebSocket::new(&headers, b"")?;
-    /// assert_eq!(ws.connection_id(), "c1");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
+    /// The proxy's id for the connection, the same in each of its requests.
     pub const fn connection_id(&self) -> &'a str {
         self.connection_id
     }
 
-    /// Whether nothing more can be sent: the connection was closed, or the client is gone.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// assert!(!ws.is_closed());
-    /// ws.close(None);
-    /// assert!(ws.is_closed());
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
+    /// Whether nothing more can be sent: the connection is closed, or the client is gone.
     pub const fn is_closed(&self) -> bool {
-        self.closed
+        matches!(self.traffic, Traffic::None)
     }
 
     /// Whether this is the first request of the connection, which waits for [`accept`](Self::accept).
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let ws = WebSocket::new(&headers, b"OPEN\r\n")?;
-    /// assert!(ws.is_opening());
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
     pub const fn is_opening(&self) -> bool {
-        self.opening
+        !matches!(self.handshake, Handshake::Earlier)
     }
 
-    /// Accepts an opening connection, and turns GRIP on for it. Where there is nothing to accept it does nothing: an
-    /// OPEN in a later answer would end the connection.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"OPEN\r\n")?;
-    /// ws.accept();
-    /// let answer = ws.into_answer();
-    /// assert_eq!(answer.body, b"OPEN\r\n");
-    /// assert_eq!(answer.headers[1], ("sec-websocket-extensions".into(), "grip".into()));
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
+    /// Whether the connection is accepted, by this response or an earlier one.
+    pub const fn is_accepted(&self) -> bool {
+        !matches!(self.handshake, Handshake::Pending)
+    }
+
+    /// Accepts an opening connection, and turns GRIP on for it. Without one it does nothing: an OPEN in a later response
+    /// would end the connection.
     pub fn accept(&mut self) {
-        if self.opening && !self.accepted {
-            self.accepted = true;
-            self.answer.headers.push(("sec-websocket-extensions".into(), "grip".into()));
-            let mut open = Vec::with_capacity(self.answer.body.capacity());
+        if self.handshake == Handshake::Pending {
+            self.handshake = Handshake::Accepted;
+            self.response.headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static("grip"));
+            let mut open = Vec::with_capacity(self.response.body.capacity());
             Event::Open.encode(&mut open);
-            open.append(&mut self.answer.body);
-            self.answer.body = open;
+            open.append(&mut self.response.body);
+            self.response.body = open;
         }
     }
 
-    /// The subprotocols that the client offers, those that it likes most first.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1"), ("sec-websocket-protocol", "v2, v1")];
-    /// let ws = WebSocket::new(&headers, b"OPEN\r\n")?;
-    /// assert!(ws.protocols().eq(["v2", "v1"]));
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
+    /// The subprotocols that the client offers, the preferred one first.
     pub fn protocols(&self) -> impl Iterator<Item = &'a str> {
         let offered = self.headers.header("sec-websocket-protocol").value().unwrap_or_default();
         offered.split(',').map(str::trim).filter(|protocol| !protocol.is_empty())
@@ -254,7 +196,7 @@ impl<'a> WebSocket<'a> {
     /// Accepts an opening connection with one of the [`protocols`](Self::protocols).
     ///
     /// # Errors
-    /// [`NotOffered`] where it is none of them: the client would give up. The connection is not accepted then.
+    /// [`NotOffered`] if it is none of them, as the client would give up. The connection is not accepted then.
     ///
     /// ```
     /// use fanout_edge::grip::WebSocket;
@@ -267,15 +209,16 @@ impl<'a> WebSocket<'a> {
     /// ```
     pub fn accept_with_protocol(&mut self, protocol: &str) -> Result<(), NotOffered> {
         let protocol = self.protocols().find(|offered| *offered == protocol).ok_or(NotOffered)?;
-        self.answer.headers.push(("sec-websocket-protocol".into(), protocol.to_owned().into()));
+        let value = HeaderValue::from_str(protocol).map_err(|_| NotOffered)?;
+        self.response.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
         self.accept();
         Ok(())
     }
 
-    /// The next message; `None` when the request has no more. Pings are answered on the way, in order.
+    /// The next message; `None` after the last one of the request. Pings are answered on the way, in order.
     ///
     /// Text that is not UTF-8 closes the connection with 1007, as RFC 6455, section 8.1 demands. A close with a code
-    /// that nobody may send is received as one with 1002. What follows a close is ignored.
+    /// that must not be sent is received as one with 1002. What follows a close is ignored.
     ///
     /// ```
     /// use fanout_edge::grip::{Message, WebSocket};
@@ -284,28 +227,27 @@ impl<'a> WebSocket<'a> {
     /// let mut ws = WebSocket::new(&headers, b"PING 1\r\np\r\nBINARY 1\r\nb\r\n")?;
     /// assert_eq!(ws.receive(), Some(Message::Binary(b"b")));
     /// assert_eq!(ws.receive(), None);
-    /// assert_eq!(ws.into_answer().body, b"PONG 1\r\np\r\n");
+    /// assert_eq!(ws.into_response().body, b"PONG 1\r\np\r\n");
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
     pub fn receive(&mut self) -> Option<Message<'a>> {
-        while !self.received_all {
+        while self.traffic == Traffic::Both {
             match self.events.next()? {
                 Event::Open | Event::Pong(_) => {}
-                Event::Ping(payload) => self.send("PONG", &[payload]),
+                Event::Ping(payload) => self.write_event("PONG", &[payload]),
                 Event::Binary(bytes) => return Some(Message::Binary(bytes)),
                 Event::Text(text) => match str::from_utf8(text) {
                     Ok(text) => return Some(Message::Text(text)),
                     Err(_) => self.close_with_reason(CloseCode::INVALID_DATA, "text is not UTF-8"),
                 },
                 Event::Close(frame) => {
-                    self.received_all = true;
+                    self.traffic = Traffic::Outgoing;
                     self.close_reason = frame.and_then(|frame| str::from_utf8(frame.reason).ok()).unwrap_or_default();
                     let code = frame.map(|frame| CloseCode::new(frame.code).unwrap_or(CloseCode::PROTOCOL_ERROR));
                     return Some(Message::Close(code));
                 }
                 Event::Disconnect => {
-                    self.received_all = true;
-                    self.closed = true;
+                    self.traffic = Traffic::None;
                     return Some(Message::Disconnect);
                 }
             }
@@ -313,24 +255,14 @@ impl<'a> WebSocket<'a> {
         None
     }
 
-    /// The reason that the client gave for a close that was [received](Self::receive); empty where it gave none, or one
+    /// The reason that the client gave with the close that was [received](Self::receive). Empty if it gave none, or one
     /// that is not UTF-8.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{CloseCode, Message, WebSocket};
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"CLOSE 5\r\n\x03\xe8bye\r\n")?;
-    /// assert_eq!(ws.receive(), Some(Message::Close(Some(CloseCode::NORMAL))));
-    /// assert_eq!(ws.close_reason(), "bye");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
     pub const fn close_reason(&self) -> &'a str {
         self.close_reason
     }
 
-    /// A value that an earlier answer set with [`set_meta`](Self::set_meta). On a WebSocket the proxy lets no client
-    /// send one itself.
+    /// A value that this or an earlier response set with [`set_meta`](Self::set_meta). On a WebSocket the proxy lets no
+    /// client send one itself.
     ///
     /// ```
     /// use fanout_edge::grip::WebSocket;
@@ -340,23 +272,17 @@ impl<'a> WebSocket<'a> {
     /// assert_eq!(ws.meta("user"), Some("alice"));
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
-    pub fn meta(&self, name: &str) -> Option<&'a str> {
-        self.headers.header(&format!("meta-{}", name.to_ascii_lowercase())).value()
+    pub fn meta(&self, name: &str) -> Option<&str> {
+        let name = name.to_ascii_lowercase();
+        let new = self.response.headers.get(format!("set-meta-{name}"));
+        match new.and_then(|value| value.to_str().ok()) {
+            None => self.headers.header(&format!("meta-{name}")).value(),
+            new => new,
+        }
     }
 
-    /// The answer to the request.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.send_text("a");
-    /// ws.send_text("b");
-    /// assert_eq!(ws.into_answer().body, b"TEXT 3\r\nm:a\r\nTEXT 3\r\nm:b\r\n");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn into_answer(self) -> Answer {
-        self.answer
+    /// The response to the request.
+    pub fn into_response(self) -> Response {
+        self.response
     }
 }

@@ -1,24 +1,23 @@
-//! A backend behind the real Pushpin, which records what Pushpin sends and mostly answers with the library.
+//! A backend behind the real Pushpin: it records what Pushpin sends, and mostly responds with the library.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanout_edge::{
-    app::{self, Action, Settings},
+    app::http::Outcome,
     grip::{
         Item, Publisher, WebSocket,
-        publish::{Authorization, PublishRequest, Transport, TransportError},
-        websocket::Answer as EventsAnswer,
+        publish::{Authorization, PublishRequest, SendError, Sender},
+        websocket::Response as EventsResponse,
     },
 };
-
+use http::HeaderMap;
 use jwt_simple::prelude::ES256KeyPair;
 
 use super::{
-    Request,
     client::Client,
     http::{Answer, Message, Server, send, wait_until},
-    local_settings,
     process::Pushpin,
+    service::{Request, Service},
 };
 
 pub const EVENTS: &str = "application/websocket-events";
@@ -34,27 +33,28 @@ pub fn recorded(message: &Message) -> Request {
     message.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
 }
 
-/// What the service answers.
+/// What the service responds.
 pub fn service(message: &Message) -> Answer {
-    service_with(message, &local_settings())
+    respond(message, Service::local())
 }
 
-fn service_with(message: &Message, settings: &Settings) -> Answer {
-    match app::decide(&mut recorded(message), settings, now()) {
-        Action::Reply(reply) => {
-            let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-            Answer::new(reply.status, &headers, reply.body)
-        }
-        Action::HandOff { .. } | Action::Publish { .. } => Answer::new(500, &[], "neither can happen here"),
+fn respond(message: &Message, service: Service) -> Answer {
+    match service.at(now()).decide(recorded(message)) {
+        Outcome::Response(response) => answer(response.status, &response.headers, response.body),
+        Outcome::HandOff { .. } => Answer::new(500, &[], "this cannot happen here"),
     }
 }
 
-pub fn events(answer: EventsAnswer) -> Answer {
-    let headers: Vec<_> = answer.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-    Answer::new(200, &headers, answer.body)
+fn answer(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Answer {
+    let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text")));
+    Answer::new(status, &pairs.collect::<Vec<_>>(), body)
 }
 
-/// Opens a connection as the service does, and answers what follows as the test says.
+pub fn events(response: EventsResponse) -> Answer {
+    answer(200, &response.headers, response.body)
+}
+
+/// Opens a connection as the service does, and responds to what follows as the test says.
 pub fn after_opening(act: impl Fn(&mut WebSocket<'_>) + Send + Sync + 'static) -> impl Fn(&Message) -> Answer {
     move |message| {
         if message.body == b"OPEN\r\n" {
@@ -63,7 +63,7 @@ pub fn after_opening(act: impl Fn(&mut WebSocket<'_>) + Send + Sync + 'static) -
         let request = recorded(message);
         let mut ws = WebSocket::new(&request, &message.body).expect("what Pushpin sends is valid");
         act(&mut ws);
-        events(ws.into_answer())
+        events(ws.into_response())
     }
 }
 
@@ -80,8 +80,8 @@ impl Setup {
     }
 
     /// The service behind a Pushpin that signs with a key pair.
-    pub fn with_key_pair(key: &ES256KeyPair, settings: Settings) -> Self {
-        let backend = Server::start(move |message| service_with(message, &settings));
+    pub fn with_key_pair(key: &ES256KeyPair, service: impl Fn() -> Service + Send + Sync + 'static) -> Self {
+        let backend = Server::start(move |message| respond(message, service()));
         let pushpin = Pushpin::start_with_key(backend.port, &key.to_pem().expect("PEM"));
         Self { backend, pushpin }
     }
@@ -116,14 +116,14 @@ impl Setup {
     }
 }
 
-/// Carries publish requests to this machine.
+/// Sends publish requests to this machine.
 struct Loopback;
 
-impl Transport for Loopback {
-    fn send(&mut self, request: PublishRequest) -> Result<u16, TransportError> {
-        let address = request.url.strip_prefix("http://127.0.0.1:").ok_or(TransportError::Unreachable)?;
-        let (port, path) = address.split_once('/').ok_or(TransportError::Unreachable)?;
-        let port = port.parse().map_err(|_| TransportError::Unreachable)?;
+impl Sender for Loopback {
+    fn send(&mut self, request: PublishRequest) -> Result<u16, SendError> {
+        let address = request.url.strip_prefix("http://127.0.0.1:").ok_or(SendError::Unreachable)?;
+        let (port, path) = address.split_once('/').ok_or(SendError::Unreachable)?;
+        let port = port.parse().map_err(|_| SendError::Unreachable)?;
         Ok(send(port, &format!("POST /{path}"), &[], request.body).status())
     }
 }

@@ -1,50 +1,43 @@
-//! What an answer says to the client and to the proxy.
+//! What a response says to the client and to the proxy.
 
-use super::{InvalidMeta, MAX_ANSWER, MAX_PAYLOAD, PayloadTooLong, WebSocket};
+use http::{HeaderName, HeaderValue};
+
+use super::{CLOSE_ROOM, InvalidMeta, MAX_RESPONSE, Message, PayloadTooLong, Traffic, WebSocket};
 use crate::grip::{
     Channel, Filter,
     close::{CloseCode, MAX_REASON},
     control::{self, Control, InvalidControl},
-    event,
-    headers::is_printable,
+    event::{self, MAX_PAYLOAD},
+    headers::printable,
 };
 
-/// Room that is kept in an answer for the CLOSE that says that the rest would not fit.
-pub(super) const CLOSE_ROOM: usize = 64;
-
-/// The proxy takes this prefix off messages, and acts on text that begins with `c:` instead. So nothing that a client
-/// sent and the application sends back is ever taken for a control message. Source: GRIP, `message-prefix`.
+/// The proxy removes this prefix from messages, and acts on text that begins with `c:` instead. So nothing that a client
+/// sent and the application sends back is taken for a control message. Source: GRIP, `message-prefix`.
 const MESSAGE_PREFIX: &[u8] = b"m:";
 
-impl WebSocket<'_> {
-    /// Sends a text message to the client.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.send_text("hi");
-    /// assert_eq!(ws.into_answer().body, b"TEXT 4\r\nm:hi\r\n");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
-    pub fn send_text(&mut self, text: &str) {
-        self.send("TEXT", &[MESSAGE_PREFIX, text.as_bytes()]);
-    }
+const KEEP_ALIVE_INTERVAL: HeaderName = HeaderName::from_static("keep-alive-interval");
 
-    /// Sends a binary message to the client.
+impl WebSocket<'_> {
+    /// Sends a message to the client: text as text, bytes as binary. Sending a close closes, and sending a disconnect
+    /// does nothing, so what was received can be sent back as it is.
     ///
     /// ```
     /// use fanout_edge::grip::WebSocket;
     ///
     /// let headers = [("connection-id", "c1")];
     /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.send_binary(b"\xff");
-    /// assert_eq!(ws.into_answer().body, b"BINARY 3\r\nm:\xff\r\n");
+    /// ws.send("hi");
+    /// ws.send(&b"\xff"[..]);
+    /// assert_eq!(ws.into_response().body, b"TEXT 4\r\nm:hi\r\nBINARY 3\r\nm:\xff\r\n");
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
-    pub fn send_binary(&mut self, bytes: &[u8]) {
-        self.send("BINARY", &[MESSAGE_PREFIX, bytes]);
+    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
+        match message.into() {
+            Message::Text(text) => self.write_event("TEXT", &[MESSAGE_PREFIX, text.as_bytes()]),
+            Message::Binary(bytes) => self.write_event("BINARY", &[MESSAGE_PREFIX, bytes]),
+            Message::Close(code) => self.close(code),
+            Message::Disconnect => {}
+        }
     }
 
     /// Closes, or answers a close. Without a code the client sees 1000. What is sent later is dropped, and what the
@@ -58,16 +51,15 @@ impl WebSocket<'_> {
     /// if let Some(Message::Close(code)) = ws.receive() {
     ///     ws.close(code);
     /// }
-    /// assert_eq!(ws.into_answer().body, b"CLOSE 2\r\n\x03\xe8\r\n");
+    /// assert_eq!(ws.into_response().body, b"CLOSE 2\r\n\x03\xe8\r\n");
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
     pub fn close(&mut self, code: Option<CloseCode>) {
         match code {
-            None => self.send("CLOSE", &[]),
-            Some(code) => self.send("CLOSE", &[&code.get().to_be_bytes()]),
+            None => self.write_event("CLOSE", &[]),
+            Some(code) => self.write_event("CLOSE", &[&code.get().to_be_bytes()]),
         }
-        self.received_all = true;
-        self.closed = true;
+        self.traffic = Traffic::None;
     }
 
     /// Closes with a code and a reason, which is cut at 123 bytes.
@@ -78,65 +70,35 @@ impl WebSocket<'_> {
     /// let headers = [("connection-id", "c1")];
     /// let mut ws = WebSocket::new(&headers, b"")?;
     /// ws.close_with_reason(CloseCode::NORMAL, "bye");
-    /// assert_eq!(ws.into_answer().body, b"CLOSE 5\r\n\x03\xe8bye\r\n");
+    /// assert_eq!(ws.into_response().body, b"CLOSE 5\r\n\x03\xe8bye\r\n");
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
     pub fn close_with_reason(&mut self, code: CloseCode, reason: &str) {
         let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
-        self.send("CLOSE", &[&code.get().to_be_bytes(), reason.as_bytes()]);
-        self.received_all = true;
-        self.closed = true;
+        self.write_event("CLOSE", &[&code.get().to_be_bytes(), reason.as_bytes()]);
+        self.traffic = Traffic::None;
     }
 
-    /// Sends a ping; the client's pong is not shown to the application.
+    /// Sends a ping. The application does not see the client's pong.
     ///
     /// # Errors
-    /// [`PayloadTooLong`] where the payload is longer than [`MAX_PAYLOAD`].
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// assert!(ws.ping(b"are you there?").is_ok());
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
+    /// [`PayloadTooLong`] if the payload is longer than [`MAX_PAYLOAD`].
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), PayloadTooLong> {
-        self.send_control_frame("PING", payload)
+        self.write_control_frame("PING", payload)
     }
 
-    /// Sends a pong that no ping asked for. Pings are answered without it.
+    /// Sends a pong without a ping. Pings are answered automatically.
     ///
     /// # Errors
-    /// [`PayloadTooLong`] where the payload is longer than [`MAX_PAYLOAD`].
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// assert!(ws.pong(&[0; 126]).is_err());
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
+    /// [`PayloadTooLong`] if the payload is longer than [`MAX_PAYLOAD`].
     pub fn pong(&mut self, payload: &[u8]) -> Result<(), PayloadTooLong> {
-        self.send_control_frame("PONG", payload)
+        self.write_control_frame("PONG", payload)
     }
 
     /// Ends the connection without a close frame.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.disconnect();
-    /// assert_eq!(ws.into_answer().body, b"DISCONNECT\r\n");
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
     pub fn disconnect(&mut self) {
-        self.send("DISCONNECT", &[]);
-        self.received_all = true;
-        self.closed = true;
+        self.write_event("DISCONNECT", &[]);
+        self.traffic = Traffic::None;
     }
 
     /// Subscribes the client to a channel.
@@ -147,47 +109,27 @@ impl WebSocket<'_> {
     /// let headers = [("connection-id", "c1")];
     /// let mut ws = WebSocket::new(&headers, b"")?;
     /// ws.subscribe(&Channel::from_static("a"));
-    /// assert!(ws.into_answer().body.starts_with(b"TEXT 24\r\nc:{"));
+    /// assert_eq!(ws.into_response().body, b"TEXT 24\r\nc:{\"type\":\"subscribe\",\"channel\":\"a\"}\r\n");
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
     pub fn subscribe(&mut self, channel: &Channel) {
         self.subscribe_filtered(channel, &[]);
     }
 
-    /// Subscribes the client to those items of a channel that the filters let through.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, Filter, WebSocket};
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.subscribe_filtered(&Channel::from_static("a"), &[Filter::SkipSelf]);
-    /// assert!(ws.into_answer().body.ends_with(b"\"filters\":[\"skip-self\"]}\r\n"));
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
+    /// Subscribes the client to those items of a channel that pass the filters.
     pub fn subscribe_filtered(&mut self, channel: &Channel, filters: &[Filter]) {
         self.write_control(&Control::Subscribe { channel, filters });
     }
 
-    /// Takes the client off a channel.
-    ///
-    /// ```
-    /// use fanout_edge::grip::{Channel, WebSocket};
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.unsubscribe(&Channel::from_static("a"));
-    /// assert!(ws.into_answer().body.starts_with(b"TEXT 26\r\nc:{"));
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
+    /// Unsubscribes the client from a channel.
     pub fn unsubscribe(&mut self, channel: &Channel) {
         self.write_control(&Control::Unsubscribe { channel });
     }
 
-    /// Tells the proxy something.
+    /// Sends a control message to the proxy.
     ///
     /// # Errors
-    /// [`InvalidControl`] where the proxy would ignore it.
+    /// [`InvalidControl`] if the proxy would ignore it.
     ///
     /// ```
     /// use fanout_edge::grip::{Control, WebSocket};
@@ -202,12 +144,12 @@ impl WebSocket<'_> {
         if self.write_control(message) { Ok(()) } else { Err(InvalidControl::TooLong) }
     }
 
-    /// Sets a value that the proxy brings back with each later request of the connection. An empty one removes it.
-    /// It is a header on each request: keep it short.
+    /// Sets a value that the proxy sends along with each later request of the connection. An empty one removes it. It is
+    /// a header of each request: keep it short.
     ///
     /// # Errors
-    /// [`InvalidMeta`] where the name is not letters, digits, `-` and `_`, or the value not printable ASCII, or has a
-    /// blank at an end.
+    /// [`InvalidMeta`] if the name has other characters than letters, digits, `-` and `_`, or the value other than
+    /// printable ASCII, or a space at its start or end.
     ///
     /// ```
     /// use fanout_edge::grip::WebSocket;
@@ -218,71 +160,53 @@ impl WebSocket<'_> {
     /// assert!(ws.set_meta("user", "two\r\nlines").is_err());
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
-    pub fn set_meta(&mut self, name: &str, value: impl Into<String>) -> Result<(), InvalidMeta> {
-        let value = value.into();
-        let name_is_valid =
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        // A header has no blanks at its ends: a value of blanks alone would remove the meta.
-        let value_is_valid = is_printable(&value) && value.trim() == value;
-        if !name_is_valid || !value_is_valid {
+    pub fn set_meta(&mut self, name: &str, value: &str) -> Result<(), InvalidMeta> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        // A header has no spaces at its ends: a value of spaces alone would remove the meta.
+        if name.is_empty() || !name.bytes().all(is_plain) || value.trim() != value {
             return Err(InvalidMeta);
         }
-        self.set_header(format!("set-meta-{}", name.to_ascii_lowercase()), value);
+        let name = HeaderName::try_from(format!("set-meta-{name}")).map_err(|_| InvalidMeta)?;
+        self.response.headers.insert(name, printable(value).ok_or(InvalidMeta)?);
         Ok(())
     }
 
-    /// Asks for an empty request after so many seconds without traffic, until another answer sets another interval.
-    /// The proxy takes less than 20 for 20; 0 switches it off. Each such request costs what a message costs.
-    ///
-    /// ```
-    /// use fanout_edge::grip::WebSocket;
-    ///
-    /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
-    /// ws.set_keep_alive_interval(60);
-    /// assert_eq!(ws.into_answer().headers[1], ("keep-alive-interval".into(), "60".into()));
-    /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
-    /// ```
+    /// Asks for an empty request after that many seconds without traffic, until another response sets another interval.
+    /// The proxy raises it to at least 20; 0 turns it off. Each such request costs what a message costs.
     pub fn set_keep_alive_interval(&mut self, seconds: u32) {
-        self.set_header("keep-alive-interval".to_owned(), seconds.to_string());
+        self.response.headers.insert(KEEP_ALIVE_INTERVAL, HeaderValue::from(seconds));
     }
 
-    fn set_header(&mut self, name: String, value: String) {
-        self.answer.headers.retain(|(known, _)| *known != name);
-        self.answer.headers.push((name.into(), value.into()));
-    }
-
-    fn send_control_frame(&mut self, kind: &str, payload: &[u8]) -> Result<(), PayloadTooLong> {
+    fn write_control_frame(&mut self, kind: &str, payload: &[u8]) -> Result<(), PayloadTooLong> {
         if payload.len() > MAX_PAYLOAD {
             return Err(PayloadTooLong);
         }
-        self.send(kind, &[payload]);
+        self.write_event(kind, &[payload]);
         Ok(())
     }
 
+    /// Whether it is short enough to be sent.
     fn write_control(&mut self, message: &Control<'_>) -> bool {
         let json = message.to_json();
         let fits = json.len() + 2 <= control::MAX_LENGTH;
         if fits {
-            self.send("TEXT", &[b"c:", json.as_bytes()]);
+            self.write_event("TEXT", &[b"c:", json.as_bytes()]);
         }
         fits
     }
 
-    /// Appends an event to the answer. Where it would no longer fit, the client gets a close with 1009 instead of a
-    /// connection that breaks.
-    pub(super) fn send(&mut self, kind: &str, parts: &[&[u8]]) {
-        if self.closed {
+    /// Appends one event, or in place of it the close that says that the response has become too large.
+    pub(super) fn write_event(&mut self, kind: &str, parts: &[&[u8]]) {
+        if self.traffic == Traffic::None {
             return;
         }
         let content = parts.iter().map(|part| part.len()).sum::<usize>();
-        if self.answer.body.len() + content + 2 * CLOSE_ROOM > MAX_ANSWER {
-            self.closed = true;
-            self.received_all = true;
-            let reason = b"the answer to one batch is too large";
-            event::write(&mut self.answer.body, "CLOSE", &[&CloseCode::TOO_BIG.get().to_be_bytes(), reason]);
+        if self.response.body.len() + content + 2 * CLOSE_ROOM > MAX_RESPONSE {
+            self.traffic = Traffic::None;
+            let reason = b"the response to one batch is too large";
+            event::write(&mut self.response.body, "CLOSE", &[&CloseCode::TOO_BIG.get().to_be_bytes(), reason]);
             return;
         }
-        event::write(&mut self.answer.body, kind, parts);
+        event::write(&mut self.response.body, kind, parts);
     }
 }

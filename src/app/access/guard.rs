@@ -1,0 +1,97 @@
+//! The checks before a client may subscribe or publish, in their order.
+
+use super::{
+    right::Right,
+    token::{self, Verified},
+};
+use crate::{
+    app::{
+        bounds::MAX_QUERY, error::Error, exchange::Exchange, http::Request, messages::channels::Channels,
+        platform::Counter, settings::Settings,
+    },
+    grip::{Channel, Header},
+};
+
+/// Before a client is handed off, so that a stranger costs no connection: its query, its origin and its token. What follows
+/// is [`count_opening`].
+///
+/// # Errors
+/// The refusal.
+pub(crate) fn check_opening(exchange: &Exchange<'_>, rights: &[Right], channels: &Channels) -> Result<(), Error> {
+    check_query(exchange.request.query())?;
+    check_origin(exchange)?;
+    check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now).map(drop)
+}
+
+/// Counts a client that is handed off next.
+///
+/// # Errors
+/// [`Error::TooMany`], or [`Error::Setting`].
+pub(crate) fn count_opening(exchange: &mut Exchange<'_>) -> Result<(), Error> {
+    let limits = exchange.settings.limits.as_ref().map_err(Clone::clone)?;
+    limits.count(exchange.request, exchange.platform, Counter::Openings)
+}
+
+/// Checks whether a client that is not handed off would be allowed to be, without counting it.
+///
+/// # Errors
+/// As [`count_opening`].
+pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Error> {
+    let limits = exchange.settings.limits.as_ref().map_err(Clone::clone)?;
+    limits.check(exchange.request, exchange.platform, Counter::Openings)
+}
+
+/// Before a message is published over HTTP: its origin, the rate limit, and a `Fastly-Key` or its token.
+///
+/// # Errors
+/// The refusal.
+pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) -> Result<(), Error> {
+    check_origin(exchange)?;
+    let limits = exchange.settings.limits.as_ref().map_err(Clone::clone)?;
+    limits.count(exchange.request, exchange.platform, Counter::Broadcasts)?;
+    let has_key =
+        matches!(exchange.settings.access, Ok(Some(_))) && exchange.request.header("fastly-key") != Header::Missing;
+    if has_key && exchange.platform.has_valid_fastly_key() {
+        return Ok(());
+    }
+    match check_token(exchange.request, exchange.settings, &[Right::Write], [channel], exchange.now) {
+        Err(Error::NoToken) if has_key => Err(Error::FastlyKey),
+        checked => checked.map(drop),
+    }
+}
+
+/// Verifies the access token of a request and checks that it grants the rights on every channel. `None` if the service is
+/// open.
+///
+/// # Errors
+/// The refusal.
+pub(crate) fn check_token<'c>(
+    request: &dyn Request,
+    settings: &Settings,
+    rights: &[Right],
+    channels: impl IntoIterator<Item = &'c Channel, IntoIter: Clone>,
+    now: u64,
+) -> Result<Option<Verified>, Error> {
+    let Some(keys) = settings.access.as_ref().map_err(Clone::clone)? else { return Ok(None) };
+    let verified = token::verify(&token::of_request(request)?, keys, now)?;
+    let channels = channels.into_iter();
+    for right in rights {
+        if let Some(channel) = channels.clone().find(|channel| !verified.identity.grants(*right, channel)) {
+            return Err(Error::Forbidden(*right, channel.clone()));
+        }
+    }
+    Ok(Some(verified))
+}
+
+/// Browsers let any page open a WebSocket, so origins are checked for those, too.
+fn check_origin(exchange: &Exchange<'_>) -> Result<(), Error> {
+    let origins = exchange.settings.origins.as_ref().map_err(Clone::clone)?;
+    if origins.allow(exchange.request, exchange.platform.is_local()) { Ok(()) } else { Err(Error::Origin) }
+}
+
+/// Whether the proxy accepts a query of that length.
+fn check_query(query: &str) -> Result<(), Error> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~=&+,:/?*".contains(&byte);
+    let length: usize = query.bytes().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum();
+    if length <= MAX_QUERY { Ok(()) } else { Err(Error::QueryTooLong) }
+}

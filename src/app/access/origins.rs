@@ -1,0 +1,101 @@
+//! Allowed origins: which pages may use the service from a browser. Source: the Fetch standard, sections 3.1 and 3.2;
+//! RFC 6455, section 10.2; Fetch Metadata.
+
+use http::{
+    HeaderMap,
+    header::{
+        ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, VARY,
+    },
+};
+use url::{Position, Url};
+
+use crate::{
+    app::http::{Request, Response},
+    grip::Header,
+};
+
+/// How long a browser may cache the response to a preflight, in seconds.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
+
+/// The origins that are allowed, besides the service's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origins {
+    /// Any.
+    Any,
+    /// These, and no other.
+    Listed(Vec<HeaderValue>),
+}
+
+impl Origins {
+    /// Parses the setting. `None` if it is not valid.
+    ///
+    /// # Format
+    /// `*`, or `none`, or origins as browsers send them, separated by spaces: `https://example.com
+    /// http://localhost:3000`, in lower case and with a port only if it is not the default of the scheme.
+    pub(crate) fn parse(setting: &str) -> Option<Self> {
+        match setting {
+            "*" => Some(Self::Any),
+            "none" => Some(Self::Listed(Vec::new())),
+            list => {
+                let origins: Option<Vec<_>> = list.split_whitespace().map(parse_origin).collect();
+                origins.filter(|origins| !origins.is_empty()).map(Self::Listed)
+            }
+        }
+    }
+
+    /// The headers of a response to a page of that origin. They never allow credentials.
+    pub(crate) fn headers_for(&self, origin: Header<'_>) -> HeaderMap {
+        match self {
+            Self::Any => HeaderMap::from_iter([(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))]),
+            Self::Listed(origins) => {
+                let mut headers = HeaderMap::from_iter([(VARY, HeaderValue::from_static("Origin"))]);
+                if let Some(known) = origins.iter().find(|known| is(known, origin)) {
+                    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, known.clone());
+                }
+                headers
+            }
+        }
+    }
+
+    /// Whether a request comes from a listed origin, from the service's own page, or from no page at all. Not for requests
+    /// from the proxy: they name another host.
+    pub(crate) fn allow(&self, request: &dyn Request, is_local: bool) -> bool {
+        let Self::Listed(origins) = self else { return true };
+        let origin = request.header("origin");
+        match origin {
+            Header::Value(_) if origins.iter().any(|known| is(known, origin)) => true,
+            Header::Value(origin) => {
+                let authority = origin.strip_prefix("https://");
+                let authority = authority.or_else(|| origin.strip_prefix("http://").filter(|_| is_local));
+                let host = request.header("host").value();
+                authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+            }
+            // Browsers send no origin for an image, a script or a link.
+            Header::Missing => !matches!(request.header("sec-fetch-site").value(), Some("cross-site" | "same-site")),
+            Header::Invalid => false,
+        }
+    }
+}
+
+fn is(known: &HeaderValue, origin: Header<'_>) -> bool {
+    origin.value().is_some_and(|origin| known == origin)
+}
+
+/// An origin in exactly the form in which browsers send it.
+fn parse_origin(text: &str) -> Option<HeaderValue> {
+    // The `url` crate is built without the Unicode tables of domain names.
+    let url = Some(text).filter(|text| text.is_ascii()).and_then(|text| Url::parse(text).ok())?;
+    let has_host = url.host_str().is_some_and(|host| !host.is_empty() && !host.contains(['*', ',', ';']));
+    let origin = format!("{}://{}", url.scheme(), &url[Position::BeforeHost..Position::AfterPort]);
+    if has_host && origin == text { HeaderValue::try_from(origin).ok() } else { None }
+}
+
+/// The response to a browser that asks what it may send.
+pub(crate) fn preflight(methods: HeaderValue) -> Response {
+    Response::empty(204)
+        .with_header(ALLOW, methods.clone())
+        .with_header(ACCESS_CONTROL_ALLOW_METHODS, methods)
+        .with_header(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Authorization, Content-Type"))
+        .with_header(ACCESS_CONTROL_MAX_AGE, MAX_AGE)
+}

@@ -1,0 +1,124 @@
+//! Access tokens: who a client is, and what it may do.
+//!
+//! # Format
+//! A JWT, signed with a key of the setting `ACCESS_KEY`, in the header `Authorization: Bearer`, in the query
+//! (`?token=`), or after `bearer` in the subprotocols of a WebSocket. Its claims:
+//! * `exp`, required;
+//! * `x-fastly-read` and `x-fastly-write`, lists of the channels that it may subscribe to and publish to. One that ends in
+//!   `*` stands for all that begin with what is before it;
+//! * `sub`, optional: the user, a string of 1 to 128 characters.
+//!
+//! Source: RFC 7519, RFC 6750, the tokens of fastly/pubsub.
+
+use std::borrow::Cow;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use jwt_simple::{claims::JWTClaims, token};
+use serde_json::{Map, Value};
+
+use super::{keys::Keys, right::Right};
+use crate::{
+    app::{bounds::MAX_USER_LENGTH, error::Error, http::Request},
+    grip::{
+        Channel, Header,
+        signature::{LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
+    },
+};
+
+/// The subprotocol that a WebSocket client offers before its token.
+pub(crate) const PROTOCOL: &str = "bearer";
+
+/// Who a client is: what its verified token says of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Identity {
+    user: Option<String>,
+    claims: Map<String, Value>,
+}
+
+/// A verified token.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Verified {
+    /// When it expires, in seconds since 1970.
+    pub(crate) expires_at: u64,
+    /// Whose it is.
+    pub(crate) identity: Identity,
+}
+
+/// Verifies a token at a time, in seconds since 1970.
+///
+/// # Errors
+/// [`Error::Token`], [`Error::NoKeyId`], [`Error::UnknownKeyId`], [`Error::Subject`] or [`Error::Claim`].
+pub(crate) fn verify(token: &str, keys: &Keys, now: u64) -> Result<Verified, Error> {
+    let malformed = Error::Token(SignatureError::Malformed);
+    let key = match keys {
+        Keys::One(key) => key,
+        Keys::Set(_) if token.len() > MAX_TOKEN_LENGTH => return Err(malformed),
+        Keys::Set(keys) => {
+            let header = token::Token::decode_metadata(token).map_err(|_| malformed)?;
+            keys.get(header.key_id().ok_or(Error::NoKeyId)?).ok_or(Error::UnknownKeyId)?
+        }
+    };
+    let verified = key.verify::<Map<String, Value>>(token, None, LEEWAY, now).map_err(Error::Token)?;
+    let is_user = |user: &String| (1..=MAX_USER_LENGTH).contains(&user.chars().count());
+    if !verified.subject.as_ref().is_none_or(is_user) {
+        return Err(Error::Subject);
+    }
+    for right in [Right::Read, Right::Write] {
+        let is_list = |list: &Value| list.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+        if !verified.claims.get(right.claim()).is_none_or(is_list) {
+            return Err(Error::Claim(right));
+        }
+    }
+    let identity = Identity { user: verified.subject, claims: verified.claims };
+    Ok(Verified { expires_at: verified.expires_at, identity })
+}
+
+impl Identity {
+    /// Reads the claims of a token that was verified by an earlier request, which a connection ticket proves.
+    pub(crate) fn of_verified(token: &str) -> Option<Self> {
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+        let claims: JWTClaims<Map<String, Value>> = serde_json::from_slice(&claims).ok()?;
+        Some(Self { user: claims.subject, claims: claims.custom })
+    }
+
+    /// The user: the claim `sub`.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// Another claim, except those that RFC 7519, section 4.1 registers.
+    pub(crate) fn claim(&self, name: &str) -> Option<&Value> {
+        self.claims.get(name)
+    }
+
+    /// Whether the token grants a right on a channel.
+    pub(crate) fn grants(&self, right: Right, channel: &Channel) -> bool {
+        let patterns = self.claims.get(right.claim()).and_then(Value::as_array);
+        patterns.into_iter().flatten().filter_map(Value::as_str).any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => channel.as_str().starts_with(prefix),
+            None => channel.as_str() == pattern,
+        })
+    }
+}
+
+/// The token of a request: from the header, else from the subprotocols, else from the query.
+///
+/// # Errors
+/// [`Error::NoToken`]; [`Error::Token`] if the header is not text or was sent more than once.
+pub(crate) fn of_request(request: &(impl Request + ?Sized)) -> Result<Cow<'_, str>, Error> {
+    match request.header("authorization") {
+        Header::Value(value) => match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => return Ok(token.trim().into()),
+            _ => {}
+        },
+        Header::Invalid => return Err(Error::Token(SignatureError::Malformed)),
+        Header::Missing => {}
+    }
+    let offered = request.header("sec-websocket-protocol").value().unwrap_or_default();
+    let mut protocols = offered.split(',').map(str::trim).skip_while(|protocol| *protocol != PROTOCOL);
+    if let Some(token) = protocols.nth(1) {
+        return Ok(token.into());
+    }
+    let mut query = url::form_urlencoded::parse(request.query().as_bytes());
+    query.find(|(name, _)| name == "token").map(|(_, token)| token).ok_or(Error::NoToken)
+}

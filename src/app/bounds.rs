@@ -1,0 +1,30 @@
+//! How much a request may ask for.
+
+/// The longest query that is handed off, in bytes as the proxy writes them. Pushpin accepts URLs of up to 4096 bytes,
+/// and responds with 500 to longer ones.
+pub const MAX_QUERY: usize = 3500;
+
+/// The longest name of a channel, in bytes.
+pub const MAX_CHANNEL_LENGTH: usize = 64;
+
+/// The most channels of one connection: the proxy silently ignores more.
+pub const MAX_CHANNELS: usize = 20;
+
+/// The longest user id, in characters.
+pub const MAX_USER_LENGTH: usize = 128;
+
+/// The longest value of a connection's state, in bytes as the proxy stores it.
+pub const MAX_STATE_LENGTH: usize = 512;
+
+/// The most that one batch of a client's messages may publish: messages, each counted for each of its channels, and
+/// requests. Fastly allows 32 requests to backends for each request to the service.
+pub const MAX_PUBLISHED: usize = 1000;
+/// See [`MAX_PUBLISHED`].
+pub const MAX_PUBLISH_REQUESTS: usize = 32;
+
+/// The longest body of a request from the proxy, in bytes. Pushpin puts at most 200,000 bytes of messages into one, but
+/// does not count the framing: 200,000 messages of one byte make 2.2 MB.
+pub const MAX_EVENTS_BODY: usize = 4_000_000;
+
+/// The longest body of a response that a handler fetches, in bytes.
+pub const MAX_FETCHED_BODY: usize = 100_000;

@@ -1,0 +1,68 @@
+//! `GET /api/health`: what a monitor needs. It asks nobody and hands nothing off.
+
+use http::header::{CACHE_CONTROL, HeaderValue};
+use serde::Serialize;
+
+use crate::app::{
+    error::{Error, SettingError},
+    exchange::Exchange,
+    http::{Outcome, Response},
+    platform::{PUBLISHER_BACKEND, SELF_BACKEND},
+};
+
+/// # Format
+/// `{"version":"0.1.0","status":"ok","checks":{"verifier":"ok",…}}`, and with `"status":"problem"` for the operator:
+/// `"why":["The entry …"]`.
+#[derive(Serialize)]
+struct Health {
+    version: &'static str,
+    status: &'static str,
+    checks: Checks,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    why: Vec<String>,
+}
+
+/// Each is `ok`, or names what is missing or cannot be used.
+#[derive(Serialize)]
+struct Checks {
+    verifier: &'static str,
+    publisher: &'static str,
+    access: &'static str,
+    origins: &'static str,
+    limits: &'static str,
+    backend_self: &'static str,
+    backend_publisher: &'static str,
+}
+
+const OK: &str = "ok";
+
+/// Responds with 200 if everything can be used, else with 503. Only the operator is told why.
+pub(crate) fn health(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
+    let (settings, platform) = (exchange.settings, &*exchange.platform);
+    let mut problems = Vec::new();
+    let mut entry = |problem: Option<&SettingError>| {
+        problems.extend(problem.map(ToString::to_string));
+        problem.map_or(OK, SettingError::entry)
+    };
+    let verifier = entry(settings.verifier.as_ref().err());
+    let publisher = entry(settings.publisher.as_ref().err());
+    let access = entry(settings.access.as_ref().err());
+    let origins = entry(settings.origins.as_ref().err());
+    let limits = entry(settings.limits.as_ref().err());
+    let access = if matches!(settings.access, Ok(None)) { "open" } else { access };
+    problems.dedup();
+    let mut backend = |name| {
+        let exists = platform.has_backend(name);
+        problems.extend((!exists).then(|| format!("The service has no backend `{name}`: add it")));
+        if exists { OK } else { "missing" }
+    };
+    let (backend_self, backend_publisher) = (backend(SELF_BACKEND), backend(PUBLISHER_BACKEND));
+    let checks = Checks { verifier, publisher, access, origins, limits, backend_self, backend_publisher };
+    let (code, status) = if problems.is_empty() { (200, OK) } else { (503, "problem") };
+    let why = if platform.is_local() || platform.has_valid_fastly_key() { problems } else { Vec::new() };
+    let health = Health { version: env!("CARGO_PKG_VERSION"), status, checks, why };
+    let mut json = serde_json::to_vec(&health).expect("text under names of fields is JSON");
+    json.push(b'\n');
+    let response = Response::new(code, "application/json", json);
+    Ok(response.with_header(CACHE_CONTROL, HeaderValue::from_static("no-store")).into())
+}

@@ -1,0 +1,36 @@
+//! A request and all that its response is made of.
+
+use super::{
+    connection::Handler,
+    http::{Outcome, Request},
+    platform::Platform,
+    settings::Settings,
+};
+use crate::app::error::Error;
+
+/// A request and all that its response is made of.
+pub struct Exchange<'a> {
+    /// What came.
+    pub request: &'a mut dyn Request,
+    /// What the host can do.
+    pub platform: &'a mut dyn Platform,
+    /// The settings.
+    pub settings: &'a Settings,
+    /// The time, in seconds since 1970.
+    pub now: u64,
+    /// What happens on a WebSocket.
+    pub on_websocket: Handler,
+}
+
+/// What handles the requests of a path and a method.
+pub type Endpoint = fn(&mut Exchange<'_>) -> Result<Outcome, Error>;
+
+impl Exchange<'_> {
+    /// Takes the body of the request, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::BodyTooLarge`] or [`Error::BodyIncomplete`].
+    pub fn body(&mut self, limit: usize) -> Result<Vec<u8>, Error> {
+        self.request.body(limit).map_err(|error| Error::of_body(error, limit))
+    }
+}

@@ -1,0 +1,350 @@
+//! What a handler can do, by the handlers of `tests/handlers`. `tests/end_to_end` runs the same with the real parts.
+
+use fanout_edge::{
+    app::{
+        connection::{Connection, Handler},
+        error::Error,
+        http::Response,
+        platform::{BackendError, Counter},
+    },
+    grip::publish::SendError,
+};
+use jwt_simple::prelude::ES256KeyPair;
+use serde_json::json;
+
+use crate::{
+    handlers::{ask, chat, game, toolbox},
+    service::{ACCEPTED, Request, Service, header, is, settings, subscribed},
+    support::{LOCAL_GRIP_URL, NOW, access_token, claims, local_signature, sign_es256},
+};
+
+const SECRET: &str = "a secret for access tokens of the tests";
+
+fn batch(query: &str, body: impl AsRef<[u8]>) -> Request {
+    unsigned(query, body).with("Grip-Sig", local_signature(NOW))
+}
+
+fn unsigned(query: &str, body: impl AsRef<[u8]>) -> Request {
+    Request::new("POST", &format!("/api/websocket?{query}"))
+        .with("Content-Type", "application/websocket-events")
+        .with("Connection-Id", "c1")
+        .with_body(body)
+}
+
+fn with_token(request: Request, claims: &str) -> Request {
+    let mut claims: serde_json::Value = serde_json::from_str(claims).expect("JSON");
+    claims["x-fastly-read"] = json!(["*"]);
+    let token = access_token(SECRET, NOW + 60, &claims.to_string());
+    request.with("Authorization", format!("Bearer {token}"))
+}
+
+fn guarded(handler: Handler) -> Service {
+    Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", SECRET)])).with_handler(handler)
+}
+
+fn open(handler: Handler) -> Service {
+    Service::local().with_handler(handler)
+}
+
+fn text(message: &str) -> String {
+    format!("TEXT {:x}\r\n{message}\r\n", message.len())
+}
+
+/// A message to the client, as the proxy gets it.
+fn sent(message: &str) -> String {
+    text(&format!("m:{message}"))
+}
+
+fn closed(code: u16, reason: &str) -> Vec<u8> {
+    [format!("CLOSE {:x}\r\n", reason.len() + 2).as_bytes(), &code.to_be_bytes(), reason.as_bytes(), b"\r\n"].concat()
+}
+
+/// What was published to WebSocket clients since the last call: channel, text, and who is left out.
+fn published(service: &mut Service) -> Vec<(String, String, Option<String>)> {
+    let string = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    service
+        .take_items()
+        .iter()
+        .filter_map(|item| {
+            let content = string(&item["formats"]["ws-message"]["content"])?;
+            Some((string(&item["channel"])?, content, string(&item["meta"]["sender"])))
+        })
+        .collect()
+}
+
+#[test]
+fn a_chat_names_its_speakers() {
+    let mut service = guarded(chat);
+    let alice = r#"{"sub":"alice"}"#;
+    let everybody = |text: &str| ("chat".to_owned(), text.to_owned(), None);
+    let others = |text: &str| ("chat".to_owned(), text.to_owned(), Some("c1".to_owned()));
+
+    let response = service.respond(with_token(batch("channel=chat", "OPEN\r\n"), alice));
+    is(&response, 200, format!("{ACCEPTED}{}{}", subscribed("chat"), sent("Welcome, alice")));
+    assert_eq!(published(&mut service), [others("alice joined")]);
+
+    let body = text("/typing") + &text("hello") + &text("");
+    is(&service.respond(with_token(batch("channel=chat", body), alice)), 200, "");
+    assert_eq!(service.host.published.len(), 1);
+    assert_eq!(published(&mut service), [others("alice is typing"), everybody("alice: hello"), everybody("alice: ")]);
+
+    let response = service.respond(with_token(batch("channel=chat", b"BINARY 1\r\nx\r\n"), alice));
+    is(&response, 200, closed(1003, "text only"));
+    is(
+        &service.respond(with_token(batch("channel=chat", "CLOSE 2\r\n\x03\u{0}\r\n"), alice)),
+        200,
+        b"CLOSE 2\r\n\x03\xea\r\n",
+    );
+    is(&service.respond(with_token(batch("channel=chat", "DISCONNECT\r\n"), alice)), 200, "");
+    assert_eq!(published(&mut service), [everybody("alice left")]);
+
+    // A token without a user, and a service without tokens.
+    is(&service.respond(with_token(batch("channel=chat", "OPEN\r\n"), "{}")), 401, "Sign in to chat\n");
+    let response = open(chat).respond(batch("channel=chat", "OPEN\r\n").with("Authorization", "Bearer x"));
+    is(&response, 401, "Sign in to chat\n");
+    assert_eq!(header(&response, "www-authenticate"), None);
+    assert_eq!(response.log.as_deref(), Some("the handler rejected a connection with status 401"));
+}
+
+#[test]
+fn a_backend_says_who_may_enter() {
+    let with = |response: Result<http::Response<Vec<u8>>, BackendError>| {
+        let mut service = open(ask);
+        service.host.responses.push_back(response);
+        service
+    };
+    let says = |status: u16, body: &str| {
+        Ok(http::Response::builder().status(status).body(body.as_bytes().to_vec()).expect("a response"))
+    };
+    let opening = || batch("room=blue", "OPEN\r\n").with("Authorization", "Basic YTpi");
+
+    let mut service = with(says(200, ""));
+    is(&service.respond(opening()), 200, format!("{ACCEPTED}{}", subscribed("blue")));
+    let [(backend, request)] = &service.host.fetched[..] else { panic!("not one request") };
+    assert_eq!((&**backend, request.uri().to_string()), ("rooms", "http://rooms.example/may-enter/blue".to_owned()));
+    assert_eq!(request.headers()["authorization"], "Basic YTpi");
+    // A message asks nobody.
+    is(&service.respond(batch("room=blue", text("hi"))), 200, sent("hi"));
+    assert_eq!(service.host.fetched.len(), 1);
+
+    is(&with(says(403, "The room is full")).respond(opening()), 403, "The room is full\n");
+    for (error, status, problem) in [
+        (BackendError::Missing, 503, "does not exist: add it to the service"),
+        (BackendError::Unreachable, 502, "could not be reached: try again later"),
+        (BackendError::TimedOut, 504, "did not respond in time: try again later"),
+    ] {
+        let response = with(Err(error)).respond(opening());
+        is(&response, status, format!("The backend `rooms` {problem}\n"));
+        assert_eq!(response.log, Some(format!("The backend `rooms` {problem}")));
+    }
+    let large = with(says(200, &"x".repeat(100_001))).respond(opening());
+    is(&large, 502, "The backend `rooms` sent too large a response\n");
+    is(&with(says(200, &"x".repeat(100_000))).respond(opening()), 200, format!("{ACCEPTED}{}", subscribed("blue")));
+    is(&with(says(200, "")).respond(batch("room=a%20b", "OPEN\r\n")), 400, "Invalid room: use letters and digits\n");
+    let channel = "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~\n";
+    is(&with(says(200, "")).respond(batch("room=", "OPEN\r\n")), 400, channel);
+}
+
+#[test]
+fn a_game_is_for_members_and_remembers_their_level() {
+    let opening = |query: &str| batch(query, "OPEN\r\n").with("Sec-WebSocket-Protocol", "game.v2, game.v1");
+    let (member, guest) = (r#"{"plan":"member"}"#, r#"{"plan":"guest"}"#);
+    let mut service = guarded(game);
+    let response = service.respond(with_token(opening("level=hard"), member));
+    is(&response, 200, ACCEPTED);
+    assert_eq!(header(&response, "sec-websocket-protocol"), Some("game.v1"));
+    assert_eq!(header(&response, "set-meta-state-level"), Some("hard"));
+    let later = batch("level=hard", text("level?")).with("Meta-State-Level", "hard");
+    is(&service.respond(with_token(later, member)), 200, sent("hard"));
+
+    let members_only = "For members only: see https://example.com/join\n";
+    is(&service.respond(with_token(opening("level=hard"), guest)), 403, members_only);
+    is(&service.respond(with_token(opening("level=hard"), "{}")), 403, members_only);
+    let level = "Invalid level: use level=easy or level=hard\n";
+    for query in ["", "level=", "level=fun"] {
+        let response = service.respond(with_token(opening(query), member));
+        is(&response, 400, level);
+        // A response that rejects goes to the client: it has no more than a status and a text.
+        assert_eq!(response.headers.keys().collect::<Vec<_>>(), ["content-type"]);
+    }
+    // Without a token the service itself rejects.
+    assert!(service.respond(opening("level=hard")).body.starts_with(b"Access token required"));
+    // A client that does not offer the subprotocol of the game would give up.
+    let response = service.respond(with_token(batch("level=easy", "OPEN\r\n"), member));
+    is(&response, 500, "The handler chose a subprotocol that the client does not offer\n");
+}
+
+/// A connection behind a proxy that signs with ES256: the user is known by the ticket, too.
+#[test]
+fn the_user_is_known_with_a_ticket() {
+    fn who(connection: &mut Connection<'_>) -> Result<(), Error> {
+        connection.accept();
+        let text = format!("{:?} {:?} {:?}", connection.user(), connection.claim("team"), connection.claim("exp"));
+        connection.send(&text);
+        Ok(())
+    }
+    let pair = ES256KeyPair::generate();
+    let key = pair.public_key().to_pem().expect("PEM");
+    let uri = "http://127.0.0.1:5561/?key=a-token-of-some-length&verify-iss=proxy";
+    let service = |access: &[(&str, &str)]| {
+        Service::new(settings(&[&[("GRIP_URL", uri), ("GRIP_VERIFY_KEY", &key)], access].concat())).with_handler(who)
+    };
+    let signature = sign_es256(&pair, claims(Some("proxy"), Some(NOW + 60)));
+    let alice = r#"{"sub":"alice","team":["a"]}"#;
+    let seen = r#"Some("alice") Some(Array [String("a")]) None"#;
+    let mut guarded = service(&[("ACCESS_KEY", SECRET)]);
+    let opening = guarded.respond(with_token(unsigned("", "OPEN\r\n").with("Grip-Sig", &*signature), alice));
+    is(&opening, 200, format!("{ACCEPTED}{}", sent(seen)));
+    let ticket = header(&opening, "set-meta-connection-ticket").expect("a ticket");
+    let later = || unsigned("", "").with("Meta-Connection-Ticket", ticket);
+    is(&guarded.respond(with_token(later(), alice)), 200, sent(seen));
+    // The same connection with another token is another matter: its ticket proves nothing.
+    assert_eq!(guarded.respond(with_token(later(), r#"{"sub":"bob"}"#)).status, 403);
+    let bob = with_token(later().with("Grip-Sig", &*signature), r#"{"sub":"bob"}"#);
+    is(&guarded.respond(bob), 200, sent(r#"Some("bob") None None"#));
+    // An open service believes no token, with or without a ticket.
+    let mut open = service(&[]);
+    let opening = open.respond(with_token(unsigned("", "OPEN\r\n").with("Grip-Sig", &*signature), alice));
+    is(&opening, 200, format!("{ACCEPTED}{}", sent("None None None")));
+    let ticket = header(&opening, "set-meta-connection-ticket").expect("a ticket");
+    let later = unsigned("", "").with("Meta-Connection-Ticket", ticket);
+    is(&open.respond(with_token(later, alice)), 200, sent("None None None"));
+}
+
+fn does(body: &str) -> Response {
+    open(toolbox).respond(batch("", body))
+}
+
+#[test]
+fn a_connection_subscribes_and_unsubscribes_at_any_time() {
+    let unsubscribe = r#"c:{"type":"unsubscribe","channel":"a"}"#;
+    is(&does(&(text("subscribe a") + &text("unsubscribe a"))), 200, subscribed("a") + &text(unsubscribe));
+    let reason = "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~";
+    for command in ["subscribe a:b", "unsubscribe ,", "publish a:b x", "publish-bytes :", "close-others :"] {
+        let response = does(&text(command));
+        is(&response, 200, closed(1008, reason));
+        assert_eq!(response.log.as_deref(), Some(reason));
+    }
+    let many: String = (0..21).map(|number| text(&format!("subscribe a{number}"))).collect();
+    let response = does(&many);
+    assert!(response.body.ends_with(&closed(1008, "Too many channels: use at most 20")));
+    assert_eq!(response.body.escape_ascii().to_string().matches("skip-self").count(), 20);
+}
+
+#[test]
+fn a_connection_publishes_by_name() {
+    let mut service = open(toolbox);
+    is(&service.respond(batch("", text("publish a x") + &text("publish-bytes b"))), 200, "");
+    let items = service.take_items();
+    assert_eq!((items.len(), &items[0]["channel"], &items[3]["channel"]), (6, &json!("a"), &json!("b")));
+    assert_eq!(items[0]["formats"]["ws-message"], json!({ "content": "x" }));
+    assert_eq!(items[3]["formats"]["ws-message"], json!({ "type": "binary", "content-bin": "/wA=" }));
+    // The rate limit counts them for the connection.
+    let limit = [("GRIP_URL", LOCAL_GRIP_URL), ("config:BROADCASTS_PER_MINUTE", "2")];
+    let mut service = Service::new(settings(&limit)).with_handler(toolbox);
+    is(&service.respond(batch("", text("publish a x").repeat(2))), 200, "");
+    assert_eq!(service.host.counted, [(Counter::Broadcasts, "c1".to_owned(), 2)]);
+    let response = service.respond(batch("", text("publish a x")));
+    is(&response, 200, closed(1008, "Too many broadcasts: at most 2 per minute, wait 60 seconds"));
+}
+
+#[test]
+fn a_connection_closes_the_others_on_a_channel() {
+    let mut service = open(toolbox);
+    is(&service.respond(batch("", text("close-others a"))), 200, "");
+    let close = json!({ "action": "close", "code": 1001, "reason": "room closed" });
+    assert_eq!(
+        service.take_items(),
+        [
+            json!({ "channel": "a", "meta": { "sender": "c1" }, "formats": { "ws-message": close } }),
+            json!({ "channel": "events:a", "formats": { "http-stream": { "action": "close" } } }),
+            json!({ "channel": "lines:a", "formats": { "http-stream": { "action": "close" } } }),
+        ]
+    );
+}
+
+#[test]
+fn a_connection_remembers_values() {
+    let response = does(&(text("recall x") + &text("remember x Zo\u{eb},100%") + &text("recall x")));
+    let value = "Zo\u{eb},100%";
+    is(&response, 200, sent("x=None") + &sent(&format!("x={:?}", Some(value))));
+    assert_eq!(header(&response, "set-meta-state-x"), Some("Zo%C3%AB,100%25"));
+    let recall = |meta: &str| open(toolbox).respond(batch("", text("recall x")).with("Meta-State-X", meta));
+    is(&recall("Zo%C3%AB,100%25"), 200, sent(&format!("x={:?}", Some(value))));
+    is(&recall(""), 200, sent("x=None"));
+    is(&recall("%ff"), 200, sent("x=None"));
+    // A value that the handler did not store is not its state.
+    is(&open(toolbox).respond(batch("", text("recall x")).with("Meta-X", "forged")), 200, sent("x=None"));
+    // An empty value removes.
+    let removed = open(toolbox).respond(batch("", text("remember x ") + &text("recall x")).with("Meta-State-X", "old"));
+    is(&removed, 200, sent("x=None"));
+    assert_eq!(header(&removed, "set-meta-state-x"), Some(""));
+    assert_eq!(does(&text(&format!("remember x {}", "y".repeat(512)))).log, None);
+    let reason = "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes";
+    for command in [
+        format!("remember x {}", "y".repeat(513)),
+        format!("remember x {}", "%".repeat(171)),
+        "remember  y".to_owned(),
+        "remember a:b y".to_owned(),
+    ] {
+        is(&does(&text(&command)), 200, closed(1011, reason));
+    }
+}
+
+#[test]
+fn a_connection_sees_the_headers_of_its_handshake() {
+    let request = |values: &[&str]| {
+        values.iter().fold(batch("", text("header x-a")), |request, value| request.with("X-A", *value))
+    };
+    for (values, seen) in [(&["1"][..], "Some(\"1\")"), (&[], "None"), (&["1", "2"], "None")] {
+        is(&open(toolbox).respond(request(values)), 200, sent(seen));
+    }
+}
+
+#[test]
+fn a_heartbeat_can_be_changed_and_turned_off() {
+    let control = |json: &str| text(&format!("c:{json}"));
+    let pong = r#"{"type":"keep-alive","message-type":"pong","content":"","timeout":"#;
+    is(&does(&text("heartbeat 5")), 200, control(&format!("{pong}5}}")));
+    is(&does(&text("heartbeat 0")), 200, control(r#"{"type":"keep-alive","timeout":1}"#));
+    is(&does(&text("heartbeat 4294967295")), 200, control(&format!("{pong}2147483}}")));
+}
+
+#[test]
+fn a_handler_rejects_an_open_connection_by_closing_it() {
+    for (status, code) in
+        [("400", 1008), ("403", 1008), ("413", 1009), ("500", 1011), ("599", 1011), ("200", 1011), ("600", 1011)]
+    {
+        let mut service = open(toolbox);
+        let body = text("publish a x") + &text("recall x") + &text(&format!("reject {status}")) + &text("recall x");
+        let response = service.respond(batch("", body));
+        is(&response, 200, [sent("x=None").as_bytes(), &closed(code, "as you wish")].concat());
+        assert!(response.log.is_some());
+        // Nothing of the batch is published.
+        assert!(service.host.published.is_empty());
+    }
+    // An opening that was accepted before is rejected all the same, and no ticket or state goes to the client.
+    let opening = open(toolbox).respond(batch("", "OPEN\r\n".to_owned() + &text("remember x y") + &text("reject 409")));
+    is(&opening, 409, "as you wish\n");
+    assert_eq!(opening.headers.len(), 1);
+}
+
+#[test]
+fn an_opening_that_is_not_accepted_is_an_error() {
+    for handler in [(|_| Ok(())) as Handler, |connection| {
+        connection.close(None);
+        Ok(())
+    }] {
+        let response = open(handler).respond(batch("", "OPEN\r\n"));
+        is(&response, 500, "The handler did not accept the connection: call connection.accept()\n");
+        assert!(response.log.is_some());
+    }
+}
+
+#[test]
+fn an_opening_whose_messages_are_not_published_is_rejected() {
+    let mut service = guarded(chat);
+    service.host.results.push_back(Err(SendError::TimedOut));
+    let response = service.respond(with_token(batch("", "OPEN\r\n"), r#"{"sub":"alice"}"#));
+    is(&response, 504, "The message may or may not be published: the GRIP proxy did not respond in time\n");
+}

@@ -1,0 +1,245 @@
+//! Every refusal: its status, its exact text, and whether it says what to do.
+
+use fanout_edge::app::error::Right;
+use fanout_edge::{
+    app::{
+        error::{Error, SettingError},
+        platform::{BackendError, Counter},
+    },
+    grip::{
+        Channel, WebSocket,
+        publish::{PublishError, TooLarge},
+        signature::SignatureError,
+    },
+};
+
+/// One of each variant; the match makes a new one a compile error here.
+fn all() -> Vec<(Error, u16, &'static str)> {
+    let events = WebSocket::new(&[], b"").err().expect("there is no Connection-Id");
+    let large = TooLarge { length: 70_000 };
+    let all = vec![
+        (
+            Error::NotFound,
+            404,
+            "Not found: use /api/websocket, /api/events, /api/stream, /api/poll, /api/broadcast or /api/health",
+        ),
+        (Error::MethodNotAllowed { allowed: "GET, POST".to_owned() }, 405, "Method not allowed: use GET, POST"),
+        (Error::QueryTooLong, 414, "Query too long: use at most 3500 bytes, percent-encoded"),
+        (Error::ChannelName, 400, "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~"),
+        (Error::TooManyChannels, 400, "Too many channels: use at most 20"),
+        (Error::NotOneChannel, 400, "Too many channels: broadcast to one of them, ?channel=NAME"),
+        (Error::Parameter { name: "echo", values: ["on", "off"] }, 400, "Invalid echo: use echo=on or echo=off"),
+        (
+            Error::UpgradeRequired,
+            426,
+            "This is a WebSocket endpoint: connect with a WebSocket client, npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)",
+        ),
+        (
+            Error::NotEvents,
+            400,
+            "[not a websocket request] Send the header `Content-Type: application/websocket-events` once, in exactly this spelling",
+        ),
+        (
+            Error::Events(events),
+            400,
+            "Invalid WebSocket-over-HTTP request: the header Connection-Id is missing: add it",
+        ),
+        (
+            Error::MediaType,
+            415,
+            "Unsupported Content-Type: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …) or application/octet-stream, in UTF-8",
+        ),
+        (
+            Error::NotUtf8 { at: 3 },
+            400,
+            "Invalid UTF-8 at byte 3: send text as UTF-8, or bytes as application/octet-stream",
+        ),
+        (Error::BodyTooLarge { limit: 9 }, 413, "Body too large: send at most 9 bytes"),
+        (Error::BodyIncomplete, 400, "Incomplete body: send the request again"),
+        (Error::NotProxied, 403, "[not proxied] Only the GRIP proxy may send this: connect with a WebSocket client"),
+        (
+            Error::Signature(SignatureError::Expired),
+            403,
+            "[not proxied] Only the GRIP proxy may send this: connect with a WebSocket client",
+        ),
+        (Error::Origin, 403, "Origin not allowed: add it to the setting ALLOWED_ORIGINS"),
+        (
+            Error::NoToken,
+            401,
+            "Access token required: send the header `Authorization: Bearer TOKEN`, ?token=TOKEN, or the WebSocket subprotocols `bearer, TOKEN`",
+        ),
+        (Error::FastlyKey, 401, "Fastly-Key rejected: use a Fastly API token of this service, or an access token"),
+        (Error::Token(SignatureError::Expired), 401, "Access token rejected: expired. Get a new one"),
+        (
+            Error::NoKeyId,
+            401,
+            "Access token rejected: no key ID (kid), and there are several keys. Add it to the token",
+        ),
+        (Error::UnknownKeyId, 401, "Access token rejected: unknown key ID (kid). Use that of a key in ACCESS_KEY"),
+        (Error::Subject, 401, "Access token rejected: sub must be a string of 1 to 128 characters"),
+        (Error::Claim(Right::Read), 401, "Access token rejected: x-fastly-read must be a list of channel names"),
+        (
+            Error::Forbidden(Right::Write, Channel::from_static("a")),
+            403,
+            "The access token does not allow publishing to `a` (claim x-fastly-write)",
+        ),
+        (
+            Error::TooMany { counter: Counter::Openings, limit: 5 },
+            429,
+            "Too many connections: at most 5 per minute, wait 60 seconds",
+        ),
+        (
+            Error::MessageTooLarge(large),
+            413,
+            "Message too large: the publish request would have 70000 bytes of JSON; the GRIP proxy accepts 65536 (about 16,000 bytes of plain text)",
+        ),
+        (
+            Error::BatchTooLarge,
+            413,
+            "Too much to publish at once: at most 1000 messages in 32 requests, send less at a time",
+        ),
+        (
+            Error::Publish(PublishError::Unreachable),
+            502,
+            "The message is probably not published: the GRIP proxy could not be reached, try again",
+        ),
+        (
+            Error::PartlyPublished { published: 6, total: 10, error: PublishError::TimedOut },
+            504,
+            "6 of 10 messages are published: the GRIP proxy did not respond in time",
+        ),
+        (
+            Error::Setting(SettingError::secret("GRIP_URL", "lacks verify-key")),
+            503,
+            "The entry GRIP_URL of the secret store `fanout` lacks verify-key",
+        ),
+        (
+            Error::HandOff { backend: "self", cause: "no".to_owned() },
+            503,
+            "Cannot hand off to Fanout through the backend `self`: no. Is Fanout enabled for the service?",
+        ),
+        (
+            Error::Backend { name: "rooms".to_owned(), error: BackendError::TimedOut },
+            504,
+            "The backend `rooms` did not respond in time: try again later",
+        ),
+        (
+            Error::State,
+            500,
+            "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes",
+        ),
+        (Error::Subprotocol, 500, "The handler chose a subprotocol that the client does not offer"),
+        (Error::NotAccepted, 500, "The handler did not accept the connection: call connection.accept()"),
+        (Error::reject(402, "Pay first"), 402, "Pay first"),
+    ];
+    for (error, ..) in &all {
+        // A new variant belongs into the list above.
+        match error {
+            Error::NotFound
+            | Error::MethodNotAllowed { .. }
+            | Error::QueryTooLong
+            | Error::ChannelName
+            | Error::TooManyChannels
+            | Error::NotOneChannel
+            | Error::Parameter { .. }
+            | Error::UpgradeRequired
+            | Error::NotEvents
+            | Error::Events(_)
+            | Error::MediaType
+            | Error::NotUtf8 { .. }
+            | Error::BodyTooLarge { .. }
+            | Error::BodyIncomplete
+            | Error::NotProxied
+            | Error::Signature(_)
+            | Error::Origin
+            | Error::NoToken
+            | Error::FastlyKey
+            | Error::Token(_)
+            | Error::NoKeyId
+            | Error::UnknownKeyId
+            | Error::Subject
+            | Error::Claim(_)
+            | Error::Forbidden(..)
+            | Error::TooMany { .. }
+            | Error::MessageTooLarge(_)
+            | Error::BatchTooLarge
+            | Error::Publish(_)
+            | Error::PartlyPublished { .. }
+            | Error::Setting(_)
+            | Error::HandOff { .. }
+            | Error::Backend { .. }
+            | Error::State
+            | Error::Subprotocol
+            | Error::NotAccepted
+            | Error::Rejected { .. } => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn every_error_has_its_status_and_its_text() {
+    let all = all();
+    for (error, status, text) in &all {
+        let response = error.response();
+        assert_eq!((response.status, &*String::from_utf8_lossy(&response.body)), (*status, &*format!("{text}\n")));
+        assert_eq!(response.headers["content-type"], "text/plain; charset=utf-8");
+        assert_eq!(response.log, error.log());
+    }
+    let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
+    assert_eq!((variants.len(), all.len()), (37, 37), "each variant is there once");
+}
+
+#[test]
+fn every_error_says_what_to_do() {
+    let advice = [
+        "use ",
+        "send ",
+        "Send ",
+        "add ",
+        "Add ",
+        "call ",
+        "connect ",
+        "Get ",
+        "Use ",
+        "wait ",
+        "try again",
+        "must be",
+        "broadcast to",
+        "(claim ",
+        "the GRIP proxy accepts ",
+        "Is Fanout enabled",
+        // A setting names its entry; what was published says how much; the handler chose the text itself.
+        "The entry ",
+        " messages are published: ",
+        "The handler chose",
+        "Pay first",
+    ];
+    for (error, _, text) in all() {
+        assert!(advice.iter().any(|advice| text.contains(advice)), "{text}");
+        assert_eq!(error.to_string().lines().count(), 1);
+    }
+}
+
+#[test]
+fn every_error_closes_an_open_connection_with_a_reason_that_fits() {
+    for (error, status, text) in all() {
+        let (code, reason) = error.close();
+        let expected = match status {
+            413 => 1009,
+            400..=499 => 1008,
+            _ => 1011,
+        };
+        assert_eq!(code.get(), expected, "{text}");
+        assert!((1..=123).contains(&reason.len()) || reason == text, "{reason}");
+    }
+}
+
+#[test]
+fn the_log_has_nothing_that_a_client_chose() {
+    let secret = Channel::from_static("s3cret");
+    for error in [Error::Forbidden(Right::Read, secret), Error::reject(400, "s3cret")] {
+        assert!(error.to_string().contains("s3cret"));
+        assert!(!error.log().expect("a line").contains("s3cret"));
+    }
+}

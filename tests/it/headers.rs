@@ -1,0 +1,36 @@
+//! Headers of a request, in each form that an application may have them in.
+
+use fanout_edge::grip::{Header, Headers};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const PAIRS: [(&str, &str); 4] = [("Connection-Id", "c1"), ("grip-last", "a"), ("Grip-Last", "b"), ("meta-user", "")];
+
+#[track_caller]
+fn reads(headers: &dyn Headers) {
+    assert_eq!(headers.header("connection-id"), Header::Value("c1"));
+    assert_eq!(headers.header("Connection-ID"), Header::Value("c1"));
+    assert_eq!(headers.header("meta-user"), Header::Value(""));
+    assert_eq!(headers.header("grip-last"), Header::Invalid);
+    assert_eq!(headers.header("grip-sig"), Header::Missing);
+}
+
+#[test]
+fn every_form_reads_the_same() {
+    let owned: Vec<_> = PAIRS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let map: HeaderMap = PAIRS
+        .iter()
+        .map(|(name, value)| (name.parse::<HeaderName>().expect("a name"), HeaderValue::from_static(value)))
+        .collect();
+    reads(&PAIRS);
+    reads(&&PAIRS[..]);
+    reads(&owned.as_slice());
+    reads(&owned);
+    reads(&map);
+}
+
+#[test]
+fn what_is_not_text_is_invalid() {
+    let value = HeaderValue::from_bytes(b"\xff").expect("a value");
+    let map = HeaderMap::from_iter([(HeaderName::from_static("connection-id"), value)]);
+    assert_eq!(map.header("connection-id"), Header::Invalid);
+}

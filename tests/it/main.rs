@@ -1,0 +1,28 @@
+//! Everything that needs no server: natively, and again in wasm under Viceroy.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use self::support::{handlers, service};
+
+mod access;
+mod connection;
+mod echo;
+mod endpoints;
+mod errors;
+mod event;
+mod guard;
+mod headers;
+mod item;
+mod page;
+mod recorded;
+mod signature;
+mod ticket;
+mod transports;
+mod websocket;
+
+// They need the file system or proptest, which are only there natively. The test in `layers` knows them by name.
+#[cfg(not(target_os = "wasi"))]
+mod layers;
+#[cfg(not(target_os = "wasi"))]
+mod properties;

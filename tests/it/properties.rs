@@ -1,0 +1,214 @@
+//! Properties of the codecs, for random input.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use fanout_edge::grip::{
+    Channel, Event, Events, Filter, GripUri, Hold, ItemId, VerifyKey,
+    control::{Content, Control, KeepAliveMode},
+    event::CloseFrame,
+    headers::{has_feature, last_ids},
+};
+use proptest::{collection::vec, prelude::*};
+use serde_json::json;
+
+use crate::{
+    service::{ACCEPTED, Request, Service, subscribed},
+    support::{NOW, local_signature},
+};
+
+/// An event that owns its content.
+#[derive(Clone, Debug)]
+enum Owned {
+    Open,
+    Text(Vec<u8>),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<(u16, Vec<u8>)>),
+    Disconnect,
+}
+
+impl Owned {
+    fn borrow(&self) -> Event<'_> {
+        match self {
+            Self::Open => Event::Open,
+            Self::Text(content) => Event::Text(content),
+            Self::Binary(content) => Event::Binary(content),
+            Self::Ping(content) => Event::Ping(content),
+            Self::Pong(content) => Event::Pong(content),
+            Self::Close(frame) => Event::Close(frame.as_ref().map(|(code, reason)| CloseFrame { code: *code, reason })),
+            Self::Disconnect => Event::Disconnect,
+        }
+    }
+}
+
+fn event() -> impl Strategy<Value = Owned> {
+    let content = || vec(any::<u8>(), 0..300);
+    prop_oneof![
+        Just(Owned::Open),
+        content().prop_map(Owned::Text),
+        content().prop_map(Owned::Binary),
+        content().prop_map(Owned::Ping),
+        content().prop_map(Owned::Pong),
+        proptest::option::of((any::<u16>(), content())).prop_map(Owned::Close),
+        Just(Owned::Disconnect),
+    ]
+}
+
+fn encode(events: &[Owned]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for event in events {
+        event.borrow().encode(&mut body);
+    }
+    body
+}
+
+/// Bytes that are more often nearly right than those of chance.
+fn nearly_events() -> impl Strategy<Value = Vec<u8>> {
+    let token = prop_oneof![
+        "(OPEN|TEXT|BINARY|PING|PONG|CLOSE|DISCONNECT|[A-Z]{1,22})".prop_map(String::into_bytes),
+        "[ 0-9a-fA-F+-]{0,10}".prop_map(String::into_bytes),
+        Just(b"\r\n".to_vec()),
+        vec(any::<u8>(), 0..8),
+    ];
+    vec(token, 0..12).prop_map(|tokens| tokens.concat())
+}
+
+proptest! {
+    #[test]
+    fn encoded_events_are_decoded(events in vec(event(), 0..20)) {
+        let body = encode(&events);
+        let decoded: Vec<_> = Events::decode(&body).expect("a valid body").collect();
+        prop_assert_eq!(decoded, events.iter().map(Owned::borrow).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_prefix_is_whole_or_an_error(events in vec(event(), 1..5)) {
+        let body = encode(&events);
+        let ends: Vec<_> = (0..=events.len()).map(|count| encode(&events[..count]).len()).collect();
+        for length in 0..=body.len() {
+            prop_assert_eq!(Events::decode(&body[..length]).is_ok(), ends.contains(&length));
+        }
+    }
+
+    #[test]
+    fn decoded_events_are_encoded_the_same_way(body in nearly_events()) {
+        if let Ok(events) = Events::decode(&body) {
+            let events: Vec<_> = events.collect();
+            let mut again = Vec::new();
+            for event in &events {
+                event.encode(&mut again);
+            }
+            prop_assert_eq!(Events::decode(&again).expect("a valid body").collect::<Vec<_>>(), events);
+            prop_assert!(again.len() <= body.len());
+        }
+    }
+
+    #[test]
+    fn every_response_has_valid_events(body in prop_oneof![nearly_events(), vec(event(), 0..20).prop_map(|events| encode(&events))]) {
+        let request = Request::new("POST", "/api/websocket")
+            .with("content-type", "application/websocket-events")
+            .with("grip-sig", local_signature(NOW))
+            .with("connection-id", "c1")
+            .with_body(body);
+        let response = Service::local().respond(request);
+        if response.status == 200 {
+            let opening = format!("{ACCEPTED}{}", subscribed("test"));
+            let ours: Vec<_> = Events::decode(opening.as_bytes()).expect("valid events").collect();
+            for event in Events::decode(&response.body).expect("valid events") {
+                // Nothing that a client sent is ever taken for a control message.
+                if let Event::Text(text) = event {
+                    prop_assert!(text.starts_with(b"m:") || ours.contains(&event), "{}", text.escape_ascii());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_request_panics(method in "(GET|POST|[A-Z]{0,8})", path in "(/api/websocket|/api/broadcast|.{0,20})",
+        content_type in "(text/plain|application/websocket-events|.{0,40})", signature in ".{0,60}", signed: bool, body: Vec<u8>)
+    {
+        let signature = if signed { local_signature(NOW) } else { signature };
+        let request = Request::new(&method, &path)
+            .with("content-type", content_type)
+            .with("grip-sig", signature)
+            .with("connection-id", "c")
+            .with_body(body);
+        Service::local().decide(request);
+    }
+
+    #[test]
+    fn control_messages_are_json(text in ".{0,40}", bytes in vec(any::<u8>(), 0..40), timeout: u32, name in ".{0,10}") {
+        let channel = Channel::from_static("a");
+        let binary = |kind: &str| {
+            let mut value = json!({ "message-type": kind });
+            let (key, content) =
+                if bytes.is_empty() { ("content", String::new()) } else { ("content-bin", BASE64_STANDARD.encode(&bytes)) };
+            value[key] = content.into();
+            value
+        };
+        let with = |mut value: serde_json::Value, more: serde_json::Value| {
+            let more = more.as_object().expect("an object").clone();
+            value.as_object_mut().expect("an object").extend(more);
+            value
+        };
+        let (idle, interval) = (KeepAliveMode::Idle, KeepAliveMode::Interval);
+        for (message, expected) in [
+            (Control::Subscribe { channel: &channel, filters: &[] }, json!({ "type": "subscribe", "channel": "a" })),
+            (
+                Control::Subscribe { channel: &channel, filters: &[Filter::SkipUsers, Filter::RequireSub] },
+                json!({ "type": "subscribe", "channel": "a", "filters": ["skip-users", "require-sub"] }),
+            ),
+            (Control::Unsubscribe { channel: &channel }, json!({ "type": "unsubscribe", "channel": "a" })),
+            (Control::Detach, json!({ "type": "detach" })),
+            (Control::FlushDelayed, json!({ "type": "flush-delayed" })),
+            (Control::SetMeta { name: &name, value: &text }, json!({ "type": "set-meta", "name": name, "value": text })),
+            (
+                Control::SendDelayed { content: Content::Text(&text), timeout },
+                json!({ "type": "send-delayed", "content": text, "timeout": timeout }),
+            ),
+            (
+                Control::SendDelayed { content: Content::Pong(&bytes), timeout },
+                with(binary("pong"), json!({ "type": "send-delayed", "timeout": timeout })),
+            ),
+            (
+                Control::KeepAlive { content: Some(Content::Binary(&bytes)), timeout, mode: interval },
+                with(binary("binary"), json!({ "type": "keep-alive", "timeout": timeout, "mode": "interval" })),
+            ),
+            (
+                Control::KeepAlive { content: Some(Content::Ping(&bytes)), timeout, mode: idle },
+                with(binary("ping"), json!({ "type": "keep-alive", "timeout": timeout })),
+            ),
+        ] {
+            let value: serde_json::Value = serde_json::from_str(&message.to_json()).expect("JSON");
+            prop_assert_eq!(value, expected);
+        }
+    }
+
+    #[test]
+    fn headers_of_holds_have_no_line_breaks(content: Vec<u8>, text in ".{0,30}", code: u16) {
+        let mut hold = Hold::stream(&Channel::from_static("a"));
+        for changed in [
+            hold.clone().with_keep_alive(&content, 20),
+            Ok(ItemId::new(&text).map_or_else(|| hold.clone(), |id| hold.clone().with_prev_id(id))),
+            hold.clone().with_status(code, &text),
+            hold.clone().with_next(&text, None),
+            hold.clone().with_meta(&text, &text),
+            hold.clone().with_exposed_headers(&[&text]),
+        ] {
+            hold = changed.unwrap_or(hold);
+        }
+        for value in hold.headers().values() {
+            prop_assert!(value.as_bytes().iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')), "{:?}", value);
+        }
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,80}", url in "(http://)?[a-z:@/?&=%+#.0-9-]{0,60}") {
+        let _ = Channel::new(text.clone());
+        let _ = VerifyKey::parse(&text);
+        let _ = GripUri::parse(&text);
+        let _ = GripUri::parse(&url);
+        last_ids(&text).for_each(drop);
+        has_feature(&text, "x");
+    }
+}

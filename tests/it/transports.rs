@@ -1,0 +1,356 @@
+//! Channels and transports: what subscribes to what, and the form in which a message arrives there.
+
+use fanout_edge::{app::http::Response, grip::publish::SendError};
+use serde_json::{Value, json};
+
+use crate::{
+    service::{ACCEPTED, Request, Service, header, is, settings, subscribed},
+    support::{LOCAL_GRIP_URL, NOW, local_signature},
+};
+
+const EVENTS: &str = "application/websocket-events";
+const NAME: &str = "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~\n";
+const SUBSCRIBING: [&str; 4] = ["/api/websocket", "/api/events", "/api/stream", "/api/poll"];
+
+#[track_caller]
+fn respond(request: Request) -> Response {
+    Service::local().respond(request)
+}
+
+fn connect(path: &str, query: &str) -> Request {
+    Request::new("GET", &format!("{path}?{query}")).with("Upgrade", "websocket")
+}
+
+fn signed(path: &str) -> Request {
+    Request::new("GET", path).with("Grip-Sig", local_signature(NOW))
+}
+
+/// An event of a WebSocket with that query.
+fn event(query: &str, body: &str) -> Request {
+    Request::new("POST", &format!("/api/websocket?{query}"))
+        .with("Grip-Sig", local_signature(NOW))
+        .with("Content-Type", EVENTS)
+        .with("Connection-Id", "c1")
+        .with_body(body)
+}
+
+fn many(count: usize) -> String {
+    (0..count).map(|number| format!("channel=room{number}")).collect::<Vec<_>>().join("&")
+}
+
+/// A close frame as the proxy gets it.
+fn closed(code: u16, reason: &str) -> Vec<u8> {
+    [format!("CLOSE {:x}\r\n", reason.len() + 2).as_bytes(), &code.to_be_bytes(), reason.as_bytes(), b"\r\n"].concat()
+}
+
+#[test]
+fn a_client_is_handed_off() {
+    for path in SUBSCRIBING {
+        for query in ["", "channel=room", "channel=a&channel=b", "channel=A-z.9_~", &many(20)] {
+            assert!(Service::local().hands_off(connect(path, query)), "{path}?{query}");
+        }
+    }
+    for path in &SUBSCRIBING[1..] {
+        let response = respond(connect(path, "").with("Grip-Sig", "forged"));
+        assert_eq!(response.status, 403);
+        assert!(response.body.starts_with(b"[not proxied]"));
+    }
+}
+
+#[test]
+fn an_invalid_channel_is_rejected_before_the_hand_off() {
+    let long = format!("channel={}", "a".repeat(65));
+    for path in SUBSCRIBING {
+        for query in [
+            "channel=",
+            "channel",
+            "channel=a%20b",
+            "channel=a,b",
+            "channel=a:b",
+            "channel=%C3%A9",
+            "channel=a&channel=%0A",
+            &long,
+        ] {
+            is(&respond(connect(path, query)), 400, NAME);
+        }
+        assert!(Service::local().hands_off(connect(path, &format!("channel={}", "a".repeat(64)))));
+        is(&respond(connect(path, &many(21))), 400, "Too many channels: use at most 20\n");
+    }
+    // The same channel again counts once.
+    let query = format!("{}&{}", many(20), many(20));
+    assert!(Service::local().hands_off(connect("/api/websocket", &query)));
+    is(&respond(event("channel=a:b", "OPEN\r\n")), 400, NAME);
+}
+
+#[test]
+fn a_websocket_is_subscribed_to_its_channels() {
+    let response = respond(event("channel=b&channel=a&channel=b&x=y", "OPEN\r\n"));
+    is(&response, 200, format!("{ACCEPTED}{}{}", subscribed("b"), subscribed("a")));
+}
+
+#[test]
+fn a_client_may_turn_its_echo_off() {
+    is(&respond(event("echo=off", "TEXT 2\r\nhi\r\nPING 1\r\np\r\nBINARY 1\r\nb\r\n")), 200, "PONG 1\r\np\r\n");
+    is(&respond(event("echo=off", "CLOSE 2\r\n\x0c\x00\r\n")), 200, "CLOSE 2\r\n\x0c\x00\r\n");
+    for query in ["echo=on", "mode=echo", "echo=off&echo=on", "mode=publish&mode=echo"] {
+        is(&respond(event(query, "TEXT 2\r\nhi\r\n")), 200, "TEXT 4\r\nm:hi\r\n");
+    }
+    for (query, rule) in [
+        ("echo=no", "Invalid echo: use echo=on or echo=off\n"),
+        ("mode=x", "Invalid mode: use mode=echo or mode=publish\n"),
+    ] {
+        is(&respond(connect("/api/websocket", query)), 400, rule);
+        is(&respond(event(query, "OPEN\r\n")), 400, rule);
+    }
+}
+
+fn contents(items: &[Value]) -> Vec<(String, String)> {
+    items
+        .iter()
+        .filter(|item| item["formats"]["ws-message"].is_object())
+        .map(|item| (item["channel"].as_str().expect("a name").to_owned(), item["formats"]["ws-message"].to_string()))
+        .collect()
+}
+
+#[test]
+fn a_publishing_client_publishes_to_all_of_its_channels() {
+    let mut service = Service::local();
+    let batch = event("mode=publish&channel=a&channel=b", "TEXT 2\r\nhi\r\nBINARY 1\r\nb\r\n");
+    is(&service.respond(batch), 200, "");
+    assert_eq!(service.host.published.len(), 1);
+    let pairs = |channel: &str, message: &str| (channel.to_owned(), message.to_owned());
+    let (hi, b) = (r#"{"content":"hi"}"#, r#"{"content-bin":"Yg==","type":"binary"}"#);
+    assert_eq!(contents(&service.take_items()), [pairs("a", hi), pairs("b", hi), pairs("a", b), pairs("b", b)]);
+    // Nothing to publish: nothing is.
+    is(&service.respond(event("mode=publish", "PING 1\r\np\r\n")), 200, "PONG 1\r\np\r\n");
+    assert!(service.host.published.is_empty());
+}
+
+#[test]
+fn a_message_that_is_not_published_closes_the_connection() {
+    for (result, reason) in [
+        (
+            Err(SendError::Unreachable),
+            "The message is probably not published: the GRIP proxy could not be reached, try again",
+        ),
+        (Err(SendError::TimedOut), "The message may or may not be published: the GRIP proxy did not respond in time"),
+        (Ok(429), "The message is not published: the GRIP proxy rejected it with status 429"),
+    ] {
+        let mut service = Service::local();
+        service.host.results.push_back(result);
+        let response = service.respond(event("mode=publish", "TEXT 2\r\nhi\r\nPING\r\n"));
+        is(&response, 200, [b"PONG\r\n", &*closed(1011, reason)].concat());
+        assert_eq!(response.log.as_deref(), Some(reason));
+        // A close is not closed again.
+        service.host.results.push_back(result);
+        is(&service.respond(event("mode=publish", "TEXT 2\r\nhi\r\nCLOSE\r\n")), 200, "CLOSE\r\n");
+    }
+    let large = format!("TEXT 2\r\nhi\r\nTEXT 10000\r\n{}\r\n", "x".repeat(65_536));
+    let mut service = Service::local();
+    let response = service.respond(event("mode=publish", &large));
+    is(&response, 200, closed(1009, "message too large: 262471 of at most 65536 bytes of JSON"));
+    assert!(service.host.published.is_empty());
+}
+
+#[test]
+fn a_large_batch_is_packed_into_as_few_requests_as_it_fits_into() {
+    let body = format!("TEXT 1388\r\n{}\r\n", "x".repeat(5000)).repeat(10);
+    let mut service = Service::local();
+    is(&service.respond(event("mode=publish", &body)), 200, "");
+    // Each message takes some 20,400 bytes in its forms, so three fit into one request.
+    assert_eq!(service.host.published.len(), 4);
+    assert!(service.host.published.iter().all(|request| request.body.len() <= 65_536));
+    assert_eq!(contents(&service.take_items()).len(), 10);
+}
+
+#[test]
+fn a_batch_that_is_published_in_part_says_how_much_of_it_was() {
+    let body = format!("TEXT 1388\r\n{}\r\n", "x".repeat(5000)).repeat(10);
+    let mut service = Service::local();
+    service.host.results.extend([Ok(200), Ok(200), Err(SendError::TimedOut)]);
+    let response = service.respond(event("mode=publish", &body));
+    let reason = "6 of 10 messages are published: the GRIP proxy did not respond in time";
+    is(&response, 200, closed(1011, reason));
+    assert_eq!(response.log.as_deref(), Some(reason));
+    assert_eq!(service.host.published.len(), 3, "what follows is not sent");
+}
+
+#[test]
+fn a_batch_that_publishes_too_much_closes_the_connection() {
+    let closes = |query: &str, body: &str| {
+        let mut service = Service::local();
+        let reason = "Too much to publish at once: at most 1000 messages in 32 requests, send less at a time";
+        is(&service.respond(event(query, body)), 200, closed(1009, reason));
+        assert!(service.host.published.is_empty());
+    };
+    let one = "TEXT 1\r\nx\r\n";
+    let mut service = Service::local();
+    is(&service.respond(event("mode=publish", &one.repeat(1000))), 200, "");
+    assert!(service.host.published.len() <= 32);
+    closes("mode=publish", &one.repeat(1001));
+    closes("mode=publish&channel=a&channel=b", &one.repeat(501));
+    let large = format!("TEXT 3000\r\n{}\r\n", "x".repeat(12_288));
+    is(&Service::local().respond(event("mode=publish", &large.repeat(32))), 200, "");
+    closes("mode=publish", &large.repeat(33));
+}
+
+#[test]
+fn a_publishing_client_without_echo_is_left_out() {
+    let mut service = Service::local();
+    service.respond(event("mode=publish&echo=off", "TEXT 2\r\nhi\r\n"));
+    assert_eq!(service.take_items()[0]["meta"], json!({ "sender": "c1" }));
+    service.respond(event("mode=publish", "TEXT 2\r\nhi\r\n"));
+    assert_eq!(service.take_items()[0]["meta"], Value::Null);
+    let request = Request::new("POST", "/api/websocket")
+        .with("Grip-Sig", local_signature(NOW))
+        .with("Content-Type", EVENTS)
+        .with("Connection-Id", "\u{1}".repeat(4000))
+        .with_body("OPEN\r\n");
+    let response = respond(request);
+    assert!(String::from_utf8_lossy(&response.body).contains("the Connection-Id is too long"));
+}
+
+#[test]
+fn a_client_cannot_publish_without_a_publishing_token() {
+    let mut service = Service::new(settings(&[("FANOUT_SERVICE_ID", "SERVICE1")]));
+    assert_eq!(service.respond(connect("/api/websocket", "mode=publish")).status, 503);
+    assert!(service.hands_off(connect("/api/websocket", "")));
+}
+
+#[test]
+fn streams_and_polls_are_held() {
+    let uncached = |response: &Response| {
+        assert_eq!(header(response, "cache-control"), Some("no-store, no-transform"));
+        assert_eq!(header(response, "x-accel-buffering"), Some("no"));
+    };
+    let events = respond(signed("/api/events?channel=a&channel=b"));
+    is(&events, 200, ": subscribed\n\n");
+    assert_eq!(header(&events, "content-type"), Some("text/event-stream"));
+    assert_eq!(header(&events, "grip-hold"), Some("stream"));
+    assert_eq!(header(&events, "grip-channel"), Some("events:a, events:b"));
+    assert_eq!(header(&events, "grip-keep-alive"), Some(r":\n\n; format=cstring; timeout=20"));
+    uncached(&events);
+    let lines = respond(signed("/api/stream"));
+    is(&lines, 200, "");
+    assert_eq!(header(&lines, "grip-channel"), Some("lines:test"));
+    uncached(&lines);
+    let poll = respond(signed("/api/poll?channel=a"));
+    is(&poll, 204, "");
+    assert_eq!((header(&poll, "grip-hold"), header(&poll, "grip-timeout")), (Some("response"), Some("25")));
+    assert_eq!(header(&poll, "grip-channel"), Some("a"));
+    uncached(&poll);
+}
+
+#[test]
+fn a_broadcast_goes_to_one_channel_in_each_form() {
+    let post =
+        |query: &str| Request::new("POST", &format!("/api/broadcast?{query}")).with("Content-Type", "text/plain");
+    let several = respond(post("channel=a&channel=b").with_body("x"));
+    is(&several, 400, "Too many channels: broadcast to one of them, ?channel=NAME\n");
+    is(&respond(post("channel=a%2Fb").with_body("x")), 400, NAME);
+    let mut service = Service::local();
+    for (text, event, line) in [
+        ("", "event: message\ndata: \n\n", "\n"),
+        ("one\ntwo", "event: message\ndata: one\ndata: two\n\n", "one\ntwo\n"),
+        (
+            "one\r\ntwo\rthree\n",
+            "event: message\ndata: one\ndata: two\ndata: three\ndata: \n\n",
+            "one\r\ntwo\rthree\n\n",
+        ),
+        (
+            "event: x\n\nid: 7\nretry: 1",
+            "event: message\ndata: event: x\ndata: \ndata: id: 7\ndata: retry: 1\n\n",
+            "event: x\n\nid: 7\nretry: 1\n",
+        ),
+        (" \u{2603}", "event: message\ndata:  \u{2603}\n\n", " \u{2603}\n"),
+    ] {
+        service.respond(post("channel=room").with_body(text));
+        let items = service.take_items();
+        let content = |place: usize| items[place]["formats"]["http-stream"]["content"].as_str().expect("text");
+        assert_eq!((content(1), content(2)), (event, line));
+        assert_eq!(items[0]["formats"]["http-response"]["body"], text);
+        assert_eq!(items[0]["formats"]["ws-message"]["content"], text);
+    }
+    let binary =
+        Request::new("POST", "/api/broadcast").with("Content-Type", "Application/Octet-Stream").with_body(b"\xff\x00");
+    is(&service.respond(binary), 200, "Ok\n");
+    let items = service.take_items();
+    assert_eq!(items[0]["formats"]["ws-message"], json!({ "type": "binary", "content-bin": "/wA=" }));
+    assert_eq!(items[1]["formats"]["http-stream"]["content"], "event: binary\ndata: /wA=\n\n");
+    assert_eq!(items[2]["formats"]["http-stream"]["content"], "/wA=\n");
+}
+
+#[test]
+fn cross_origin_requests_are_allowed_unless_the_settings_say_otherwise() {
+    const ALLOW: &str = "access-control-allow-origin";
+    let get = |origin: &str| signed("/api/poll").with("Origin", origin);
+    assert_eq!(header(&respond(get("https://a.example")), ALLOW), Some("*"));
+    let broadcast = || Request::new("POST", "/api/broadcast");
+    assert_eq!(header(&respond(broadcast().with("Content-Type", "text/plain")), ALLOW), Some("*"));
+    assert_eq!(header(&respond(broadcast()), ALLOW), Some("*"), "errors, too");
+    assert_eq!(header(&respond(Request::new("GET", "/api/websocket")), ALLOW), None);
+
+    let with =
+        |origins: &str| Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("config:ALLOWED_ORIGINS", origins)]));
+    for (origin, allowed) in [
+        ("https://a.example", Some("https://a.example")),
+        ("http://localhost:3000", Some("http://localhost:3000")),
+        ("https://b.example", None),
+        ("null", None),
+    ] {
+        let response = with("https://a.example http://localhost:3000").respond(get(origin));
+        assert_eq!((header(&response, ALLOW), header(&response, "vary")), (allowed, Some("Origin")), "{origin}");
+    }
+    assert_eq!(header(&with("none").respond(get("https://a.example")), ALLOW), None);
+    for origins in [
+        "https://xn--bcher-kva.example",
+        "capacitor://localhost",
+        "http://[::1]:3000",
+        "https://a.example:8443",
+        " https://a.example  https://b.example\n",
+    ] {
+        assert_eq!(with(origins).respond(get("null")).status, 204, "{origins}");
+    }
+    for origins in [
+        "",
+        " ",
+        "a.example",
+        "https://",
+        "https://a.example/",
+        "https://A.example",
+        "https://a.example:443",
+        "https://user@a.example",
+        "https://*.example",
+        "https://b\u{fc}cher.example",
+        "data:text/plain,x",
+        "https://a.example, https://b.example",
+        "https://a.example;https://b.example",
+        "* https://a.example",
+    ] {
+        let response = with(origins).respond(get("https://a.example"));
+        let problem = "The entry ALLOWED_ORIGINS of the config store `fanout_config` must be *, none, or origins separated by spaces, such as https://example.com, in lower case and without a slash at the end\n";
+        assert_eq!(String::from_utf8_lossy(&response.body), problem, "{origins}");
+        assert_eq!(response.status, 503);
+    }
+}
+
+#[test]
+fn a_preflight_is_answered() {
+    for (path, methods) in
+        [("/api/broadcast", "POST"), ("/api/events", "GET"), ("/api/stream", "GET"), ("/api/poll", "GET")]
+    {
+        let preflight = Request::new("OPTIONS", path)
+            .with("Origin", "https://a.example")
+            .with("Access-Control-Request-Method", methods)
+            .with("Access-Control-Request-Headers", "content-type");
+        let response = respond(preflight);
+        is(&response, 204, "");
+        assert_eq!(header(&response, "access-control-allow-origin"), Some("*"));
+        let methods = format!("{methods}, OPTIONS");
+        assert_eq!(header(&response, "access-control-allow-methods"), Some(&*methods));
+        assert_eq!(header(&response, "allow"), Some(&*methods));
+        assert_eq!(header(&response, "access-control-allow-headers"), Some("Authorization, Content-Type"));
+        assert_eq!(header(&response, "access-control-allow-credentials"), None);
+        assert_eq!(header(&response, "access-control-max-age"), Some("86400"));
+    }
+}

@@ -1,0 +1,288 @@
+//! The service without a server: requests that were written down, and a host that records what it was asked.
+
+use std::{collections::VecDeque, net::IpAddr};
+
+use super::{LOCAL_GRIP_URL, NOW, handlers::mirror};
+use fanout_edge::{
+    app::{
+        self,
+        connection::Handler,
+        exchange::Exchange,
+        http::{BodyError, Outcome, Response},
+        platform::{BackendError, CannotCount, Counter, Platform},
+        settings::{Lookup, Settings},
+    },
+    grip::{
+        Header, Headers,
+        publish::{PublishRequest, SendError, Sender},
+    },
+};
+
+/// Settings of these entries, for the service `SERVICE1`. Those of the Config Store begin with `config:`.
+pub fn settings(entries: &[(&str, &str)]) -> Settings {
+    Settings::read(
+        &|name| -> Lookup {
+            Ok(entries.iter().find(|(entry, _)| *entry == name).map(|(_, value)| (*value).to_owned()))
+        },
+        &|name| -> Lookup {
+            Ok(entries
+                .iter()
+                .find(|(entry, _)| entry.strip_prefix("config:") == Some(name))
+                .map(|(_, value)| (*value).to_owned()))
+        },
+        "SERVICE1",
+    )
+}
+
+pub fn local_settings() -> Settings {
+    settings(&[("GRIP_URL", LOCAL_GRIP_URL)])
+}
+
+/// A request that was written down.
+pub struct Request {
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    broken: bool,
+    address: Option<IpAddr>,
+}
+
+impl Request {
+    pub fn new(method: &str, path: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            broken: false,
+            address: Some(IpAddr::from([192, 0, 2, 1])),
+        }
+    }
+
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub fn with_body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self
+    }
+
+    /// With a body that does not arrive whole.
+    pub fn with_broken_body(mut self) -> Self {
+        self.broken = true;
+        self
+    }
+
+    /// From that address; `None` if the platform does not know it.
+    pub fn from(mut self, address: Option<&str>) -> Self {
+        self.address = address.map(|address| address.parse().expect("an address"));
+        self
+    }
+}
+
+impl Headers for Request {
+    fn header(&self, name: &str) -> Header<'_> {
+        self.headers.header(name)
+    }
+}
+
+impl app::http::Request for Request {
+    fn method(&self) -> &str {
+        &self.method
+    }
+
+    fn path(&self) -> &str {
+        self.path.split('?').next().unwrap_or_default()
+    }
+
+    fn query(&self) -> &str {
+        self.path.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    fn body(&mut self, limit: usize) -> Result<Vec<u8>, BodyError> {
+        if self.broken {
+            return Err(BodyError::Incomplete);
+        }
+        if self.body.len() > limit { Err(BodyError::TooLarge) } else { Ok(std::mem::take(&mut self.body)) }
+    }
+
+    fn client_address(&self) -> Option<IpAddr> {
+        self.address
+    }
+}
+
+/// A host that does what it is told and records what it was asked.
+pub struct Host {
+    /// What was published.
+    pub published: Vec<PublishRequest>,
+    /// What the proxy says to that, one after the other; then always 200.
+    pub results: VecDeque<Result<u16, SendError>>,
+    /// What was asked of backends.
+    pub fetched: Vec<(String, http::Request<Vec<u8>>)>,
+    /// What they respond, one after the other.
+    pub responses: VecDeque<Result<http::Response<Vec<u8>>, BackendError>>,
+    /// What was counted: each counter's entries.
+    pub counted: Vec<(Counter, String, u32)>,
+    pub can_count: bool,
+    /// The `Fastly-Key` that it knows.
+    pub fastly_key: Option<&'static str>,
+    pub is_local: bool,
+    pub backends: Vec<&'static str>,
+    has_valid_fastly_key: bool,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            published: Vec::new(),
+            results: VecDeque::new(),
+            fetched: Vec::new(),
+            responses: VecDeque::new(),
+            counted: Vec::new(),
+            can_count: true,
+            fastly_key: None,
+            is_local: false,
+            backends: vec!["self", "publisher"],
+            has_valid_fastly_key: false,
+        }
+    }
+}
+
+impl Sender for Host {
+    fn send(&mut self, request: PublishRequest) -> Result<u16, SendError> {
+        self.published.push(request);
+        self.results.pop_front().unwrap_or(Ok(200))
+    }
+}
+
+impl Platform for Host {
+    fn fetch(
+        &mut self,
+        backend: &str,
+        request: http::Request<Vec<u8>>,
+        limit: usize,
+    ) -> Result<http::Response<Vec<u8>>, BackendError> {
+        self.fetched.push((backend.to_owned(), request));
+        let response = self.responses.pop_front().unwrap_or(Err(BackendError::Missing))?;
+        if response.body().len() > limit { Err(BackendError::TooLarge) } else { Ok(response) }
+    }
+
+    fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
+        if !self.can_count {
+            return Err(CannotCount);
+        }
+        self.counted.push((counter, entry.to_owned(), n));
+        let same = self.counted.iter().filter(|(known, name, _)| *known == counter && name == entry);
+        Ok(same.map(|(_, _, n)| n).sum())
+    }
+
+    fn has_valid_fastly_key(&self) -> bool {
+        self.has_valid_fastly_key
+    }
+
+    fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    fn has_backend(&self, name: &str) -> bool {
+        self.backends.contains(&name)
+    }
+}
+
+/// The service on a host of its own.
+pub struct Service {
+    pub settings: Settings,
+    pub host: Host,
+    pub now: u64,
+    pub on_websocket: Handler,
+}
+
+impl Service {
+    /// With these settings, and the handler [`mirror`].
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, host: Host::default(), now: NOW, on_websocket: mirror }
+    }
+
+    pub fn local() -> Self {
+        Self::new(local_settings())
+    }
+
+    pub fn with_handler(self, on_websocket: Handler) -> Self {
+        Self { on_websocket, ..self }
+    }
+
+    pub fn at(self, now: u64) -> Self {
+        Self { now, ..self }
+    }
+
+    pub fn decide(&mut self, mut request: Request) -> Outcome {
+        self.host.has_valid_fastly_key =
+            self.host.fastly_key.is_some_and(|key| request.header("fastly-key") == Header::Value(key));
+        app::decide(&mut Exchange {
+            request: &mut request,
+            platform: &mut self.host,
+            settings: &self.settings,
+            now: self.now,
+            on_websocket: self.on_websocket,
+        })
+    }
+
+    /// The response to a request that is not handed off.
+    #[track_caller]
+    pub fn respond(&mut self, request: Request) -> Response {
+        match self.decide(request) {
+            Outcome::Response(response) => response,
+            Outcome::HandOff { .. } => panic!("a hand-off"),
+        }
+    }
+
+    pub fn hands_off(&mut self, request: Request) -> bool {
+        matches!(self.decide(request), Outcome::HandOff { backend: "self" })
+    }
+
+    /// The requests that were published since the last call.
+    pub fn take_published(&mut self) -> Vec<PublishRequest> {
+        std::mem::take(&mut self.host.published)
+    }
+
+    /// The items that were published since the last call.
+    pub fn take_items(&mut self) -> Vec<serde_json::Value> {
+        let items = |request: PublishRequest| {
+            let mut body: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
+            serde_json::from_value::<Vec<_>>(body["items"].take()).expect("items")
+        };
+        self.take_published().into_iter().flat_map(items).collect()
+    }
+}
+
+/// The value of a header that a response has once.
+#[track_caller]
+pub fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    let mut values = response.headers.get_all(name).iter();
+    let value = values.next().map(|value| value.to_str().expect("text"));
+    assert_eq!(values.next(), None, "{name} is there more than once");
+    value
+}
+
+/// Checks status and body of a response.
+#[track_caller]
+pub fn is(response: &Response, status: u16, body: impl AsRef<[u8]>) {
+    let seen = (response.status, response.body.escape_ascii().to_string());
+    assert_eq!(seen, (status, body.as_ref().escape_ascii().to_string()));
+}
+
+/// What the proxy is told when the connection `c1` is accepted.
+pub const ACCEPTED: &str = concat!(
+    "OPEN\r\n",
+    "TEXT 30\r\nc:{\"type\":\"set-meta\",\"name\":\"user\",\"value\":\"c1\"}\r\n",
+    "TEXT 47\r\nc:{\"type\":\"keep-alive\",\"message-type\":\"pong\",\"content\":\"\",\"timeout\":30}\r\n",
+);
+
+/// What the proxy is told when a connection is subscribed to a channel.
+pub fn subscribed(channel: &str) -> String {
+    let control = format!(r#"c:{{"type":"subscribe","channel":"{channel}","filters":["skip-self"]}}"#);
+    format!("TEXT {:x}\r\n{control}\r\n", control.len())
+}
