@@ -7,7 +7,7 @@ with_tools = set -euo pipefail; environment=$$(scripts/setup --env); eval "$$env
 with_browser = set -euo pipefail; environment=$$(scripts/setup --env --browser); eval "$$environment";
 wasm = --target wasm32-wasip1
 
-.PHONY: help serve test soak bench build env lint
+.PHONY: help serve check test soak bench build env lint
 help: ## Print this
 	@echo "fanout-edge: real-time WebSockets at Fastly's edge"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,22 +15,29 @@ help: ## Print this
 serve: build ## Run the service on this machine, with Pushpin (PORT=8000 for another port)
 	@scripts/serve
 
+check: ## Check format, lints and the native tests, in seconds once built
+	@$(with_tools) \
+	cargo fmt --check; \
+	cargo clippy --all-targets -- -D warnings; \
+	cargo test --quiet --lib --test it
+
 test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	@$(with_browser) \
-	echo "== native"; cargo test --all-features; \
-	echo "== the library in wasm, under Viceroy"; \
-	cargo test $(wasm) --lib --test access --test app --test event --test guard --test headers --test item --test page --test recorded --test signature --test ticket --test transports --test websocket; \
+	cargo build --release $(wasm) --example handlers; \
+	echo "== native"; cargo test; \
+	echo "== the same in wasm, under Viceroy"; cargo test $(wasm) --lib --test it; \
 	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
-	echo "== the real Pushpin: what is relied on, what is understood"; \
+	echo "== the real Pushpin: what the service relies on, what the library says"; \
 	cargo test --test pushpin --test interop -- --include-ignored; \
 	echo "== end to end"; cargo test --test end_to_end -- --include-ignored; \
 	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
 
-soak: build ## Load, hostile requests and faults in full (5 minutes); writes docs/soak.md
+soak: build ## Test load, hostile requests and faults in full (5 minutes); writes docs/soak.md
 	@$(with_tools) \
+	cargo build --release $(wasm) --example handlers; \
 	SOAK=full cargo test --release --test soak -- --include-ignored
 
-bench: build ## Measure beside other programs, in one run (10 minutes); writes docs/benchmark.md and its picture
+bench: build ## Measure against other programs, in one run (10 minutes); writes docs/benchmark.md and its chart
 	@$(with_tools) \
 	cargo build --release $(wasm) --manifest-path benches/peers/rust/Cargo.toml; \
 	command -v npm >/dev/null || { echo "make bench needs npm: install Node.js" >&2; exit 1; }; \
@@ -38,8 +45,8 @@ bench: build ## Measure beside other programs, in one run (10 minutes); writes d
 	npm run build --prefix benches/peers/js; \
 	cargo bench --bench edge
 
-# Cargo first, as the CLI does not show its progress; its own run then finds all of it built.
-build: ## Build bin/main.wasm and the package under pkg/
+# Cargo first, as the CLI does not show its progress; its own run then finds everything built.
+build: ## Build bin/main.wasm and the package in pkg/
 	@$(with_tools) \
 	cargo build --bin fanout-edge --release $(wasm); \
 	fastly compute build --non-interactive --quiet
@@ -47,8 +54,9 @@ build: ## Build bin/main.wasm and the package under pkg/
 env: ## Print the lines for a shell with the project's tools: eval "$(make -s env)"
 	@scripts/setup --env
 
-lint: ## Check format and lints for both targets; warnings are errors
+lint: ## Check format and lints for both targets, and that the library can be packaged; warnings are errors
 	@$(with_tools) \
 	cargo fmt --check; \
-	cargo clippy --all-targets --all-features -- -D warnings; \
-	cargo clippy --all-targets $(wasm) -- -D warnings
+	cargo clippy --all-targets -- -D warnings; \
+	cargo clippy --all-targets $(wasm) -- -D warnings; \
+	cargo package --quiet --allow-dirty

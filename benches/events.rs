@@ -1,15 +1,12 @@
-//! What WebSocket-over-HTTP costs in plain CPU: decoding, encoding and a whole echo turn, beside a copy of the same
-//! bytes, and beside the crate grip-control 0.8 where it can do the work. `cargo bench`.
+//! What WebSocket-over-HTTP costs in plain CPU: decoding, encoding and a whole echo turn, next to a copy of the same
+//! bytes, and to the crate grip-control 0.8 for what it can do. `cargo bench --bench events`.
 
 #[cfg(not(target_os = "wasi"))]
 mod native {
     use std::hint::black_box;
 
     use divan::{Bencher, counter::BytesCount};
-    use fanout_edge::{
-        app::{echo::echo, websocket::Options},
-        grip::{Event, Events, WebSocket},
-    };
+    use fanout_edge::grip::{Event, Events, WebSocket};
 
     #[global_allocator]
     static ALLOCATIONS: divan::AllocProfiler = divan::AllocProfiler::system();
@@ -55,14 +52,16 @@ mod native {
         });
     }
 
-    /// The body of an answer may have a million bytes, so the largest request has no echo.
+    /// The body of a response may have a million bytes, so the largest request has no echo.
     #[divan::bench(args = &SIZES[..5])]
     fn echo_turn(bencher: Bencher<'_, '_>, size: (usize, usize)) {
         let body = body(size);
         bencher.counter(BytesCount::of_slice(&body)).bench_local(|| {
             let mut ws = WebSocket::new(&[("connection-id", "c1")], black_box(&body)).expect("a valid request");
-            echo(&mut ws, &Options::default());
-            ws.into_answer()
+            while let Some(message) = ws.receive() {
+                ws.send(message);
+            }
+            ws.into_response()
         });
     }
 

@@ -1,4 +1,4 @@
-//! The protocols and the decisions of fanout-edge: real-time WebSockets served entirely at Fastly's edge.
+//! Real-time WebSockets served entirely at Fastly's edge: the protocols and the decisions of fanout-edge.
 //!
 //! ```text
 //! client ─(1) GET + Upgrade ─▶ service ─ hand off ─▶ GRIP proxy (Fastly Fanout, or Pushpin locally)
@@ -9,22 +9,22 @@
 //! ```
 //!
 //! * [`grip`]: the protocols: WebSocket-over-HTTP, control messages, channels, publishing, `Grip-Sig`.
-//! * [`app`]: what this service decides. A request, the settings and the time go in, an [`app::Action`] comes out.
-//!   The function to change first is [`app::echo`].
+//! * [`app`]: what this service decides. A request and a platform go in, an [`Outcome`](app::http::Outcome) comes out.
+//!   Your own code goes into [`app::echo`], which is given a [`Connection`](app::connection::Connection).
 //!
 //! A whole service with [`grip`] alone, natively or at the edge: verify, then talk.
 //!
 //! ```
 //! use fanout_edge::grip::{
-//!     Channel, Formats, GripStatus, GripUri, Headers, Item, Message, Verifier, WebSocket, WsMessage,
-//!     publish::{PublishError, Transport},
-//!     websocket::{Answer, is_websocket_over_http},
+//!     Channel, Formats, GripStatus, GripUri, Headers, Item, Verifier, WebSocket, WsMessage,
+//!     publish::{PublishError, Sender},
+//!     websocket::{Response, is_websocket_over_http},
 //! };
 //!
 //! static ROOM: Channel = Channel::from_static("room");
 //!
-//! /// What the proxy is answered with: 200 and this, or a status that refuses.
-//! fn on_request(headers: &dyn Headers, body: &[u8], verifiers: &[Verifier], now: u64) -> Result<Answer, u16> {
+//! /// The response to the proxy: 200 and this, or a status that rejects the request.
+//! fn on_request(headers: &dyn Headers, body: &[u8], verifiers: &[Verifier], now: u64) -> Result<Response, u16> {
 //!     let status = GripStatus::of(headers.header("grip-sig"), verifiers, now);
 //!     if !matches!(status, GripStatus::Signed { .. }) {
 //!         return Err(403);
@@ -38,19 +38,15 @@
 //!         ws.subscribe(&ROOM);
 //!     }
 //!     while let Some(message) = ws.receive() {
-//!         match message {
-//!             Message::Text(text) => ws.send_text(text),
-//!             Message::Binary(bytes) => ws.send_binary(bytes),
-//!             Message::Close(code) => ws.close(code),
-//!             Message::Disconnect => {}
-//!         }
+//!         // A close is answered, too.
+//!         ws.send(message);
 //!     }
-//!     Ok(ws.into_answer())
+//!     Ok(ws.into_response())
 //! }
 //!
-//! fn broadcast(text: &str, proxy: &GripUri, to: &mut impl Transport, now: u64) -> Result<(), PublishError> {
+//! fn broadcast(text: &str, proxy: &GripUri, sender: &mut impl Sender, now: u64) -> Result<(), PublishError> {
 //!     let formats = Formats { ws_message: Some(WsMessage::text(text)), ..Formats::default() };
-//!     proxy.publisher.publish(to, &[Item::new(&ROOM, formats)], now)
+//!     proxy.publisher.publish(sender, &[Item::new(&ROOM, formats)], now)
 //! }
 //! ```
 //!

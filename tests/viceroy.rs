@@ -1,5 +1,5 @@
 //! The edge shell in the wasm program under the real Viceroy: stores, backends, the hand-off, and the publish request
-//! as it leaves. Servers of the test's own stand where Pushpin would, to show what is sent and to fail on demand.
+//! as it is sent. Servers of the tests stand in for Pushpin and other backends, to record requests and to fail on demand.
 #![cfg(not(target_os = "wasi"))]
 
 mod support;
@@ -21,8 +21,7 @@ use support::{
 };
 
 const EVENTS: &str = "application/websocket-events";
-const UNREACHABLE: &str =
-    "The GRIP proxy could not be reached, or broke off: do not count on the message being published";
+const UNREACHABLE: &str = "The message is probably not published: the GRIP proxy could not be reached, try again";
 const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 
 fn now() -> u64 {
@@ -56,6 +55,12 @@ fn broadcast(viceroy: &Viceroy, text: impl AsRef<[u8]>) -> Message {
 fn is(answer: &Message, status: u16, body: &str) {
     assert_eq!((answer.status(), answer.text()), (status, format!("{body}\n")));
     assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+}
+
+/// Whether the body begins like that.
+#[track_caller]
+fn begins(answer: &Message, status: u16, body: &str) {
+    assert!(answer.status() == status && answer.text().starts_with(body), "{} {}", answer.status(), answer.text());
 }
 
 #[test]
@@ -116,25 +121,73 @@ fn nothing_but_an_accepted_message_is_ok() {
         (
             &(|| Answer::new(400, &[], "Bad")) as &'static (dyn Fn() -> Answer + Sync),
             502,
-            "The GRIP proxy refused the message: it answered with status 400",
+            "The message is not published: the GRIP proxy rejected it with status 400",
         ),
         (
             &|| Answer::new(401, &[], ""),
             502,
-            "The GRIP proxy refused the message: the token or key of the settings does not allow to publish",
+            "The message is not published: the GRIP proxy rejected the publishing token with status 401; correct FANOUT_API_TOKEN or GRIP_URL",
         ),
-        (&|| Answer::new(429, &[], ""), 502, "The GRIP proxy refused the message: it answered with status 429"),
-        (&|| Answer::new(500, &[], ""), 502, "The GRIP proxy refused the message: it answered with status 500"),
+        (
+            &|| Answer::new(429, &[], ""),
+            502,
+            "The message is not published: the GRIP proxy rejected it with status 429",
+        ),
+        (
+            &|| Answer::new(500, &[], ""),
+            502,
+            "The message is not published: the GRIP proxy rejected it with status 500",
+        ),
         (&|| Answer::Hangup, 502, UNREACHABLE),
         (&|| Answer::Bytes(b"garbage\r\n\r\n".to_vec()), 502, UNREACHABLE),
-        (&|| Answer::Silence, 504, "The GRIP proxy did not answer in time: the message may or may not be published"),
+        (&|| Answer::Silence, 504, "The message may or may not be published: the GRIP proxy did not respond in time"),
     ] {
         let publisher = Server::start(move |_| answer());
         let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
         is(&broadcast(&viceroy, "Hello"), status, body);
         viceroy.wait_for(body);
-        is(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found");
+        begins(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found: ");
     }
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_handler_asks_a_backend() {
+    let open = |viceroy: &Viceroy| {
+        let signature = local_signature(now());
+        let headers = [
+            ("Grip-Sig", &*signature),
+            ("Content-Type", EVENTS),
+            ("Connection-Id", "c1"),
+            ("Authorization", "Basic YTpi"),
+        ];
+        send(viceroy.port, "POST /api/websocket?handler=ask&room=blue", &headers, "OPEN\r\n")
+    };
+    let rooms = Server::start(|_| Answer::new(200, &[], "welcome"));
+    let viceroy = Viceroy::start(&(local() + &backend("rooms", rooms.port)), None);
+    begins(&open(&viceroy), 200, "OPEN\r\n");
+    // Viceroy asks each backend for something at its start.
+    let asked = rooms.requests().into_iter().find(|request| request.start == "GET /may-enter/blue HTTP/1.1");
+    let request = asked.expect("the backend is asked");
+    assert_eq!(request.header("host"), Some("rooms.example"));
+    assert_eq!(request.header("authorization"), Some("Basic YTpi"));
+    for (answer, status, problem) in [
+        (&(|| Answer::new(403, &[], "full")) as &'static (dyn Fn() -> Answer + Sync), 403, "full"),
+        (
+            &|| Answer::new(200, &[], "x".repeat(100_001)),
+            502,
+            "The backend `rooms` sent too large a response: at most 100000 bytes are accepted",
+        ),
+        (&|| Answer::Hangup, 502, "The backend `rooms` could not be reached: try again later"),
+        (&|| Answer::Silence, 504, "The backend `rooms` did not respond in time: try again later"),
+    ] {
+        let rooms = Server::start(move |_| answer());
+        let viceroy = Viceroy::start(&(local() + &backend("rooms", rooms.port)), None);
+        is(&open(&viceroy), status, problem);
+    }
+    let missing = Viceroy::start(&local(), None);
+    is(&open(&missing), 503, "The backend `rooms` does not exist: add it to the service");
+    missing.wait_for("The backend `rooms` does not exist: add it to the service");
 }
 
 #[test]
@@ -144,7 +197,7 @@ fn a_proxy_that_is_not_there_cannot_be_reached() {
     is(&broadcast(&closed, "Hello"), 502, UNREACHABLE);
     let no_backend = Viceroy::start(&local(), None);
     is(&broadcast(&no_backend, "Hello"), 502, UNREACHABLE);
-    no_backend.wait_for("publishing through the backend `publisher` failed");
+    no_backend.wait_for("the backend `publisher` failed");
 }
 
 #[test]
@@ -155,10 +208,9 @@ fn bodies_are_read_up_to_their_limit() {
     is(&broadcast(&viceroy, vec![b'x'; 16_302]), 200, "Ok");
     assert_eq!(publisher.only_post().body.len(), 65_535);
     for length in [65_537, 3_000_000] {
-        let problem = "The message is too large: the publish request would be more than 65536 bytes of JSON; the proxy takes at most 65536 (about 16,000 bytes of plain text)";
-        is(&broadcast(&viceroy, vec![b'x'; length]), 413, problem);
+        is(&broadcast(&viceroy, vec![b'x'; length]), 413, "Body too large: send at most 65536 bytes");
     }
-    is(&broadcast(&viceroy, b"\xff"), 400, "Body must be UTF-8: it is not at byte 0");
+    begins(&broadcast(&viceroy, b"\xff"), 400, "Invalid UTF-8 at byte 0: ");
     publisher.only_post();
 }
 
@@ -184,7 +236,7 @@ fn origins_come_from_the_config_store() {
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
 fn who_has_a_token_or_a_fastly_key_may_broadcast() {
-    const SECRET: &str = "a secret for access tokens";
+    const SECRET: &str = "a secret for access tokens of the tests";
     let publisher = published();
     let keys = "[local_server]\nfake_valid_fastly_keys = [\"valid-fastly-key\"]\n";
     let stores = store(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", SECRET)]);
@@ -194,19 +246,23 @@ fn who_has_a_token_or_a_fastly_key_may_broadcast() {
     };
     let answer = post("/api/broadcast", &[]);
     assert_eq!(answer.status(), 401);
-    assert!(answer.text().starts_with("An access token is needed: "), "{}", answer.text());
+    assert!(answer.text().starts_with("Access token required: "), "{}", answer.text());
     assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"fanout-edge\""));
-    is(&post("/api/broadcast", &[("Fastly-Key", "another")]), 401, "The Fastly-Key is not valid for this service");
+    is(
+        &post("/api/broadcast", &[("Fastly-Key", "another")]),
+        401,
+        "Fastly-Key rejected: use a Fastly API token of this service, or an access token",
+    );
     is(&post("/api/broadcast?channel=any", &[("Fastly-Key", "valid-fastly-key")]), 200, "Ok");
     let token = access_token(SECRET, now() + 60, r#"{"x-fastly-write":["room-*"]}"#);
     let bearer = format!("Bearer {token}");
     is(&post("/api/broadcast?channel=room-1", &[("Authorization", &bearer)]), 200, "Ok");
     is(&post(&format!("/api/broadcast?channel=room-1&token={token}"), &[]), 200, "Ok");
     let forbidden = post("/api/broadcast", &[("Authorization", &bearer)]);
-    is(&forbidden, 403, "The access token does not allow to publish to test: its x-fastly-write lacks that channel");
+    is(&forbidden, 403, "The access token does not allow publishing to `test` (claim x-fastly-write)");
     let old = format!("Bearer {}", access_token(SECRET, now() - 60, r#"{"x-fastly-write":["*"]}"#));
-    is(&post("/api/broadcast", &[("Authorization", &old)]), 401, "The access token is refused: it has expired");
-    viceroy.wait_for("refused an access token: it has expired");
+    is(&post("/api/broadcast", &[("Authorization", &old)]), 401, "Access token rejected: expired. Get a new one");
+    viceroy.wait_for("rejected an access token: expired");
     let posts = publisher.requests().into_iter().filter(|request| request.start.starts_with("POST ")).count();
     assert_eq!(posts, 3);
     assert!(!viceroy.output().contains("There is no ACCESS_KEY"));
@@ -219,11 +275,11 @@ fn a_sandbox_says_once_that_everybody_may_do_everything() {
     for settings in [local(), store(&[("FANOUT_SERVICE_ID", "SERVICE1")])] {
         let viceroy = Viceroy::start(&settings, None);
         for _ in 0..3 {
-            is(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found");
+            begins(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found: ");
             thread::sleep(Duration::from_millis(200));
         }
         assert_eq!(
-            viceroy.output().matches("There is no ACCESS_KEY: everybody may subscribe and broadcast").count(),
+            viceroy.output().matches("There is no ACCESS_KEY: all clients may subscribe and broadcast").count(),
             1
         );
     }
@@ -337,7 +393,7 @@ fn a_hand_off_that_is_not_possible_says_so() {
     let viceroy = Viceroy::start(&local(), None);
     let answer = handshake(viceroy.port, "/api/websocket", &[]);
     assert_eq!(answer.status(), 503);
-    let problem = "The WebSocket could not be handed off to Fanout with the backend `self`: ";
+    let problem = "Cannot hand off to Fanout through the backend `self`: ";
     assert!(answer.text().starts_with(problem), "{}", answer.text());
     viceroy.wait_for(problem);
 }
@@ -357,18 +413,18 @@ fn signatures_are_checked_in_wasm_with_the_key_of_the_store() {
     let answer = post(&good, &[EVENTS], b"BINARY 4\r\n\x00\xff\r\n\r\n");
     assert_eq!((answer.status(), answer.values("content-type")), (200, vec![EVENTS]));
     assert_eq!(answer.body, b"BINARY 6\r\nm:\x00\xff\r\n\r\n");
-    is(&post(&good, &["text/plain", EVENTS], b"OPEN\r\n"), 400, "[not a websocket request]");
+    begins(&post(&good, &["text/plain", EVENTS], b"OPEN\r\n"), 400, "[not a websocket request] ");
 
     let expired = sign_es256(&pair, claims(Some("viceroy"), Some(now() - 60)));
     let another = sign_es256(&ES256KeyPair::generate(), claims(Some("viceroy"), Some(now() + 60)));
     for (signature, why) in [
-        (expired, "it has expired"),
-        (another, "the key did not make its signature"),
-        (local_signature(now()), "its algorithm is not the key's"),
-        ("\u{fc}".to_owned(), "it is not one JWT"),
+        (expired, "expired"),
+        (another, "invalid signature"),
+        (local_signature(now()), "wrong algorithm for the key (alg)"),
+        ("\u{fc}".to_owned(), "not a JWT, or sent more than once"),
     ] {
-        is(&post(&signature, &[EVENTS], b"OPEN\r\n"), 403, "[not proxied]");
-        viceroy.wait_for(&format!("refused a Grip-Sig: {why}"));
+        begins(&post(&signature, &[EVENTS], b"OPEN\r\n"), 403, "[not proxied] ");
+        viceroy.wait_for(&format!("rejected a Grip-Sig: {why}"));
         assert!(!viceroy.output().contains(&signature));
     }
 }
@@ -377,9 +433,9 @@ fn signatures_are_checked_in_wasm_with_the_key_of_the_store() {
 #[ignore = "needs Viceroy and the wasm build: make test"]
 fn routes_are_those_of_the_library() {
     let viceroy = Viceroy::start(&local(), None);
-    is(&send(viceroy.port, "GET /api/websocket%20?x", &[], ""), 404, "Not found");
+    begins(&send(viceroy.port, "GET /api/websocket%20?x", &[], ""), 404, "Not found: ");
     let answer = send(viceroy.port, "PUT /api/websocket?x=1", &[], "");
-    is(&answer, 405, "Method not allowed. Use: GET, POST");
+    is(&answer, 405, "Method not allowed: use GET, POST");
     assert_eq!(answer.header("allow"), Some("GET, POST"));
     let answer = send(viceroy.port, "GET /api/websocket", &[], "");
     assert_eq!((answer.status(), answer.header("upgrade")), (426, Some("websocket")));
@@ -390,7 +446,7 @@ fn routes_are_those_of_the_library() {
 fn a_sandbox_serves_several_requests_and_a_panic_ends_only_its_own() {
     let viceroy = Viceroy::start(&local(), None);
     let sandboxes = || viceroy.output().matches("handling request").count();
-    let serves = || is(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found");
+    let serves = || begins(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found: ");
     serves();
     // Time to wait for the next one: a request that comes before that gets another sandbox.
     let pause = || thread::sleep(Duration::from_millis(200));

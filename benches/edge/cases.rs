@@ -11,7 +11,7 @@ use crate::{
         backend::now,
         claims,
         http::{Answer, Message, Server, free_port},
-        process::{Viceroy, module, root},
+        process::{Viceroy, root, shipped_module},
         sign_es256, sign_hs256,
     },
 };
@@ -48,7 +48,7 @@ impl Program {
     fn module(self) -> PathBuf {
         let peer = |name: &str| root().join(format!("benches/peers/rust/target/wasm32-wasip1/release/{name}.wasm"));
         match self {
-            Self::Service => module(),
+            Self::Service => shipped_module(),
             Self::EmptyReused => peer("empty_reused"),
             Self::Empty => peer("empty"),
             Self::Es256 => peer("es256"),

@@ -1,12 +1,22 @@
-//! Keys and tokens of access: none panics, and no token that is made of chance is valid.
+//! Keys and access tokens: none panics, and no random token is valid.
 #![no_main]
 
-use fanout_edge::app::access::Access;
+#[path = "../../tests/handlers/handlers.rs"]
+mod handlers;
+#[path = "../../tests/support/service.rs"]
+mod service;
+
 use libfuzzer_sys::fuzz_target;
 
+use service::{Request, Service, settings};
+
+const NOW: u64 = 1_800_000_000;
+const LOCAL_GRIP_URL: &str =
+    "http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=viceroy_dev_signing_key_dont_use_in_production";
+
 fuzz_target!(|input: (&str, &str)| {
-    let (setting, token) = input;
-    if let Ok(access) = Access::parse(setting) {
-        assert!(access.verify(token, 1_800_000_000).is_err());
-    }
+    let (keys, token) = input;
+    let mut service = Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", keys)]));
+    let request = Request::new("GET", "/api/poll").with("Authorization", format!("Bearer {token}"));
+    assert!([401, 503].contains(&service.respond(request).status));
 });

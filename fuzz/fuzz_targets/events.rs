@@ -1,4 +1,4 @@
-//! Bodies: what is decoded is encoded to something no longer, which is decoded to the same.
+//! Bodies: decoded events are encoded to a body that is no longer, and decodes to the same events.
 #![no_main]
 
 use fanout_edge::grip::Events;

@@ -1,4 +1,4 @@
-//! GRIP_URL: none panics, no error quotes it, and what is taken makes a request.
+//! GRIP_URL: none panics, and one that is accepted makes a valid request.
 #![no_main]
 
 use fanout_edge::grip::{Channel, Formats, GripUri, Item, WsMessage};
@@ -11,5 +11,5 @@ fuzz_target!(|uri: &str| {
     let request = uri.publisher.request(&[item], 1_800_000_000).expect("it is small");
     assert!(request.url.starts_with("http") && request.url.ends_with("/publish/"));
     assert!(!request.url.contains(['?', '#', ' ', '\n']));
-    assert!(request.authorization.is_none_or(|value| value.bytes().all(|byte| matches!(byte, b' '..=b'~'))));
+    assert!(request.authorization.is_none_or(|value| value.to_str().is_ok()));
 });

@@ -1,4 +1,4 @@
-//! Headers of holds: whatever goes in, what comes out is printable; and those that are read never panic.
+//! Headers of holds: for any input the values are printable, and parsing never panics.
 #![no_main]
 
 use fanout_edge::grip::{
@@ -21,8 +21,8 @@ fuzz_target!(|input: (&str, &str, &[u8], u16)| {
         hold.clone().with_exposed_headers(&[first, second]),
     ] {
         hold = changed.unwrap_or(hold);
-        for (_, value) in hold.headers() {
-            assert!(value.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+        for value in hold.headers().values() {
+            assert!(value.as_bytes().iter().all(|byte| matches!(byte, b' '..=b'~')));
         }
     }
     last_ids(first).for_each(|(channel, id)| assert!(!channel.is_empty() && !id.is_empty()));

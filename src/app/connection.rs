@@ -1,4 +1,4 @@
-//! What a WebSocket handler is given: the messages of a client, who it is, what it asked for, and what to do about it.
+//! What a WebSocket handler is given: the messages of a client, who it is, what it requested, and how to respond.
 
 use std::{borrow::Cow, cell::OnceCell};
 
@@ -23,18 +23,19 @@ use crate::grip::{
     control::{Content as KeepAlive, KeepAliveMode},
 };
 
-/// What happens on a WebSocket. It is called for each batch of a client's messages, which is a request of its own: what is
-/// to be remembered for the next one is the connection's [state](Connection::state).
+/// What happens on a WebSocket. It is called for each batch of a client's messages, which is a request of its own: what the
+/// next one needs to know is the connection's [state](Connection::state).
 ///
 /// # Errors
-/// Rejects an opening connection, or closes an open one: see [`Error::reject`]. Nothing of the batch is published then.
+/// Rejects an opening connection, or closes an open one: see [`Error::reject`]. Then nothing of the batch is published; what
+/// was sent to the client of an open connection before the error is delivered.
 pub type Handler = fn(&mut Connection<'_>) -> Result<(), Error>;
 
 /// How long a connection may be silent, in seconds, before the proxy sends a heartbeat: proxies and load balancers between
 /// it and the client often wait for 60.
 const HEARTBEAT: u32 = 30;
 
-/// What stands in a header for itself. A value must not have a space at its start or end.
+/// The characters that are percent-encoded in a header, which must not have a space at its start or end.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
 /// One batch of a client's messages, and the connection that it came on.
@@ -156,7 +157,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Lets the proxy send a heartbeat after that many seconds of silence: a pong, which no client answers, so it costs no
-    /// request. Without a call it is 30; 0 turns it off.
+    /// request. Accepting a connection sets it to 30; 0 turns it off.
     pub fn heartbeat(&mut self, seconds: u32) {
         let content = (seconds > 0).then_some(KeepAlive::Pong(b""));
         let timeout = seconds.clamp(1, crate::grip::control::MAX_TIMEOUT);
@@ -245,7 +246,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Closes all other connections on a channel: WebSockets with the code and the reason, which is cut at 123 bytes, and
-    /// streams without.
+    /// streams without. It does not end a poll. Whether Fanout does this in production is not known.
     ///
     /// # Errors
     /// [`Error::ChannelName`].
@@ -266,7 +267,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Stores a value for the connection, which each later batch finds in its [state](Self::state). An empty one removes
-    /// it. The proxy sends it with every request, so keep it short.
+    /// it. Names are not case-sensitive. The proxy sends all values with every request, as headers: keep them short, a
+    /// kilobyte in all.
     ///
     /// # Errors
     /// [`Error::State`] if the name has other characters than letters, digits, `-` and `_`, or the value is longer than
@@ -280,10 +282,10 @@ impl<'a> Connection<'a> {
     }
 
     /// Sends a request through a backend of the service, waits, and returns the response with its body, of at most
-    /// 100,000 bytes. All clients of this batch wait, too; a request may use 32 backend requests.
+    /// 100,000 bytes. Fastly allows 32 requests to backends for each batch, of which publishing takes at least one.
     ///
     /// # Errors
-    /// [`Error::Backend`] names the backend if there is no such response. A response with an error status is none.
+    /// [`Error::Backend`] names the backend if there is no such response. An error status of the backend is a response.
     pub fn fetch(&mut self, backend: &str, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, Error> {
         let response = self.platform.fetch(backend, request, MAX_FETCHED_BODY);
         response.map_err(|error| Error::Backend { name: backend.to_owned(), error })

@@ -18,7 +18,7 @@ pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
         match message {
             Message::Close(code) => connection.close(code),
             Message::Disconnect => {}
-            Message::Text(_) | Message::Binary(_) => match connection.mode() {
+            message => match connection.mode() {
                 Mode::Echo => connection.send(message),
                 Mode::Listen => {}
                 Mode::Publish | Mode::PublishToOthers => connection.relay(message),

@@ -242,6 +242,9 @@ impl Error {
             Self::Forbidden(..) => format!("access token lacks a channel: {RECONNECT}"),
             _ if self.status() == 401 => format!("access token is not valid: {RECONNECT}"),
             Self::Setting(_) => "a setting of the service cannot be used".to_owned(),
+            Self::Publish(PublishError::Rejected { status }) => {
+                format!("not published: the GRIP proxy rejected it with status {status}")
+            }
             Self::MessageTooLarge(error) => {
                 format!(
                     "message too large: {} of at most {} bytes of JSON",
@@ -369,7 +372,7 @@ impl fmt::Display for Error {
                     BackendError::Missing => "does not exist: add it to the service",
                     BackendError::Unreachable => "could not be reached: try again later",
                     BackendError::TimedOut => "did not respond in time: try again later",
-                    BackendError::TooLarge => "sent too large a response",
+                    BackendError::TooLarge => "sent too large a response: at most 100000 bytes are accepted",
                 };
                 write!(f, "The backend `{name}` {problem}")
             }
@@ -377,7 +380,7 @@ impl fmt::Display for Error {
                 f,
                 "Invalid connection state: use a name of letters, digits, - and _, and a value of at most {MAX_STATE_LENGTH} bytes"
             ),
-            Self::Subprotocol => f.write_str("The handler chose a subprotocol that the client does not offer"),
+            Self::Subprotocol => f.write_str("The client does not offer the subprotocol that the handler chose: use one of its offer, or none"),
             Self::NotAccepted => f.write_str("The handler did not accept the connection: call connection.accept()"),
             Self::Rejected { text, .. } => f.write_str(text),
         }

@@ -138,7 +138,7 @@ fn a_backend_says_who_may_enter() {
         assert_eq!(response.log, Some(format!("The backend `rooms` {problem}")));
     }
     let large = with(says(200, &"x".repeat(100_001))).respond(opening());
-    is(&large, 502, "The backend `rooms` sent too large a response\n");
+    is(&large, 502, "The backend `rooms` sent too large a response: at most 100000 bytes are accepted\n");
     is(&with(says(200, &"x".repeat(100_000))).respond(opening()), 200, format!("{ACCEPTED}{}", subscribed("blue")));
     is(&with(says(200, "")).respond(batch("room=a%20b", "OPEN\r\n")), 400, "Invalid room: use letters and digits\n");
     let channel = "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~\n";
@@ -171,7 +171,11 @@ fn a_game_is_for_members_and_remembers_their_level() {
     assert!(service.respond(opening("level=hard")).body.starts_with(b"Access token required"));
     // A client that does not offer the subprotocol of the game would give up.
     let response = service.respond(with_token(batch("level=easy", "OPEN\r\n"), member));
-    is(&response, 500, "The handler chose a subprotocol that the client does not offer\n");
+    is(
+        &response,
+        500,
+        "The client does not offer the subprotocol that the handler chose: use one of its offer, or none\n",
+    );
 }
 
 /// A connection behind a proxy that signs with ES256: the user is known by the ticket, too.

@@ -128,7 +128,11 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             500,
             "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes",
         ),
-        (Error::Subprotocol, 500, "The handler chose a subprotocol that the client does not offer"),
+        (
+            Error::Subprotocol,
+            500,
+            "The client does not offer the subprotocol that the handler chose: use one of its offer, or none",
+        ),
         (Error::NotAccepted, 500, "The handler did not accept the connection: call connection.accept()"),
         (Error::reject(402, "Pay first"), 402, "Pay first"),
     ];
@@ -212,7 +216,6 @@ fn every_error_says_what_to_do() {
         // A setting names its entry; what was published says how much; the handler chose the text itself.
         "The entry ",
         " messages are published: ",
-        "The handler chose",
         "Pay first",
     ];
     for (error, _, text) in all() {
@@ -231,7 +234,12 @@ fn every_error_closes_an_open_connection_with_a_reason_that_fits() {
             _ => 1011,
         };
         assert_eq!(code.get(), expected, "{text}");
-        assert!((1..=123).contains(&reason.len()) || reason == text, "{reason}");
+        // These happen before there is a connection. Of the others the library would cut a reason that is too long.
+        let is_earlier = matches!(
+            error,
+            Error::NotFound | Error::UpgradeRequired | Error::NotEvents | Error::MediaType | Error::HandOff { .. }
+        );
+        assert!((1..=123).contains(&reason.len()) || is_earlier, "{reason}");
     }
 }
 

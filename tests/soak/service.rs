@@ -14,11 +14,11 @@ use crate::{
     support::{
         LOCAL_GRIP_URL, access_token,
         http::free_port,
-        process::{Pushpin, Viceroy, module, root},
+        process::{Pushpin, Viceroy, handlers_module, root},
     },
 };
 
-pub const SECRET: &str = "a secret for access tokens";
+pub const SECRET: &str = "a secret for access tokens of the tests";
 const NEEDS: &str = "needs Viceroy, Pushpin and the wasm build: make test";
 
 /// How much of everything.
@@ -156,7 +156,7 @@ impl Service {
     }
 
     pub fn start_viceroy(&mut self) {
-        self.viceroy = Some(Viceroy::serve(&module(), self.port, &self.settings, Some(self.pushpin_port)));
+        self.viceroy = Some(Viceroy::serve(&handlers_module(), self.port, &self.settings, Some(self.pushpin_port)));
     }
 
     pub fn start_pushpin(&mut self) {

@@ -123,13 +123,23 @@ fn manifest(scratch: &Scratch, local_server: &str) -> PathBuf {
     manifest
 }
 
-pub fn module() -> PathBuf {
-    let module = root().join("bin/main.wasm");
-    assert!(module.exists(), "bin/main.wasm is missing: run `make build`, or `make test` for all");
+/// The shipped program.
+pub fn shipped_module() -> PathBuf {
+    built(root().join("bin/main.wasm"))
+}
+
+/// The program with the handlers of `tests/handlers`.
+pub fn handlers_module() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the folder of the build");
+    built(target.join("wasm32-wasip1/release/examples/handlers.wasm"))
+}
+
+fn built(module: PathBuf) -> PathBuf {
+    assert!(module.exists(), "{} is missing: run `make build`, or `make test` for all", module.display());
     module
 }
 
-/// Viceroy with the service.
+/// Viceroy with the service and the handlers of the tests.
 pub struct Viceroy {
     pub port: u16,
     process: Process,
@@ -151,7 +161,7 @@ impl Viceroy {
         if let Some(port) = pushpin_port {
             command.arg(format!("--local-pushpin-proxy-port={port}"));
         }
-        let mut process = Process::start("viceroy", command.arg(module()));
+        let mut process = Process::start("viceroy", command.arg(handlers_module()));
         process.wait_until("Viceroy listens", |process| process.output().contains("Listening on"));
         Self { port, process, _scratch: scratch }
     }
@@ -328,6 +338,24 @@ fn delivers_echo(port: u16) -> bool {
     Client::try_connect(port, "/api/websocket", &[], Duration::from_millis(500)).is_some()
 }
 
+fn free_ports() -> [u16; 3] {
+    // The CLI gives Pushpin the three ports after that for publishing, too.
+    let [port, pushpin_port, publish_port] = [free_port(), free_port(), free_port()];
+    for _ in 0..3 {
+        free_port();
+    }
+    [port, pushpin_port, publish_port]
+}
+
+/// A fastly.toml with other ports, as scripts/serve makes it.
+fn on_ports(manifest: &str, [port, pushpin_port, publish_port]: [u16; 3]) -> String {
+    manifest
+        .replace("127.0.0.1:7676", &format!("127.0.0.1:{port}"))
+        .replace("127.0.0.1:5561", &format!("127.0.0.1:{publish_port}"))
+        .replace("\nproxy_port = 7677", &format!("\nproxy_port = {pushpin_port}"))
+        .replace("\npublish_port = 5561", &format!("\npublish_port = {publish_port}"))
+}
+
 /// All of it, as `make serve` starts it.
 pub struct Stack {
     pub port: u16,
@@ -338,14 +366,15 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The ports that fastly.toml names.
-    pub fn start() -> Self {
-        Self::ready(&root().join("scripts/serve"), [7676, 7677, 5561], None).expect("the service starts")
+    /// The shipped program and fastly.toml, on ports of its own, as with `make serve PORT=…`.
+    pub fn start_shipped() -> Self {
+        shipped_module();
+        Self::ready(&root().join("scripts/serve"), free_ports(), None).expect("the service starts")
     }
 
-    /// Ports of its own, as with `make serve PORT=…`.
-    pub fn start_elsewhere() -> Self {
-        Self::start_on([free_port(), free_port(), free_port()])
+    /// The shipped fastly.toml and the handlers of the tests.
+    pub fn start() -> Self {
+        Self::start_on(free_ports())
     }
 
     /// Again on the ports of one that was stopped.
@@ -354,33 +383,32 @@ impl Stack {
     }
 
     fn start_on(ports: [u16; 3]) -> Self {
-        Self::ready(&root().join("scripts/serve"), ports, None).expect("the service starts")
+        let manifest = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
+        Self::start_with(&manifest, ports).expect("the service starts")
     }
 
-    /// Plain `fastly compute serve`, which builds, too.
+    /// Plain `fastly compute serve`, which builds the shipped program.
     pub fn start_plainly() -> Self {
+        let ports @ [port, pushpin_port, publish_port] = free_ports();
+        let shipped = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
+        let manifest = root().join(format!("fastly.local-{port}.toml"));
+        fs::write(&manifest, on_ports(&shipped, ports)).expect("a manifest");
         let mut command = Command::new("fastly");
         command.args(["compute", "serve", "--non-interactive"]).current_dir(root());
+        command.arg(format!("--env=local-{port}")).arg(format!("--addr=127.0.0.1:{port}"));
         let mut process = Process::start("fastly compute serve", &mut command);
-        process.wait_until("the service is ready", |_| delivers_echo(7676));
-        Self { port: 7676, pushpin_port: 7677, publish_port: 5561, process, scratch: None }
+        process.wait_until("the service is ready", |_| delivers_echo(port));
+        fs::remove_file(manifest).expect("the manifest is there");
+        Self { port, pushpin_port, publish_port, process, scratch: None }
     }
 
-    /// Ports of its own and a fastly.toml with other entries, origins and more, as somebody has it who guards his
-    /// service. `{publish_port}` stands for that port.
+    /// The handlers of the tests, a fastly.toml with other entries and origins, and more at its end, as an operator has
+    /// it who guards the service. `{publish_port}` stands for that port.
     ///
     /// # Errors
-    /// What scripts/serve says where it stops by itself.
+    /// What scripts/serve says if it stops by itself.
     pub fn start_guarded(entries: &[(&str, &str)], origins: &str, more: &str) -> Result<Self, String> {
-        let ports @ [.., publish_port] = [free_port(), free_port(), free_port()];
-        let scratch = Scratch::new("guarded");
-        let folder = scratch.path();
-        for part in ["bin", "scripts"] {
-            fs::create_dir(folder.join(part)).expect("a folder");
-        }
-        for part in ["bin/main.wasm", "scripts/serve", "scripts/setup"] {
-            fs::copy(root().join(part), folder.join(part)).expect("a copy");
-        }
+        let ports @ [.., publish_port] = free_ports();
         let shipped = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
         let (shipped, _) = shipped.split_once("[[local_server.secret_stores").expect("the entries come last");
         let entry = |(key, data): &(&str, &str)| {
@@ -390,23 +418,38 @@ impl Stack {
         let entries: String = entries.iter().map(entry).collect();
         let origins = format!("\nALLOWED_ORIGINS = \"{origins}\"\n");
         let manifest = shipped.replace("\nALLOWED_ORIGINS = \"*\"\n", &origins) + &entries + more;
+        Self::start_with(&manifest, ports)
+    }
+
+    /// In a folder of its own, which is what scripts/serve needs of a checkout.
+    fn start_with(manifest: &str, ports: [u16; 3]) -> Result<Self, String> {
+        let scratch = Scratch::new("serve");
+        let folder = scratch.path();
+        for part in ["bin", "scripts"] {
+            fs::create_dir(folder.join(part)).expect("a folder");
+        }
+        for part in ["scripts/serve", "scripts/setup"] {
+            fs::copy(root().join(part), folder.join(part)).expect("a copy");
+        }
+        fs::copy(handlers_module(), folder.join("bin/main.wasm")).expect("a copy");
         fs::write(folder.join("fastly.toml"), manifest).expect("a manifest");
         Self::ready(&folder.join("scripts/serve"), ports, Some(scratch))
     }
 
     fn ready(script: &Path, ports: [u16; 3], scratch: Option<Scratch>) -> Result<Self, String> {
-        module();
         let mut command = Command::new(script);
         command.envs(["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"].into_iter().zip(ports.map(|port| port.to_string())));
         let mut process = Process::start("scripts/serve", &mut command);
         let stopped = |process: &Process| process.output().contains("serve: error: ");
-        process
-            .wait_until("the service is ready", |process| process.output().contains("\nReady: ") || stopped(process));
+        // Its probe, which is a WebSocket if no token is required, ends after that line.
+        let is_ready = |output: &str| {
+            output.contains("\nReady: Open ") && output.contains("Upgraded proxy connection finished")
+                || output.contains("\nReady: the service ")
+        };
+        process.wait_until("the service is ready", |process| is_ready(&process.output()) || stopped(process));
         if stopped(&process) {
             return Err(process.output());
         }
-        // The probe of scripts/serve ends after that line.
-        thread::sleep(Duration::from_millis(500));
         let [port, pushpin_port, publish_port] = ports;
         Ok(Self { port, pushpin_port, publish_port, process, scratch })
     }

@@ -12,8 +12,8 @@ use crate::{
     grip::{Channel, Header},
 };
 
-/// Before a client is handed off, so that a stranger costs no connection: its query, its origin and its token. What follows
-/// is [`count_opening`].
+/// Checks a client before it is handed off, so that an unauthorized one costs no connection: its query, its origin and its
+/// token. [`count_opening`] follows.
 ///
 /// # Errors
 /// The refusal.
@@ -41,7 +41,7 @@ pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Err
     limits.check(exchange.request, exchange.platform, Counter::Openings)
 }
 
-/// Before a message is published over HTTP: its origin, the rate limit, and a `Fastly-Key` or its token.
+/// Checks a broadcast before it is published: its origin, the rate limit, and a `Fastly-Key` or its token.
 ///
 /// # Errors
 /// The refusal.

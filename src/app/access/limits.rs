@@ -14,9 +14,9 @@ use crate::app::{
 /// The most of each in a minute; `None` if it is not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Broadcasts from one address, and messages that one WebSocket publishes.
+    /// Broadcasts from one address, and messages that one WebSocket publishes, each counted for each of its channels.
     pub(crate) broadcasts: Option<NonZeroU32>,
-    /// Clients from one address that are handed off.
+    /// Clients from one address that are handed off, or would be but for this limit.
     pub(crate) openings: Option<NonZeroU32>,
 }
 

@@ -11,10 +11,7 @@ use crate::{
             channels,
         },
     },
-    grip::{
-        Header, Headers,
-        publish::{MAX_BODY, TooLarge},
-    },
+    grip::{Header, Headers, publish::MAX_BODY},
 };
 
 /// Publishes the body. Only what the proxy accepted is `Ok`.
@@ -23,10 +20,7 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let publisher = exchange.settings.publisher.as_ref().map_err(Clone::clone)?;
     guard::check_broadcast(exchange, &channel)?;
     let kind = kind_of(exchange.request).ok_or(Error::MediaType)?;
-    let body = exchange.body(MAX_BODY).map_err(|error| match error {
-        Error::BodyTooLarge { limit } => Error::MessageTooLarge(TooLarge { length: limit + 1 }),
-        error => error,
-    })?;
+    let body = exchange.body(MAX_BODY)?;
     let content = match kind {
         Kind::Binary => Content::from(&*body),
         Kind::Text => {
