@@ -185,6 +185,18 @@ fn a_handler_asks_a_backend() {
         let viceroy = Viceroy::start(&(local() + &backend("rooms", rooms.port)), None);
         is(&open(&viceroy), status, problem);
     }
+    let message = |url: &str| {
+        let signature = local_signature(now());
+        let headers = [("Grip-Sig", &*signature), ("Content-Type", EVENTS), ("Connection-Id", "c1")];
+        let text = format!("fetch {url}");
+        let body = format!("TEXT {:x}\r\n{text}\r\n", text.len());
+        send(viceroy.port, "POST /api/websocket?handler=toolbox", &headers, body).text()
+    };
+    assert_eq!(message("http://rooms.example/x"), "TEXT 8\r\nm:200 OK\r\n");
+    let problem = "The backend `rooms` was not asked: use an absolute URL, http://HOST/PATH";
+    for url in ["/relative", "rooms.example:80"] {
+        assert!(message(url).ends_with(&format!("{problem}\r\n")), "{}", message(url));
+    }
     let missing = Viceroy::start(&local(), None);
     is(&open(&missing), 503, "The backend `rooms` does not exist: add it to the service");
     missing.wait_for("The backend `rooms` does not exist: add it to the service");

@@ -190,6 +190,7 @@ impl Error {
             },
             Self::Backend { error, .. } => match error {
                 BackendError::Missing => 503,
+                BackendError::Url => 500,
                 BackendError::TimedOut => 504,
                 BackendError::Unreachable | BackendError::TooLarge => 502,
             },
@@ -370,6 +371,7 @@ impl fmt::Display for Error {
             Self::Backend { name, error } => {
                 let problem = match error {
                     BackendError::Missing => "does not exist: add it to the service",
+                    BackendError::Url => "was not asked: use an absolute URL, http://HOST/PATH",
                     BackendError::Unreachable => "could not be reached: try again later",
                     BackendError::TimedOut => "did not respond in time: try again later",
                     BackendError::TooLarge => "sent too large a response: at most 100000 bytes are accepted",

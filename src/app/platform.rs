@@ -65,6 +65,8 @@ pub struct CannotCount;
 pub enum BackendError {
     /// The service has no backend of that name.
     Missing,
+    /// The URL of the request is not absolute.
+    Url,
     /// It could not be reached, or closed the connection.
     Unreachable,
     /// It did not respond in time.

@@ -33,7 +33,7 @@ use jwt_simple::{
     prelude::{Duration, HS256Key, MACLike, UnixTimeStamp, VerificationOptions},
 };
 
-use super::{Header, Headers, Publisher, Verifier, WebSocket, key::Algorithm};
+use super::{Header, Headers, Publisher, Verifier, WebSocket, key::Algorithm, signature::Claims};
 
 const META: &str = "connection-ticket";
 const HEADER: &str = "meta-connection-ticket";
@@ -129,7 +129,7 @@ impl Tickets {
             artificial_time: Some(UnixTimeStamp::from_secs(now)),
             ..VerificationOptions::default()
         };
-        let claims = self.key_for(scope).verify_token::<NoCustomClaims>(ticket, Some(options));
+        let claims = self.key_for(scope).verify_token::<Claims>(ticket, Some(options));
         claims.is_ok_and(|claims| claims.expires_at.is_some())
     }
 

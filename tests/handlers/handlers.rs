@@ -97,6 +97,12 @@ pub fn toolbox(connection: &mut Connection<'_>) -> Result<(), Error> {
             ["remember", name, value] => connection.set_state(name, value)?,
             ["recall", name] => connection.send(&format!("{name}={:?}", connection.state(name))),
             ["header", name] => connection.send(&format!("{:?}", connection.header(name))),
+            ["fetch", url] => {
+                let request =
+                    http::Request::get(url).body(Vec::new()).map_err(|_| Error::reject(400, "Invalid URL"))?;
+                let response = connection.fetch("rooms", request)?;
+                connection.send(&response.status().to_string());
+            }
             ["heartbeat", seconds] => connection.heartbeat(seconds.parse().unwrap_or_default()),
             ["reject", status] => return Err(Error::reject(status.parse().unwrap_or_default(), "as you wish")),
             _ => connection.send(&format!("{} does not know this", connection.id())),

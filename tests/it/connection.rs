@@ -130,6 +130,7 @@ fn a_backend_says_who_may_enter() {
     is(&with(says(403, "The room is full")).respond(opening()), 403, "The room is full\n");
     for (error, status, problem) in [
         (BackendError::Missing, 503, "does not exist: add it to the service"),
+        (BackendError::Url, 500, "was not asked: use an absolute URL, http://HOST/PATH"),
         (BackendError::Unreachable, 502, "could not be reached: try again later"),
         (BackendError::TimedOut, 504, "did not respond in time: try again later"),
     ] {

@@ -14,14 +14,14 @@ use std::borrow::Cow;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jwt_simple::{claims::JWTClaims, token};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{keys::Keys, right::Right};
 use crate::{
     app::{bounds::MAX_USER_LENGTH, error::Error, http::Request},
     grip::{
         Channel, Header,
-        signature::{LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
+        signature::{Claims, LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
     },
 };
 
@@ -32,7 +32,7 @@ pub(crate) const PROTOCOL: &str = "bearer";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Identity {
     user: Option<String>,
-    claims: Map<String, Value>,
+    claims: Claims,
 }
 
 /// A verified token.
@@ -58,7 +58,7 @@ pub(crate) fn verify(token: &str, keys: &Keys, now: u64) -> Result<Verified, Err
             keys.get(header.key_id().ok_or(Error::NoKeyId)?).ok_or(Error::UnknownKeyId)?
         }
     };
-    let verified = key.verify::<Map<String, Value>>(token, None, LEEWAY, now).map_err(Error::Token)?;
+    let verified = key.verify(token, None, LEEWAY, now).map_err(Error::Token)?;
     let is_user = |user: &String| (1..=MAX_USER_LENGTH).contains(&user.chars().count());
     if !verified.subject.as_ref().is_none_or(is_user) {
         return Err(Error::Subject);
@@ -77,7 +77,7 @@ impl Identity {
     /// Reads the claims of a token that was verified by an earlier request, which a connection ticket proves.
     pub(crate) fn of_verified(token: &str) -> Option<Self> {
         let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-        let claims: JWTClaims<Map<String, Value>> = serde_json::from_slice(&claims).ok()?;
+        let claims: JWTClaims<Claims> = serde_json::from_slice(&claims).ok()?;
         Some(Self { user: claims.subject, claims: claims.custom })
     }
 
