@@ -122,13 +122,13 @@ impl Request for ClientRequest<'_> {
 }
 
 fn read(mut from: Body, limit: usize) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
     if let Some(length) = from.known_length() {
         let length = usize::try_from(length).ok().filter(|length| *length <= limit).ok_or(BodyError::TooLarge)?;
-        body.resize(length, 0);
+        let mut body = vec![0; length];
         from.read_exact(&mut body).map_err(|_| BodyError::Incomplete)?;
         return Ok(body);
     }
+    let mut body = Vec::new();
     from.take(limit as u64 + 1).read_to_end(&mut body).map_err(|_| BodyError::Incomplete)?;
     if body.len() > limit { Err(BodyError::TooLarge) } else { Ok(body) }
 }
