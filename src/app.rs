@@ -1,5 +1,4 @@
-//! What this service decides: a request, a platform, the settings and the time go in, an [`Outcome`](http::Outcome)
-//! comes out.
+//! What this service decides: a request, a platform, the settings and the time go in, an [`Outcome`] comes out.
 //!
 //! An endpoint is one line of `ROUTES` and one file of `endpoints`. What happens on a WebSocket is [`echo`], the place for
 //! your own code.

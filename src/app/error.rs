@@ -1,19 +1,17 @@
 //! Every refusal: its status, its text for the client, its line for the log, and the close frame of a connection that is
 //! already open.
 
-use std::fmt;
+mod setting;
+mod text;
 
 use http::{
     HeaderName,
     header::{ALLOW, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE},
 };
 
+pub use self::setting::SettingError;
 pub use super::access::right::Right;
 use super::{
-    bounds::{
-        MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_PUBLISH_REQUESTS, MAX_PUBLISHED, MAX_QUERY, MAX_STATE_LENGTH,
-        MAX_USER_LENGTH,
-    },
     http::{BodyError, Response},
     platform::{BackendError, Counter},
 };
@@ -37,11 +35,11 @@ pub enum Error {
         /// Those methods, separated by commas.
         allowed: String,
     },
-    /// The query is longer than [`MAX_QUERY`].
+    /// The query is longer than [`MAX_QUERY`](super::bounds::MAX_QUERY).
     QueryTooLong,
     /// The name of a channel is not valid.
     ChannelName,
-    /// A connection has more than [`MAX_CHANNELS`].
+    /// A connection has more than [`MAX_CHANNELS`](super::bounds::MAX_CHANNELS).
     TooManyChannels,
     /// A broadcast names several channels.
     NotOneChannel,
@@ -88,7 +86,7 @@ pub enum Error {
     NoKeyId,
     /// There are several keys, and the access token names another one.
     UnknownKeyId,
-    /// The claim `sub` is not a string of 1 to [`MAX_USER_LENGTH`] characters.
+    /// The claim `sub` is not a string of 1 to [`MAX_USER_LENGTH`](super::bounds::MAX_USER_LENGTH) characters.
     Subject,
     /// A claim that lists channels is not a list of strings.
     Claim(Right),
@@ -103,7 +101,7 @@ pub enum Error {
     },
     /// A message is too large to be published.
     MessageTooLarge(TooLarge),
-    /// One batch of a client's messages publishes more than [`MAX_PUBLISHED`] or [`MAX_PUBLISH_REQUESTS`] allow.
+    /// One batch of a client's messages publishes more than [`bounds`](super::bounds) allow.
     BatchTooLarge,
     /// The proxy did not accept a message, or perhaps not.
     Publish(PublishError),
@@ -286,109 +284,6 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const REJECTED: &str = "Access token rejected";
-        match self {
-            Self::NotFound => f.write_str(
-                "Not found: use /api/websocket, /api/events, /api/stream, /api/poll, /api/broadcast or /api/health",
-            ),
-            Self::MethodNotAllowed { allowed } => write!(f, "Method not allowed: use {allowed}"),
-            Self::QueryTooLong => write!(f, "Query too long: use at most {MAX_QUERY} bytes, percent-encoded"),
-            Self::ChannelName => {
-                write!(f, "Invalid channel name: use 1 to {MAX_CHANNEL_LENGTH} of A-Z a-z 0-9 - . _ ~")
-            }
-            Self::TooManyChannels => write!(f, "Too many channels: use at most {MAX_CHANNELS}"),
-            Self::NotOneChannel => f.write_str("Too many channels: broadcast to one of them, ?channel=NAME"),
-            Self::Parameter { name, values: [one, other] } => {
-                write!(f, "Invalid {name}: use {name}={one} or {name}={other}")
-            }
-            Self::UpgradeRequired => f.write_str(
-                "This is a WebSocket endpoint: connect with a WebSocket client, npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)",
-            ),
-            Self::NotEvents => f.write_str(
-                "[not a websocket request] Send the header `Content-Type: application/websocket-events` once, in exactly this spelling",
-            ),
-            Self::Events(error) => write!(f, "Invalid WebSocket-over-HTTP request: {error}"),
-            Self::MediaType => f.write_str(
-                "Unsupported Content-Type: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …) or application/octet-stream, in UTF-8",
-            ),
-            Self::NotUtf8 { at } => {
-                write!(f, "Invalid UTF-8 at byte {at}: send text as UTF-8, or bytes as application/octet-stream")
-            }
-            Self::BodyTooLarge { limit } => write!(f, "Body too large: send at most {limit} bytes"),
-            Self::BodyIncomplete => f.write_str("Incomplete body: send the request again"),
-            Self::NotProxied | Self::Signature(_) => {
-                f.write_str("[not proxied] Only the GRIP proxy may send this: connect with a WebSocket client")
-            }
-            Self::Origin => f.write_str("Origin not allowed: add it to the setting ALLOWED_ORIGINS"),
-            Self::NoToken => f.write_str(
-                "Access token required: send the header `Authorization: Bearer TOKEN`, ?token=TOKEN, or the WebSocket subprotocols `bearer, TOKEN`",
-            ),
-            Self::FastlyKey => {
-                f.write_str("Fastly-Key rejected: use a Fastly API token of this service, or an access token")
-            }
-            Self::Token(error) => write!(f, "{REJECTED}: {error}. Get a new one"),
-            Self::NoKeyId => write!(f, "{REJECTED}: no key ID (kid), and there are several keys. Add it to the token"),
-            Self::UnknownKeyId => write!(f, "{REJECTED}: unknown key ID (kid). Use that of a key in ACCESS_KEY"),
-            Self::Subject => write!(f, "{REJECTED}: sub must be a string of 1 to {MAX_USER_LENGTH} characters"),
-            Self::Claim(right) => write!(f, "{REJECTED}: {} must be a list of channel names", right.claim()),
-            Self::Forbidden(right, channel) => {
-                let verb = match right {
-                    Right::Read => "subscribing",
-                    Right::Write => "publishing",
-                };
-                write!(f, "The access token does not allow {verb} to `{channel}` (claim {})", right.claim())
-            }
-            Self::TooMany { counter, limit } => {
-                write!(f, "Too many {}: at most {limit} per minute, wait {WINDOW} seconds", counted(*counter))
-            }
-            Self::MessageTooLarge(error) => {
-                write!(f, "Message too large: {error} (about 16,000 bytes of plain text)")
-            }
-            Self::BatchTooLarge => write!(
-                f,
-                "Too much to publish at once: at most {MAX_PUBLISHED} messages in {MAX_PUBLISH_REQUESTS} requests, send less at a time"
-            ),
-            Self::Publish(PublishError::TimedOut) => {
-                f.write_str("The message may or may not be published: the GRIP proxy did not respond in time")
-            }
-            Self::Publish(PublishError::Unreachable) => {
-                f.write_str("The message is probably not published: the GRIP proxy could not be reached, try again")
-            }
-            Self::Publish(error @ PublishError::Rejected { status: 401 | 403 }) => {
-                write!(f, "The message is not published: {error}; correct FANOUT_API_TOKEN or GRIP_URL")
-            }
-            Self::Publish(error) => write!(f, "The message is not published: {error}"),
-            Self::PartlyPublished { published, total, error } => {
-                write!(f, "{published} of {total} messages are published: {error}")
-            }
-            Self::Setting(error) => error.fmt(f),
-            Self::HandOff { backend, cause } => write!(
-                f,
-                "Cannot hand off to Fanout through the backend `{backend}`: {cause}. Is Fanout enabled for the service?"
-            ),
-            Self::Backend { name, error } => {
-                let problem = match error {
-                    BackendError::Missing => "does not exist: add it to the service",
-                    BackendError::Url => "was not asked: use an absolute URL, http://HOST/PATH",
-                    BackendError::Unreachable => "could not be reached: try again later",
-                    BackendError::TimedOut => "did not respond in time: try again later",
-                    BackendError::TooLarge => "sent too large a response: at most 100000 bytes are accepted",
-                };
-                write!(f, "The backend `{name}` {problem}")
-            }
-            Self::State => write!(
-                f,
-                "Invalid connection state: use a name of letters, digits, - and _, and a value of at most {MAX_STATE_LENGTH} bytes"
-            ),
-            Self::Subprotocol => f.write_str("The client does not offer the subprotocol that the handler chose: use one of its offer, or none"),
-            Self::NotAccepted => f.write_str("The handler did not accept the connection: call connection.accept()"),
-            Self::Rejected { text, .. } => f.write_str(text),
-        }
-    }
-}
-
 impl std::error::Error for Error {}
 
 impl From<SettingError> for Error {
@@ -423,36 +318,5 @@ const fn counted(counter: Counter) -> &'static str {
     match counter {
         Counter::Broadcasts => "broadcasts",
         Counter::Openings => "connections",
-    }
-}
-
-/// A setting that is missing or cannot be used. The text names it and says why, and quotes nothing of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingError {
-    store: &'static str,
-    entry: &'static str,
-    problem: String,
-}
-
-impl SettingError {
-    /// An entry of the Secret Store.
-    pub fn secret(entry: &'static str, problem: impl fmt::Display) -> Self {
-        Self { store: "secret store `fanout`", entry, problem: problem.to_string() }
-    }
-
-    /// An entry of the Config Store.
-    pub fn config(entry: &'static str, problem: impl fmt::Display) -> Self {
-        Self { store: "config store `fanout_config`", entry, problem: problem.to_string() }
-    }
-
-    /// The name of the entry.
-    pub const fn entry(&self) -> &'static str {
-        self.entry
-    }
-}
-
-impl fmt::Display for SettingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The entry {} of the {} {}", self.entry, self.store, self.problem)
     }
 }

@@ -24,7 +24,7 @@ const VERIFY_KEY: &str = "GRIP_VERIFY_KEY";
 /// `off` if the signature of each request of a connection is to be verified. See [`Tickets`].
 const CONNECTION_TICKETS: &str = "CONNECTION_TICKETS";
 
-/// The keys of access tokens. See [`Keys::parse`]. Without them all clients may subscribe and publish.
+/// The keys of access tokens. Without them all clients may subscribe and publish.
 pub const ACCESS_KEY: &str = "ACCESS_KEY";
 
 /// In the Config Store: the origins whose pages may use the service. See [`Origins::parse`].
