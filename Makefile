@@ -54,9 +54,10 @@ build: ## Build bin/main.wasm and the package in pkg/
 env: ## Print the lines for a shell with the project's tools: eval "$(make -s env)"
 	@scripts/setup --env
 
-lint: ## Check format and lints for both targets, and that the library can be packaged; warnings are errors
+lint: ## Check format, lints for both targets, documentation and packaging; warnings are errors
 	@$(with_tools) \
 	cargo fmt --check; \
 	cargo clippy --all-targets -- -D warnings; \
 	cargo clippy --all-targets $(wasm) -- -D warnings; \
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib; \
 	cargo package --quiet --allow-dirty

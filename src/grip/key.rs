@@ -161,6 +161,8 @@ impl fmt::Debug for VerifyKey {
 }
 
 /// The point of an encoded P-256 public key (SPKI). DER has one encoding for it, except for the bytes of the key.
+///
+/// It is compared by hand, as a DER parser (`ES256PublicKey::from_der`) would take 10 KB more of the module.
 fn p256_point(der: &[u8]) -> Option<&[u8]> {
     // AlgorithmIdentifier { id-ecPublicKey, prime256v1 }. Source: RFC 5480, sections 2.1.1 and 2.1.1.1.
     const ALGORITHM: &[u8] = b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
