@@ -69,7 +69,7 @@ fn route(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         let route = route.ok_or_else(|| Error::MethodNotAllowed { allowed: methods(routes()) })?;
         return (route.endpoint)(exchange);
     }
-    let origins = exchange.settings.origins.as_ref().map_err(Clone::clone)?;
+    let origins = exchange.settings.origins.as_ref()?;
     let headers = origins.headers_for(exchange.request.header("origin"));
     let outcome = match route {
         Some(route) => (route.endpoint)(exchange),

@@ -286,9 +286,9 @@ impl Error {
 
 impl std::error::Error for Error {}
 
-impl From<SettingError> for Error {
-    fn from(error: SettingError) -> Self {
-        Self::Setting(error)
+impl From<&SettingError> for Error {
+    fn from(error: &SettingError) -> Self {
+        Self::Setting(error.clone())
     }
 }
 

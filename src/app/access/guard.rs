@@ -28,7 +28,7 @@ pub(crate) fn check_opening(exchange: &Exchange<'_>, rights: &[Right], channels:
 /// # Errors
 /// [`Error::TooMany`], or [`Error::Setting`].
 pub(crate) fn count_opening(exchange: &mut Exchange<'_>) -> Result<(), Error> {
-    let limits = exchange.settings.limits.as_ref().map_err(Clone::clone)?;
+    let limits = exchange.settings.limits.as_ref()?;
     limits.count(exchange.request, exchange.platform, Counter::Openings)
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn count_opening(exchange: &mut Exchange<'_>) -> Result<(), Error> {
 /// # Errors
 /// As [`count_opening`].
 pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Error> {
-    let limits = exchange.settings.limits.as_ref().map_err(Clone::clone)?;
+    let limits = exchange.settings.limits.as_ref()?;
     limits.check(exchange.request, exchange.platform, Counter::Openings)
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Err
 /// The refusal.
 pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) -> Result<(), Error> {
     check_origin(exchange)?;
-    let limits = exchange.settings.limits.as_ref().map_err(Clone::clone)?;
+    let limits = exchange.settings.limits.as_ref()?;
     limits.count(exchange.request, exchange.platform, Counter::Broadcasts)?;
     let has_key =
         matches!(exchange.settings.access, Ok(Some(_))) && exchange.request.header("fastly-key") != Header::Missing;
@@ -72,7 +72,7 @@ pub(crate) fn check_token<'c>(
     channels: impl IntoIterator<Item = &'c Channel, IntoIter: Clone>,
     now: u64,
 ) -> Result<Option<Verified>, Error> {
-    let Some(keys) = settings.access.as_ref().map_err(Clone::clone)? else { return Ok(None) };
+    let Some(keys) = settings.access.as_ref()? else { return Ok(None) };
     let verified = token::verify(&token::of_request(request)?, keys, now)?;
     let channels = channels.into_iter();
     for right in rights {
@@ -85,7 +85,7 @@ pub(crate) fn check_token<'c>(
 
 /// Browsers let any page open a WebSocket, so origins are checked for those, too.
 fn check_origin(exchange: &Exchange<'_>) -> Result<(), Error> {
-    let origins = exchange.settings.origins.as_ref().map_err(Clone::clone)?;
+    let origins = exchange.settings.origins.as_ref()?;
     if origins.allow(exchange.request, exchange.platform.is_local()) { Ok(()) } else { Err(Error::Origin) }
 }
 

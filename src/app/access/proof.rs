@@ -25,7 +25,7 @@ pub(crate) enum Source {
 /// # Errors
 /// [`Error::Signature`] if it does not verify, [`Error::Setting`] if the settings have no key.
 pub(crate) fn source(request: &dyn Request, settings: &Settings, now: u64) -> Result<Source, Error> {
-    let verifier = settings.verifier.as_ref().map_err(Clone::clone)?;
+    let verifier = settings.verifier.as_ref()?;
     match GripStatus::of(request.header("grip-sig"), slice::from_ref(verifier), now) {
         GripStatus::NotProxied => Ok(Source::Client),
         GripStatus::Signed { expires_at } => Ok(Source::Proxy { expires_at }),

@@ -17,7 +17,7 @@ use crate::{
 /// Publishes the body. Only what the proxy accepted is `Ok`.
 pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let channel = channels::published(exchange.request)?;
-    let publisher = exchange.settings.publisher.as_ref().map_err(Clone::clone)?;
+    let publisher = exchange.settings.publisher.as_ref()?;
     guard::check_broadcast(exchange, &channel)?;
     let kind = kind_of(exchange.request).ok_or(Error::MediaType)?;
     let body = exchange.body(MAX_BODY)?;

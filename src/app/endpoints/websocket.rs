@@ -30,7 +30,7 @@ pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let options = Options::of(exchange.request)?;
     guard::check_opening(exchange, options.rights(), &options.channels)?;
     if options.publishes() {
-        exchange.settings.publisher.as_ref().map_err(Clone::clone)?;
+        exchange.settings.publisher.as_ref()?;
     }
     // Only this spelling is a WebSocket to the proxy: it would send any other back as a plain GET.
     if exchange.request.header("upgrade") != Header::Value("websocket") {
@@ -112,8 +112,8 @@ fn publish(
     if outbox.is_empty() {
         return Ok(());
     }
-    let publisher = settings.publisher.as_ref().map_err(Clone::clone)?;
-    let limits = settings.limits.as_ref().map_err(Clone::clone)?;
+    let publisher = settings.publisher.as_ref()?;
+    let limits = settings.limits.as_ref()?;
     let count = u32::try_from(outbox.len()).unwrap_or(u32::MAX);
     limits.count_for(platform, Counter::Broadcasts, connection_id, count)?;
     publish_all(outbox, publisher, platform, now)
