@@ -1,4 +1,4 @@
-//! Access control: who may connect and publish. Whatever is not set allows everything.
+//! Access control: which clients may connect and publish. Everything that is not restricted is allowed.
 
 pub(crate) mod guard;
 pub(crate) mod keys;

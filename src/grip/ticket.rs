@@ -84,7 +84,7 @@ impl Tickets {
     /// a symmetric key themselves, or if the publisher has no suitable secret: a token or a key of 16 bytes or more. (A
     /// user's password could be guessed.)
     ///
-    /// The rules are what else decides who may connect, for instance the keys of access tokens: a ticket that was issued
+    /// The rules are what else restricts connections, for instance the keys of access tokens: a ticket that was issued
     /// under other rules is invalid.
     pub fn new(publisher: &Publisher, verifier: &Verifier, rules: &str) -> Option<Self> {
         if verifier.key().algorithm() == Algorithm::Hs256 {

@@ -31,7 +31,7 @@ pub fn chat(connection: &mut Connection<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A room whose own backend says who may enter, and why not.
+/// A room: a backend of its own decides who enters, and gives the reason otherwise.
 pub fn ask(connection: &mut Connection<'_>) -> Result<(), Error> {
     if connection.is_opening() {
         let room = connection.query("room").unwrap_or_default();
