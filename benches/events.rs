@@ -1,5 +1,5 @@
-//! What WebSocket-over-HTTP costs in plain CPU: decoding, encoding and a whole echo turn, next to a copy of the same
-//! bytes, and to the crate grip-control 0.8 for what it can do. `cargo bench --bench events`.
+//! The CPU time of WebSocket-over-HTTP: decoding, encoding and a whole echo, compared with a copy of the same bytes
+//! and, if it supports the case, with the crate grip-control 0.8. Run it with `cargo bench --bench events`.
 
 #[cfg(not(target_os = "wasi"))]
 mod native {
@@ -52,9 +52,9 @@ mod native {
         });
     }
 
-    /// The body of a response may have a million bytes, so the largest request has no echo.
+    /// The body of a response has at most a million bytes, so the largest request cannot be echoed.
     #[divan::bench(args = &SIZES[..5])]
-    fn echo_turn(bencher: Bencher<'_, '_>, size: (usize, usize)) {
+    fn echo(bencher: Bencher<'_, '_>, size: (usize, usize)) {
         let body = body(size);
         bencher.counter(BytesCount::of_slice(&body)).bench_local(|| {
             let mut ws = WebSocket::new(&[("connection-id", "c1")], black_box(&body)).expect("a valid request");
@@ -65,7 +65,7 @@ mod native {
         });
     }
 
-    /// It reads one event of a body, and no more.
+    /// grip-control decodes only one event of a body.
     #[divan::bench(args = [(1, 5), (1, 1024)])]
     fn decode_grip_control(bencher: Bencher<'_, '_>, size: (usize, usize)) {
         let body = body(size);
@@ -74,7 +74,7 @@ mod native {
             .bench_local(|| black_box(grip_control::parse::WebsocketEvent::parse_frame(black_box(&body)).is_ok()));
     }
 
-    /// It writes texts of its own kind, without a prefix.
+    /// grip-control encodes text without a message prefix.
     #[divan::bench(args = [(1, 5), (1, 1024)])]
     fn encode_grip_control(bencher: Bencher<'_, '_>, (_, bytes): (usize, usize)) {
         let content = "x".repeat(bytes);

@@ -1,4 +1,4 @@
-//! The library and the real Pushpin: control messages, holds and published items, by their effect.
+//! The library with the real Pushpin: the effects of control messages, holds and published items.
 #![cfg(not(target_os = "wasi"))]
 
 mod support;
@@ -21,7 +21,7 @@ use jwt_simple::prelude::ES256KeyPair;
 use support::{
     backend::{Setup, after_opening, events, recorded, service},
     client::Client,
-    http::{Answer, Message, Reader, send, wait_longer, wait_until},
+    http::{Message, Reader, Response, send, wait_longer, wait_until},
     service::{Service, settings},
 };
 use tungstenite::{Bytes, Message as Received};
@@ -42,7 +42,7 @@ fn stream(content: HttpStream<'static>) -> Item<'static> {
     Item::new(&ROOM, Formats { http_stream: Some(content), ..Formats::default() })
 }
 
-/// A backend that does this on the first message of each connection, and echoes nothing.
+/// A backend that calls `act` for each text message, and echoes nothing.
 fn on_message(act: impl Fn(&mut WebSocket<'_>, &str) + Send + Sync + 'static) -> Setup {
     Setup::new(after_opening(move |ws| {
         while let Some(message) = ws.receive() {
@@ -53,7 +53,7 @@ fn on_message(act: impl Fn(&mut WebSocket<'_>, &str) + Send + Sync + 'static) ->
     }))
 }
 
-/// Waits until what is published to `test` reaches the client.
+/// Connects a client and waits until it receives what is published to `test`.
 #[track_caller]
 fn subscribed(setup: &Setup) -> Client {
     let mut client = setup.connect();
@@ -71,7 +71,7 @@ fn next(client: &mut Client) -> Received {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_kept_alive_connection_receives_the_keep_alive() {
+fn a_keep_alive_is_sent_until_it_is_turned_off() {
     let setup = on_message(|ws, kind| {
         let (content, mode) = match kind {
             "text" => (Some(Content::Text("alive")), KeepAliveMode::Idle),
@@ -90,18 +90,18 @@ fn a_kept_alive_connection_receives_the_keep_alive() {
         let start = Instant::now();
         client.send(kind);
         assert_eq!(client.next(), expected);
-        assert!(start.elapsed() > Duration::from_millis(500), "{kind} came at once");
+        assert!(start.elapsed() > Duration::from_millis(500), "{kind} arrived too early");
         assert_eq!(client.next(), expected);
         client.send("off");
         while !client.is_silent_for(Duration::from_millis(2500)) {
-            assert!(start.elapsed() < Duration::from_secs(15), "{kind} goes on");
+            assert!(start.elapsed() < Duration::from_secs(15), "{kind} does not stop");
         }
     }
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn traffic_puts_off_an_idle_keep_alive_and_not_one_at_an_interval() {
+fn traffic_delays_an_idle_keep_alive_but_not_an_interval_keep_alive() {
     let setup = on_message(|ws, kind| {
         let mode = match kind {
             "idle" => KeepAliveMode::Idle,
@@ -114,12 +114,12 @@ fn traffic_puts_off_an_idle_keep_alive_and_not_one_at_an_interval() {
     for (kind, expected) in [("idle", 0), ("interval", 2)] {
         let mut client = subscribed(&setup);
         client.send(kind);
-        // Every half second something for the client, for 7 seconds: twice the time of the keep-alive.
+        // A message to the client every half second, for 7 seconds: more than twice the timeout of the keep-alive.
         let mut alive = 0;
         for _ in 0..14 {
             setup.publish_items(&[text(&TEST, "traffic")]);
-            let until = Instant::now() + Duration::from_millis(500);
-            while let Some(rest) = until.checked_duration_since(Instant::now()) {
+            let end = Instant::now() + Duration::from_millis(500);
+            while let Some(rest) = end.checked_duration_since(Instant::now()) {
                 alive += usize::from(client.next_within(rest) == Some(Received::text("alive")));
             }
         }
@@ -130,7 +130,7 @@ fn traffic_puts_off_an_idle_keep_alive_and_not_one_at_an_interval() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_delayed_message_is_sent_later_or_when_flushed() {
+fn a_delayed_message_is_sent_after_its_timeout_or_when_flushed() {
     let setup = on_message(|ws, kind| match kind {
         "flush" => ws.control(&Control::FlushDelayed).expect("short enough"),
         seconds => {
@@ -151,7 +151,7 @@ fn a_delayed_message_is_sent_later_or_when_flushed() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_filter_keeps_items_from_their_sender() {
+fn the_skip_self_filter_leaves_out_the_sender() {
     let setup = on_message(|ws, user| {
         ws.control(&Control::SetMeta { name: "user", value: user }).expect("short enough");
         ws.control(&Control::Subscribe { channel: &ROOM, filters: &[Filter::SkipSelf] }).expect("short enough");
@@ -167,17 +167,17 @@ fn a_filter_keeps_items_from_their_sender() {
     setup.publish_items(&[
         Item { meta: &[("sender", "alice")], ..text(&ROOM, "from alice") },
         Item { meta: &[("sender", "bob")], ..text(&ROOM, "from bob") },
-        text(&ROOM, "from nobody"),
+        text(&ROOM, "without a sender"),
     ]);
     for (client, other) in clients.iter_mut().zip(["from bob", "from alice"]) {
         assert_eq!(client.next(), Received::text(other));
-        assert_eq!(client.next(), Received::text("from nobody"));
+        assert_eq!(client.next(), Received::text("without a sender"));
     }
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn filters_skip_users_and_fill_in_variables() {
+fn filters_skip_users_and_substitute_variables() {
     let setup = on_message(|ws, user| {
         let filters = [Filter::SkipUsers, Filter::VarSubst];
         ws.control(&Control::SetMeta { name: "user", value: user }).expect("short enough");
@@ -193,7 +193,7 @@ fn filters_skip_users_and_fill_in_variables() {
     thread::sleep(Duration::from_millis(500));
     setup.publish_items(&[
         Item { meta: &[("skip_users", "alice, bob")], ..text(&ROOM, "Hello %(user)s") },
-        Item { meta: &[("skip_users", "carol")], ..text(&ROOM, "for %(nobody)s") },
+        Item { meta: &[("skip_users", "carol")], ..text(&ROOM, "for %(missing)s") },
         text(&ROOM, "end"),
     ]);
     // A variable that is not set makes the message empty.
@@ -205,7 +205,7 @@ fn filters_skip_users_and_fill_in_variables() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn filters_of_a_stream_require_a_channel_and_build_ids() {
+fn stream_filters_require_a_subscription_and_build_ids() {
     let setup = Setup::new(|message: &Message| {
         let hold = Hold::stream(&ROOM).with_filter(Filter::RequireSub);
         let hold = match message.start.split(' ').nth(1) {
@@ -230,7 +230,7 @@ fn filters_of_a_stream_require_a_channel_and_build_ids() {
     };
     setup.publish_items(&[
         Item { meta: &[("require_sub", "vips")], ..item("5", "4", b"for vips\n") },
-        // The id of what the client had before this one.
+        // `%I` stands for the ID of the item before this one.
         item("6", "5", b"now at %I\n"),
     ]);
     for reader in &mut readers {
@@ -240,14 +240,14 @@ fn filters_of_a_stream_require_a_channel_and_build_ids() {
     assert_eq!(seen, [(true, false), (false, false), (false, true)]);
 }
 
-/// A stream that stands at 4, so that its items have ids.
+/// Adds the previous ID 4 to a hold, so that the items of the stream have IDs.
 fn with_a_position(hold: Hold) -> Result<Hold, InvalidHold> {
     hold.with_prev_id(ItemId::new("4").expect("a valid id")).with_next("/next", Some(60))
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn an_unsubscribed_client_hears_no_more() {
+fn an_unsubscribed_client_receives_nothing() {
     let setup = on_message(|ws, _| ws.unsubscribe(&TEST));
     let mut client = subscribed(&setup);
     client.send("leave");
@@ -259,15 +259,15 @@ fn an_unsubscribed_client_hears_no_more() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_detached_client_is_the_proxys() {
+fn a_detached_client_still_receives_but_its_messages_are_dropped() {
     let setup = on_message(|ws, _| ws.control(&Control::Detach).expect("short enough"));
     let mut client = subscribed(&setup);
     client.send("detach");
     setup.wait_for_body(b"CLOSE\r\n");
-    setup.publish_items(&[text(&TEST, "still heard")]);
-    assert_eq!(next(&mut client), Received::text("still heard"));
+    setup.publish_items(&[text(&TEST, "after the detach")]);
+    assert_eq!(next(&mut client), Received::text("after the detach"));
     let before = setup.backend.requests().len();
-    client.send("not heard");
+    client.send("dropped");
     assert!(client.is_silent_for(Duration::from_millis(500)));
     assert_eq!(setup.backend.requests().len(), before);
 }
@@ -292,7 +292,7 @@ fn pings_pongs_and_disconnects_reach_the_client() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_subprotocol_is_agreed_on() {
+fn the_chosen_subprotocol_is_sent_to_the_client() {
     let setup = Setup::new(|message: &Message| {
         let request = recorded(message);
         let mut ws = WebSocket::new(&request, &message.body).expect("what Pushpin sends is valid");
@@ -308,7 +308,7 @@ fn a_subprotocol_is_agreed_on() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_heartbeat_is_a_pong_that_costs_no_request() {
+fn a_heartbeat_pong_causes_no_request() {
     let setup = on_message(|ws, _| {
         let content = Some(Content::Pong(b""));
         ws.control(&Control::KeepAlive { content, timeout: 1, mode: KeepAliveMode::Idle }).expect("a valid control");
@@ -318,12 +318,12 @@ fn a_heartbeat_is_a_pong_that_costs_no_request() {
     for _ in 0..3 {
         assert_eq!(client.next(), Received::Pong(Bytes::new()));
     }
-    assert_eq!(setup.bodies(), [&b"OPEN\r\n"[..], b"TEXT 1\r\nx\r\n"], "nobody responds to a pong");
+    assert_eq!(setup.bodies(), [&b"OPEN\r\n"[..], b"TEXT 1\r\nx\r\n"], "clients do not respond to a pong");
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_close_spares_its_sender() {
+fn a_published_close_leaves_out_its_sender() {
     let setup = on_message(|ws, name| {
         ws.control(&Control::SetMeta { name: "user", value: name }).expect("a valid control");
         ws.subscribe_filtered(&TEST, &[Filter::SkipSelf]);
@@ -338,10 +338,10 @@ fn a_close_spares_its_sender() {
         client
     });
     let close = websocket(WsMessage::Close { code: CloseCode::GOING_AWAY, reason: "room closed" });
-    setup.publish_items(&[Item { meta: &[("sender", "alice")], ..close }, text(&TEST, "for who is left")]);
+    setup.publish_items(&[Item { meta: &[("sender", "alice")], ..close }, text(&TEST, "still connected")]);
     let [alice, bob] = &mut clients;
     assert_eq!(bob.closed(), Some((1001, "room closed".to_owned())));
-    assert_eq!(next(alice), Received::text("for who is left"));
+    assert_eq!(next(alice), Received::text("still connected"));
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn an_idle_connection_sends_an_empty_request() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn items_reach_a_websocket_as_what_they_are() {
+fn items_reach_a_websocket_with_their_type() {
     let setup = Setup::new(service);
     let mut client = subscribed(&setup);
     setup.publish_items(&[
@@ -387,7 +387,7 @@ fn items_reach_a_websocket_as_what_they_are() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn ids_are_sent_once_and_in_order() {
+fn items_with_ids_are_sent_once_and_in_order() {
     let setup = Setup::new(service);
     let mut client = subscribed(&setup);
     let item = |id, prev_id: Option<&'static str>, content| Item {
@@ -404,7 +404,7 @@ fn ids_are_sent_once_and_in_order() {
     let start = Instant::now();
     setup.publish_items(&[Item { no_seq: true, ..item("9", Some("8"), "nine") }]);
     assert_eq!(next(&mut client), Received::text("nine"));
-    assert!(start.elapsed() < Duration::from_secs(4), "it waited for the one before it");
+    assert!(start.elapsed() < Duration::from_secs(4), "it waited for the item before it");
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn a_ticket_comes_back_with_each_request_and_never_from_a_client() {
         let requests = setup.backend.requests();
         requests.iter().map(|request| request.header("meta-connection-ticket").map(str::to_owned)).collect()
     };
-    // What a client sends itself, by whatever name, stays outside.
+    // A client cannot send a ticket, under either name.
     let forged = [("Meta-Connection-Ticket", "forged"), ("Set-Meta-Connection-Ticket", "forged")];
     let mut client = Client::connect_with(setup.pushpin.port, "/api/websocket", &forged);
     client.echoes("one");
@@ -430,10 +430,10 @@ fn a_ticket_comes_back_with_each_request_and_never_from_a_client() {
     // The client never sees it.
     let headers = client.response.headers();
     assert!(headers.iter().all(|(_, value)| value.as_bytes() != first.as_bytes()), "{headers:?}");
-    client.vanish();
-    wait_until("the ticket comes with the DISCONNECT, too", || tickets().len() == 4);
+    client.disconnect();
+    wait_until("the DISCONNECT arrives", || tickets().len() == 4);
     assert_eq!(tickets()[3].as_ref(), Some(first));
-    // Over plain HTTP a client's own comes through, but is worth nothing: the type gives it away.
+    // Over plain HTTP a client can send a ticket, but the service rejects the content type.
     let headers = [
         ("Content-Type", "application/websocket-events ; x=1"),
         ("Connection-Id", "c1"),
@@ -443,17 +443,17 @@ fn a_ticket_comes_back_with_each_request_and_never_from_a_client() {
     assert_eq!(tickets()[4].as_ref(), Some(first));
 }
 
-fn held(hold: &Hold, body: &str) -> Answer {
+fn held(hold: &Hold, body: &str) -> Response {
     let headers = hold.headers();
     let mut headers: Vec<_> =
         headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text"))).collect();
     headers.extend([("Content-Type", "text/plain"), ("X-A", "a"), ("X-B", "b")]);
-    Answer::new(200, &headers, body)
+    Response::new(200, &headers, body)
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_stream_is_held_and_filled() {
+fn a_held_stream_receives_items_until_it_is_closed() {
     let setup = Setup::new(|_: &Message| {
         let hold = Hold::stream(&ROOM).with_status(203, "Other").and_then(|hold| hold.with_exposed_headers(&["X-A"]));
         held(&hold.expect("a valid hold"), "begin\n")
@@ -476,7 +476,7 @@ fn a_stream_is_held_and_filled() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_stream_is_kept_alive_in_each_form() {
+fn a_stream_is_kept_alive_in_each_format() {
     let setup = Setup::new(|message: &Message| {
         let hold = Hold::stream(&ROOM);
         let hold = match message.start.split(' ').nth(1) {
@@ -495,7 +495,7 @@ fn a_stream_is_kept_alive_in_each_form() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_stream_goes_on_at_its_next_link_and_says_when_it_is_gone() {
+fn a_stream_fetches_missed_items_by_its_next_link_and_reports_its_end_to_its_gone_link() {
     let setup = Setup::new(|message: &Message| {
         let page = message.start.contains("/next");
         let id = ItemId::new(if page { "2" } else { "1" }).expect("a valid id");
@@ -506,7 +506,7 @@ fn a_stream_goes_on_at_its_next_link_and_says_when_it_is_gone() {
     let mut reader = Reader::get(setup.pushpin.port, "/stream");
     reader.wait_for("begin\n");
     thread::sleep(Duration::from_millis(500));
-    // The client has 1, and this one comes after 2: the proxy asks what it missed.
+    // The client is at 1, and this item follows 2: the proxy requests what the client missed.
     let item = Item { id: ItemId::new("3"), prev_id: ItemId::new("2"), ..stream(HttpStream::Content(b"three\n")) };
     setup.publish_items(&[item]);
     reader.wait_for("missed\n");
@@ -516,14 +516,14 @@ fn a_stream_goes_on_at_its_next_link_and_says_when_it_is_gone() {
     assert_eq!(last.collect::<Vec<_>>(), ["room:1=1"]);
     assert!(has_feature(request.header("grip-feature").unwrap_or_default(), "link:next"));
     drop(reader);
-    wait_until("the backend hears that the client is gone", || {
+    wait_until("the gone link is requested", || {
         setup.backend.requests().iter().any(|request| request.start.starts_with("POST /gone "))
     });
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_stream_filters_what_its_own_client_sent() {
+fn the_skip_self_filter_of_a_stream_leaves_out_the_sender() {
     let setup = Setup::new(|message: &Message| {
         let user = if message.start.contains("alice") { "alice" } else { "bob" };
         let hold = Hold::stream(&ROOM).with_filter(Filter::SkipSelf).with_meta("user", user);
@@ -548,13 +548,13 @@ fn a_stream_filters_what_its_own_client_sent() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_response_is_held_until_something_is_published_or_its_timeout() {
+fn a_response_is_held_until_an_item_is_published_or_its_timeout_expires() {
     let hinted = AtomicBool::new(false);
     let setup = Setup::new(move |message: &Message| {
         let hold = Hold::response(&ROOM).with_timeout(5);
         match message.start.split(' ').nth(1) {
-            Some("/hinted") if hinted.swap(true, Ordering::Relaxed) => Answer::new(200, &[], "asked again\n"),
-            Some("/missed") if message.header("grip-last").is_some() => Answer::new(200, &[], "missed\n"),
+            Some("/hinted") if hinted.swap(true, Ordering::Relaxed) => Response::new(200, &[], "requested again\n"),
+            Some("/missed") if message.header("grip-last").is_some() => Response::new(200, &[], "missed\n"),
             Some("/missed") => {
                 held(&Hold::response(&TEST).with_prev_id(ItemId::new("1").expect("a valid id")), "nothing new\n")
             }
@@ -569,20 +569,20 @@ fn a_response_is_held_until_something_is_published_or_its_timeout() {
     let headers = HeaderMap::from_iter([(HeaderName::from_static("x-c"), HeaderValue::from_static("c"))]);
     let news = HeldResponse::ok(&headers, b"news\n").with_code(201).and_then(|response| response.with_reason("News"));
     let news = HttpResponse::Response(news.expect("a valid status"));
-    let respond = |answer| Item::new(&ROOM, Formats { http_response: Some(answer), ..Formats::default() });
+    let item = |response| Item::new(&ROOM, Formats { http_response: Some(response), ..Formats::default() });
     let mut reader = Reader::get(setup.pushpin.port, "/poll");
     thread::sleep(Duration::from_millis(700));
-    setup.publish_items(&[respond(news)]);
+    setup.publish_items(&[item(news)]);
     reader.wait_for("news\n");
     assert!(reader.read.starts_with("HTTP/1.1 201 News\r\n"), "{}", reader.read);
     assert!(reader.read.to_ascii_lowercase().contains("x-c: c"), "{}", reader.read);
 
     let mut hinted = Reader::get(setup.pushpin.port, "/hinted");
     thread::sleep(Duration::from_millis(700));
-    setup.publish_items(&[respond(HttpResponse::Hint)]);
-    hinted.wait_for("asked again\n");
+    setup.publish_items(&[item(HttpResponse::Hint)]);
+    hinted.wait_for("requested again\n");
 
-    // The first on its channel: the proxy cannot know what came after 1.
+    // The first hold on its channel: the proxy does not know what followed 1, so it asks the backend.
     Reader::get(setup.pushpin.port, "/missed").wait_for("missed\n");
     let requests = setup.backend.requests();
     let last = requests.iter().find_map(|request| request.header("grip-last")).expect("Grip-Last");
@@ -594,20 +594,20 @@ fn a_response_is_held_until_something_is_published_or_its_timeout() {
 fn an_item_without_a_format_is_rejected() {
     let setup = Setup::new(service);
     let empty = Item::new(&TEST, Formats::default()).to_json();
-    let answer = setup.publish(format!(r#"{{"items":[{empty}]}}"#));
-    assert_eq!(answer.status(), 400, "{}", answer.text());
+    let response = setup.publish(format!(r#"{{"items":[{empty}]}}"#));
+    assert_eq!(response.status(), 400, "{}", response.text());
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn subscribers_of_the_service_are_kept_and_polls_end() {
+fn event_streams_are_kept_alive_and_polls_time_out() {
     let setup = Setup::new(service);
     let mut events = Reader::get(setup.pushpin.port, "/api/events");
     let mut poll = Reader::get(setup.pushpin.port, "/api/poll");
     let start = Instant::now();
     events.wait_for(": subscribed\n\n");
-    // The comment comes after 19 to 20 seconds, the end of the poll after 25.
-    wait_longer(Duration::from_secs(30), "there is a comment", || {
+    // The keep-alive comment arrives after 19 to 20 seconds; the poll ends after 25.
+    wait_longer(Duration::from_secs(30), "the keep-alive comment arrives", || {
         events.read_on();
         events.read.contains("3\r\n:\n\n\r\n")
     });

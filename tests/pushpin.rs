@@ -1,4 +1,4 @@
-//! What the service relies on in Pushpin, tested with the real one: a new version that changes it is noticed here.
+//! What the service relies on in Pushpin, tested with the real Pushpin. A version that works differently fails here.
 #![cfg(not(target_os = "wasi"))]
 
 mod support;
@@ -10,7 +10,7 @@ use support::{
     FORGED_CONTENT_TYPES, LOCAL_KEY,
     backend::{EVENTS, Setup, after_opening, now, service},
     client::Client,
-    http::{Answer, Message, handshake, send, wait_until},
+    http::{Message, Response, handshake, send, wait_until},
 };
 use tungstenite::{Bytes, Message as WsMessage};
 
@@ -28,7 +28,7 @@ fn each_batch_is_one_signed_post_with_the_headers_of_the_handshake() {
     let mut client = Client::connect_with(setup.pushpin.port, "/api/websocket?a=%20b", &forged);
     client.echoes("one");
     client.echoes("two");
-    client.vanish();
+    client.disconnect();
     setup.wait_for_body(b"DISCONNECT\r\n");
     let requests = setup.backend.requests();
     assert_eq!(setup.bodies()[..2], [&b"OPEN\r\n"[..], b"TEXT 3\r\none\r\n"]);
@@ -37,7 +37,7 @@ fn each_batch_is_one_signed_post_with_the_headers_of_the_handshake() {
         assert_eq!(request.start, "POST /api/websocket?a=%20b HTTP/1.1");
         assert_eq!(request.values("content-type"), [EVENTS]);
         assert_eq!(request.values("cookie"), ["a=1"]);
-        assert_eq!(request.values("set-meta-user"), ["kept"], "what is kept is the client's word");
+        assert_eq!(request.values("set-meta-user"), ["kept"], "the client can set it: Pushpin does not remove it");
         assert_eq!(request.values("meta-user"), [""; 0]);
         assert_eq!(request.values("grip-sig").len(), 1);
         assert_ne!(request.values("grip-sig"), ["forged"]);
@@ -68,7 +68,7 @@ fn a_signature_has_an_issuer_and_an_expiry() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn messages_arrive_as_the_decoder_reads_them() {
+fn messages_arrive_in_the_format_that_the_decoder_expects() {
     let setup = Setup::new(service);
     let mut client = setup.connect();
     client.echoes("h\u{e9}llo \u{2603}");
@@ -93,12 +93,12 @@ fn messages_arrive_as_the_decoder_reads_them() {
         b"PONG 2\r\nqq\r\n",
         b"TEXT 3\r\nend\r\n",
     ];
-    assert!(bodies == expected.concat(), "not what was expected");
+    assert!(bodies == expected.concat(), "the bodies differ from the expected ones");
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn what_arrives_during_a_request_is_one_batch_in_order() {
+fn messages_during_a_request_arrive_as_one_batch_in_order() {
     let setup = Setup::new(after_opening(|ws| {
         thread::sleep(Duration::from_millis(300));
         while let Some(message) = ws.receive() {
@@ -129,7 +129,7 @@ fn what_arrives_during_a_request_is_one_batch_in_order() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn text_is_not_checked_by_the_proxy() {
+fn the_proxy_does_not_check_that_text_is_utf8() {
     let setup = Setup::new(service);
     let mut client = setup.connect();
     client.stream().write_all(b"\x81\x83\0\0\0\0\xff\xfe\x80").expect("a frame");
@@ -139,15 +139,15 @@ fn text_is_not_checked_by_the_proxy() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn closes_arrive_with_code_and_reason_and_are_answered() {
+fn a_close_arrives_with_code_and_reason_and_is_acknowledged() {
     let setup = Setup::new(service);
     assert_eq!(setup.connect().close(Some((1000, "bye \u{2603}"))), Some((1000, String::new())));
     setup.wait_for_body(b"CLOSE 9\r\n\x03\xe8bye \xe2\x98\x83\r\n");
     assert_eq!(setup.connect().close(Some((4001, ""))), Some((4001, String::new())));
     setup.wait_for_body(b"CLOSE 2\r\n\x0f\xa1\r\n");
-    assert_eq!(setup.connect().close(None), Some((1000, String::new())), "a response without a code is 1000");
+    assert_eq!(setup.connect().close(None), Some((1000, String::new())), "a close without a code is sent as 1000");
     setup.wait_for_body(b"CLOSE\r\n");
-    // Code 0, which no proper client sends.
+    // Code 0, which a correct client does not send.
     let mut client = setup.connect();
     client.stream().write_all(b"\x88\x82\0\0\0\0\0\0").expect("a frame");
     setup.wait_for_body(b"CLOSE 2\r\n\x00\x00\r\n");
@@ -156,7 +156,7 @@ fn closes_arrive_with_code_and_reason_and_are_answered() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn the_backend_may_close_with_a_code_and_a_reason() {
+fn the_backend_can_close_with_a_code_and_a_reason() {
     let setup = Setup::new(after_opening(|ws| {
         let code = fanout_edge::grip::CloseCode::new(4000).expect("a valid code");
         ws.close_with_reason(code, "why");
@@ -170,7 +170,7 @@ fn the_backend_may_close_with_a_code_and_a_reason() {
 #[ignore = "needs Pushpin: make test"]
 fn only_the_exact_content_type_accepts_a_connection() {
     let accepted = |content_type: &'static str| {
-        let open = move |_: &Message| Answer::new(200, &[("Content-Type", content_type)], "OPEN\r\n");
+        let open = move |_: &Message| Response::new(200, &[("Content-Type", content_type)], "OPEN\r\n");
         handshake(Setup::new(open).pushpin.port, "/api/websocket", &[]).status()
     };
     assert_eq!(accepted(EVENTS), 101);
@@ -181,16 +181,16 @@ fn only_the_exact_content_type_accepts_a_connection() {
 #[test]
 #[ignore = "needs Pushpin: make test"]
 fn only_status_200_accepts_a_connection() {
-    let created = |_: &Message| Answer::new(201, &[("Content-Type", EVENTS)], "OPEN\r\n");
+    let created = |_: &Message| Response::new(201, &[("Content-Type", EVENTS)], "OPEN\r\n");
     assert_eq!(handshake(Setup::new(created).pushpin.port, "/api/websocket", &[]).status(), 201);
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_connection_ends_if_a_response_is_an_error() {
+fn an_error_response_ends_the_connection() {
     let setup = Setup::new(|message: &Message| match &*message.body {
         b"OPEN\r\n" => service(message),
-        _ => Answer::new(400, &[("Content-Type", "text/plain")], "no\n"),
+        _ => Response::new(400, &[("Content-Type", "text/plain")], "no\n"),
     });
     let mut client = setup.connect();
     client.send("x");
@@ -199,14 +199,14 @@ fn a_connection_ends_if_a_response_is_an_error() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_close_that_is_not_answered_ends_without_a_close_frame() {
+fn an_unacknowledged_close_ends_without_a_close_frame() {
     let setup = Setup::new(after_opening(|_| {}));
     assert_eq!(setup.connect().close(Some((1000, ""))), None);
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_close_of_one_byte_arrives_without_content() {
+fn a_close_with_a_payload_of_one_byte_arrives_empty() {
     let setup = Setup::new(service);
     let mut client = setup.connect();
     client.stream().write_all(b"\x88\x81\0\0\0\0\x03").expect("a frame");
@@ -218,7 +218,7 @@ fn a_close_of_one_byte_arrives_without_content() {
 fn messages_without_the_prefix_are_dropped() {
     let setup = Setup::new(|message: &Message| match &*message.body {
         b"OPEN\r\n" => service(message),
-        _ => Answer::new(200, &[("Content-Type", EVENTS)], "TEXT 4\r\nlost\r\nTEXT 6\r\nm:seen\r\n"),
+        _ => Response::new(200, &[("Content-Type", EVENTS)], "TEXT 4\r\nlost\r\nTEXT 6\r\nm:seen\r\n"),
     });
     let mut client = setup.connect();
     client.send("x");
@@ -231,7 +231,7 @@ fn a_control_message_that_is_too_long_is_ignored() {
     let setup = Setup::new(|message: &Message| match &*message.body {
         b"OPEN\r\n" => service(message),
         body => {
-            // White space makes it as long as the client says, from one byte on.
+            // Spaces pad the control message to the length that the client sends.
             let length: usize = Events::decode(body)
                 .ok()
                 .and_then(|mut events| match events.next() {
@@ -239,27 +239,27 @@ fn a_control_message_that_is_too_long_is_ignored() {
                     _ => None,
                 })
                 .unwrap_or_default();
-            let control = r#"c:{"type":"send-delayed","timeout":0,"content":"obeyed"}"#;
+            let control = r#"c:{"type":"send-delayed","timeout":0,"content":"executed"}"#;
             let text = format!("{control}{}", " ".repeat(length.saturating_sub(control.len())));
             let mut body = Vec::new();
             Event::Text(text.as_bytes()).encode(&mut body);
             Event::Text(b"m:end").encode(&mut body);
-            Answer::new(200, &[("Content-Type", EVENTS)], body)
+            Response::new(200, &[("Content-Type", EVENTS)], body)
         }
     });
     let mut client = setup.connect();
     client.send((MAX_LENGTH + 1).to_string());
     assert_eq!(client.next(), WsMessage::text("end"));
-    assert!(client.is_silent_for(Duration::from_secs(2)), "Pushpin takes longer ones now");
+    assert!(client.is_silent_for(Duration::from_secs(2)), "Pushpin now accepts longer control messages");
     client.send(MAX_LENGTH.to_string());
     let mut received = [client.next(), client.next()];
     received.sort_by_key(|message| message.len());
-    assert_eq!(received, [WsMessage::text("end"), WsMessage::text("obeyed")]);
+    assert_eq!(received, [WsMessage::text("end"), WsMessage::text("executed")]);
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_refresh_is_an_empty_request() {
+fn a_refresh_causes_an_empty_request() {
     let setup = Setup::new(service);
     let mut client = setup.connect();
     let item = |message: &str| format!(r#"{{"items":[{{"channel":"test","formats":{{"ws-message":{message}}}}}]}}"#);
@@ -276,8 +276,8 @@ fn a_refresh_is_an_empty_request() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_batch_counts_content_and_not_framing() {
-    // Why the service reads bodies of more than the 200,000 bytes of messages that Pushpin puts into one.
+fn the_limit_of_a_batch_counts_content_but_not_framing() {
+    // Pushpin puts 200,000 bytes of content into a batch, so the service has to accept larger bodies than that.
     let setup = Setup::new(after_opening(|_| thread::sleep(Duration::from_secs(10))));
     let mut client = setup.connect();
     client.send("first");
@@ -288,16 +288,16 @@ fn a_batch_counts_content_and_not_framing() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn a_rejection_reaches_the_client_as_it_is() {
-    let setup = Setup::new(|_: &Message| Answer::new(403, &[("Content-Type", "text/plain")], "[not proxied]\n"));
-    let refused = handshake(setup.pushpin.port, "/api/websocket", &[]);
-    assert_eq!((refused.status(), &*refused.text()), (403, "[not proxied]\n"));
+fn a_rejection_reaches_the_client_unchanged() {
+    let setup = Setup::new(|_: &Message| Response::new(403, &[("Content-Type", "text/plain")], "[not proxied]\n"));
+    let rejected = handshake(setup.pushpin.port, "/api/websocket", &[]);
+    assert_eq!((rejected.status(), &*rejected.text()), (403, "[not proxied]\n"));
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn text_that_begins_with_c_is_obeyed_where_nothing_stands_before_it() {
-    // What the message prefix is for: without it, this client would subscribe itself.
+fn without_a_message_prefix_clients_can_send_control_messages() {
+    // The purpose of the message prefix: without it, a client can subscribe itself to any channel.
     let control = r#"c:{"type":"subscribe","channel":"other"}"#;
     let publish = r#"{"items":[{"channel":"other","formats":{"ws-message":{"content":"secret"}}}]}"#;
     let receives = |setup: &Setup| {
@@ -315,15 +315,15 @@ fn text_that_begins_with_c_is_obeyed_where_nothing_stands_before_it() {
     };
     let unprefixed = Setup::new(|message: &Message| {
         let headers = [("Content-Type", EVENTS), ("Sec-WebSocket-Extensions", "grip; message-prefix=\"\"")];
-        Answer::new(200, &headers, &message.body)
+        Response::new(200, &headers, &message.body)
     });
-    assert_eq!(receives(&unprefixed), Ok(()), "Pushpin no longer obeys: is the prefix still needed?");
+    assert_eq!(receives(&unprefixed), Ok(()), "Pushpin no longer executes it: is the prefix still needed?");
     assert_eq!(receives(&Setup::new(service)), Err(true));
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn forged_events_arrive_signed_in_every_spelling_but_one() {
+fn forged_events_arrive_signed_unless_their_content_type_is_exact() {
     let setup = Setup::new(service);
     let post = |content_types: &[&str]| {
         let mut headers = vec![("Connection-Id", "forged"), ("Meta-User", "forged")];
@@ -332,29 +332,29 @@ fn forged_events_arrive_signed_in_every_spelling_but_one() {
     };
     for content_types in FORGED_CONTENT_TYPES {
         let before = setup.backend.requests().len();
-        let answer = post(content_types);
-        assert_eq!(answer.status(), 400);
-        assert!(answer.text().starts_with("[not a websocket request] "), "{content_types:?}");
+        let response = post(content_types);
+        assert_eq!(response.status(), 400);
+        assert!(response.text().starts_with("[not a websocket request] "), "{content_types:?}");
         let request = &setup.backend.wait_for(before + 1)[before];
         assert_eq!(request.values("connection-id"), ["forged"]);
         assert_eq!(request.values("meta-user"), ["forged"]);
         assert_eq!(request.values("grip-sig").len(), 1);
     }
     let before = setup.backend.requests().len();
-    let answer = post(&[EVENTS]);
-    assert_eq!(answer.status(), 403);
-    assert_eq!(setup.backend.requests().len(), before, "this one Pushpin stops itself");
+    let response = post(&[EVENTS]);
+    assert_eq!(response.status(), 403);
+    assert_eq!(setup.backend.requests().len(), before, "Pushpin itself rejects this one");
 }
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn only_lower_case_websocket_is_a_websocket() {
+fn only_a_lower_case_upgrade_header_opens_a_websocket() {
     let setup = Setup::new(service);
-    let answer = handshake(setup.pushpin.port, "/api/websocket", &[("Upgrade", "WebSocket")]);
-    assert_eq!(answer.status(), 426);
+    let response = handshake(setup.pushpin.port, "/api/websocket", &[("Upgrade", "WebSocket")]);
+    assert_eq!(response.status(), 426);
     let request = &setup.backend.wait_for(1)[0];
     assert_eq!(request.start, "GET /api/websocket HTTP/1.1");
-    assert_eq!(request.values("grip-sig").len(), 1, "it is signed: that is what ends a loop");
+    assert_eq!(request.values("grip-sig").len(), 1, "it is signed, so it is not handed off again");
 }
 
 #[test]
@@ -365,19 +365,19 @@ fn a_response_has_a_maximum_size() {
     let mut client = setup.connect();
     client.send("x");
     assert_eq!(client.next().len(), 990_000);
-    // The library does not send what Pushpin would not take.
+    // The library does not send a response that Pushpin would reject.
     let setup = sized(1_000_000);
     let mut client = setup.connect();
     client.send("x");
     assert_eq!(client.closed(), Some((1009, "the response to one batch is too large".to_owned())));
-    // What Pushpin does with it: the end of the connection, without a close frame.
+    // On such a response, Pushpin ends the connection without a close frame.
     let setup = Setup::new(|message: &Message| {
         if message.body == b"OPEN\r\n" {
             return service(message);
         }
         let mut body = Vec::new();
         Event::Text(&[b"m:", &[b'x'; 1_000_000][..]].concat()).encode(&mut body);
-        Answer::new(200, &[("Content-Type", EVENTS)], body)
+        Response::new(200, &[("Content-Type", EVENTS)], body)
     });
     let mut client = setup.connect();
     client.send("x");
@@ -386,7 +386,7 @@ fn a_response_has_a_maximum_size() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn meta_that_a_response_sets_comes_back() {
+fn meta_values_of_a_response_come_back_with_later_requests() {
     let setup = Setup::new(after_opening(|ws| {
         let seen = ws.meta("user").unwrap_or("none").to_owned();
         ws.send(&seen);
@@ -402,15 +402,15 @@ fn meta_that_a_response_sets_comes_back() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn the_publish_api_takes_what_the_service_sends() {
+fn the_publish_api_accepts_the_requests_of_the_service() {
     let setup = Setup::new(service);
     let mut client = setup.connect();
     let item = |content: &str| {
         format!(r#"{{"items":[{{"channel":"test","formats":{{"ws-message":{{"content":"{content}"}}}}}}]}}"#)
     };
     wait_until("the client is subscribed", || {
-        let answer = setup.publish(item("probe"));
-        assert_eq!((answer.status(), &*answer.text()), (200, "Published\n"));
+        let response = setup.publish(item("probe"));
+        assert_eq!((response.status(), &*response.text()), (200, "Published\n"));
         !client.is_silent_for(Duration::from_millis(200))
     });
     for content in ["", "c:x", "m:x", "h\u{e9}llo"] {
@@ -429,7 +429,7 @@ fn the_publish_api_takes_what_the_service_sends() {
 
 #[test]
 #[ignore = "needs Pushpin: make test"]
-fn close_frames_are_encoded_as_pushpin_reads_them() {
+fn encoded_close_frames_reach_the_client() {
     let setup = Setup::new(|message: &Message| {
         let mut body = Vec::new();
         if message.body == b"OPEN\r\n" {
@@ -437,7 +437,7 @@ fn close_frames_are_encoded_as_pushpin_reads_them() {
         }
         Event::Binary(b"\x01").encode(&mut body);
         Event::Close(Some(CloseFrame { code: 1013, reason: "sp\u{e4}ter".as_bytes() })).encode(&mut body);
-        Answer::new(200, &[("Content-Type", EVENTS)], body)
+        Response::new(200, &[("Content-Type", EVENTS)], body)
     });
     let mut client = setup.connect();
     assert_eq!(client.next(), WsMessage::Binary(Bytes::from_static(b"\x01")));

@@ -1,5 +1,5 @@
-//! The edge shell in the wasm program under the real Viceroy: stores, backends, the hand-off, and the publish request
-//! as it is sent. Servers of the tests stand in for Pushpin and other backends, to record requests and to fail on demand.
+//! The edge shell in WebAssembly under the real Viceroy: stores, backends, the hand-off, and the publish request as it
+//! is sent. Test servers take the place of Pushpin and the backends: they record requests and fail on demand.
 #![cfg(not(target_os = "wasi"))]
 
 mod support;
@@ -14,7 +14,7 @@ use std::{
 use jwt_simple::prelude::ES256KeyPair;
 use support::{
     LOCAL_GRIP_URL, access_token, claims,
-    http::{Answer, Message, Server, free_port, handshake, send, send_to_host},
+    http::{Message, Response, Server, free_port, handshake, send, send_to_host},
     local_signature,
     process::Viceroy,
     sign_es256,
@@ -43,8 +43,9 @@ fn local() -> String {
     store(&[("GRIP_URL", LOCAL_GRIP_URL)])
 }
 
-fn published() -> Server {
-    Server::start(|_| Answer::new(200, &[("Content-Type", "text/plain")], "Published\n"))
+/// A server that accepts publish requests.
+fn start_publisher() -> Server {
+    Server::start(|_| Response::new(200, &[("Content-Type", "text/plain")], "Published\n"))
 }
 
 fn broadcast(viceroy: &Viceroy, text: impl AsRef<[u8]>) -> Message {
@@ -52,21 +53,26 @@ fn broadcast(viceroy: &Viceroy, text: impl AsRef<[u8]>) -> Message {
 }
 
 #[track_caller]
-fn is(answer: &Message, status: u16, body: &str) {
-    assert_eq!((answer.status(), answer.text()), (status, format!("{body}\n")));
-    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+fn is(response: &Message, status: u16, body: &str) {
+    assert_eq!((response.status(), response.text()), (status, format!("{body}\n")));
+    assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
 }
 
-/// Whether the body begins like that.
+/// Checks the status and the beginning of the body.
 #[track_caller]
-fn begins(answer: &Message, status: u16, body: &str) {
-    assert!(answer.status() == status && answer.text().starts_with(body), "{} {}", answer.status(), answer.text());
+fn begins(response: &Message, status: u16, body: &str) {
+    assert!(
+        response.status() == status && response.text().starts_with(body),
+        "{} {}",
+        response.status(),
+        response.text()
+    );
 }
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn the_publish_request_leaves_as_the_proxy_wants_it() {
-    let publisher = published();
+fn the_publish_request_has_the_format_that_the_proxy_expects() {
+    let publisher = start_publisher();
     let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
     is(&broadcast(&viceroy, "Hell\u{f6}"), 200, "Ok");
     let request = publisher.only_post();
@@ -80,8 +86,8 @@ fn the_publish_request_leaves_as_the_proxy_wants_it() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn on_fastly_the_token_goes_to_the_api() {
-    let publisher = published();
+fn on_fastly_the_token_is_sent_to_the_publish_api() {
+    let publisher = start_publisher();
     let entries = [("FANOUT_API_TOKEN", "s3cret-token"), ("FANOUT_SERVICE_ID", "SERVICE1")];
     let viceroy = Viceroy::start(&(store(&entries) + &backend("publisher", publisher.port)), None);
     is(&broadcast(&viceroy, "Hello"), 200, "Ok");
@@ -93,8 +99,8 @@ fn on_fastly_the_token_goes_to_the_api() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn the_running_service_is_the_default() {
-    let publisher = published();
+fn the_service_id_defaults_to_the_running_service() {
+    let publisher = start_publisher();
     let settings = store(&[("FANOUT_API_TOKEN", "token")]) + &backend("publisher", publisher.port);
     let viceroy = Viceroy::start(&settings, None);
     is(&broadcast(&viceroy, "Hello"), 200, "Ok");
@@ -105,7 +111,7 @@ fn the_running_service_is_the_default() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_missing_token_is_named() {
+fn a_missing_token_is_reported_by_name() {
     for settings in [String::new(), store(&[("FANOUT_SERVICE_ID", "SERVICE1")])] {
         let viceroy = Viceroy::start(&settings, None);
         let problem = "The entry FANOUT_API_TOKEN of the secret store `fanout` is missing (or GRIP_URL, for a proxy other than Fastly Fanout)";
@@ -116,33 +122,33 @@ fn a_missing_token_is_named() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn nothing_but_an_accepted_message_is_ok() {
-    for (answer, status, body) in [
+fn only_an_accepted_message_is_ok() {
+    for (respond, status, body) in [
         (
-            &(|| Answer::new(400, &[], "Bad")) as &'static (dyn Fn() -> Answer + Sync),
+            &(|| Response::new(400, &[], "Bad")) as &'static (dyn Fn() -> Response + Sync),
             502,
             "The message is not published: the GRIP proxy rejected it with status 400",
         ),
         (
-            &|| Answer::new(401, &[], ""),
+            &|| Response::new(401, &[], ""),
             502,
             "The message is not published: the GRIP proxy rejected the publishing token with status 401; correct FANOUT_API_TOKEN or GRIP_URL",
         ),
         (
-            &|| Answer::new(429, &[], ""),
+            &|| Response::new(429, &[], ""),
             502,
             "The message is not published: the GRIP proxy rejected it with status 429",
         ),
         (
-            &|| Answer::new(500, &[], ""),
+            &|| Response::new(500, &[], ""),
             502,
             "The message is not published: the GRIP proxy rejected it with status 500",
         ),
-        (&|| Answer::Hangup, 502, UNREACHABLE),
-        (&|| Answer::Bytes(b"garbage\r\n\r\n".to_vec()), 502, UNREACHABLE),
-        (&|| Answer::Silence, 504, "The message may or may not be published: the GRIP proxy did not respond in time"),
+        (&|| Response::Hangup, 502, UNREACHABLE),
+        (&|| Response::Bytes(b"garbage\r\n\r\n".to_vec()), 502, UNREACHABLE),
+        (&|| Response::Silence, 504, "The message may or may not be published: the GRIP proxy did not respond in time"),
     ] {
-        let publisher = Server::start(move |_| answer());
+        let publisher = Server::start(move |_| respond());
         let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
         is(&broadcast(&viceroy, "Hello"), status, body);
         viceroy.wait_for(body);
@@ -152,7 +158,7 @@ fn nothing_but_an_accepted_message_is_ok() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_handler_asks_a_backend() {
+fn a_handler_fetches_from_a_backend() {
     let open = |viceroy: &Viceroy| {
         let signature = local_signature(now());
         let headers = [
@@ -163,25 +169,25 @@ fn a_handler_asks_a_backend() {
         ];
         send(viceroy.port, "POST /api/websocket?handler=ask&room=blue", &headers, "OPEN\r\n")
     };
-    let rooms = Server::start(|_| Answer::new(200, &[], "welcome"));
+    let rooms = Server::start(|_| Response::new(200, &[], "welcome"));
     let viceroy = Viceroy::start(&(local() + &backend("rooms", rooms.port)), None);
     begins(&open(&viceroy), 200, "OPEN\r\n");
-    // Viceroy asks each backend for something at its start.
+    // Viceroy itself sends a request to each backend when it starts.
     let asked = rooms.requests().into_iter().find(|request| request.start == "GET /may-enter/blue HTTP/1.1");
-    let request = asked.expect("the backend is asked");
+    let request = asked.expect("a request to the backend");
     assert_eq!(request.header("host"), Some("rooms.example"));
     assert_eq!(request.header("authorization"), Some("Basic YTpi"));
-    for (answer, status, problem) in [
-        (&(|| Answer::new(403, &[], "full")) as &'static (dyn Fn() -> Answer + Sync), 403, "full"),
+    for (respond, status, problem) in [
+        (&(|| Response::new(403, &[], "full")) as &'static (dyn Fn() -> Response + Sync), 403, "full"),
         (
-            &|| Answer::new(200, &[], "x".repeat(100_001)),
+            &|| Response::new(200, &[], "x".repeat(100_001)),
             502,
             "The backend `rooms` sent too large a response: at most 100000 bytes are accepted",
         ),
-        (&|| Answer::Hangup, 502, "The backend `rooms` could not be reached: try again later"),
-        (&|| Answer::Silence, 504, "The backend `rooms` did not respond in time: try again later"),
+        (&|| Response::Hangup, 502, "The backend `rooms` could not be reached: try again later"),
+        (&|| Response::Silence, 504, "The backend `rooms` did not respond in time: try again later"),
     ] {
-        let rooms = Server::start(move |_| answer());
+        let rooms = Server::start(move |_| respond());
         let viceroy = Viceroy::start(&(local() + &backend("rooms", rooms.port)), None);
         is(&open(&viceroy), status, problem);
     }
@@ -204,7 +210,7 @@ fn a_handler_asks_a_backend() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_proxy_that_is_not_there_cannot_be_reached() {
+fn an_unreachable_proxy_is_reported() {
     let closed = Viceroy::start(&(local() + &backend("publisher", free_port())), None);
     is(&broadcast(&closed, "Hello"), 502, UNREACHABLE);
     let no_backend = Viceroy::start(&local(), None);
@@ -215,7 +221,7 @@ fn a_proxy_that_is_not_there_cannot_be_reached() {
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
 fn bodies_are_read_up_to_their_limit() {
-    let publisher = published();
+    let publisher = start_publisher();
     let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
     is(&broadcast(&viceroy, vec![b'x'; 16_302]), 200, "Ok");
     assert_eq!(publisher.only_post().body.len(), 65_535);
@@ -233,33 +239,33 @@ fn origins_come_from_the_config_store() {
         let headers = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "POST")];
         send(viceroy.port, "OPTIONS /api/broadcast", &headers, "")
     };
-    let answer = preflight(&Viceroy::start(&local(), None));
-    assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (204, Some("*")));
+    let response = preflight(&Viceroy::start(&local(), None));
+    assert_eq!((response.status(), response.header("access-control-allow-origin")), (204, Some("*")));
     for (origins, allowed) in [("https://a.example", Some("https://a.example")), ("none", None)] {
         let store = format!(
             "[local_server.config_stores.fanout_config]\nformat = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nALLOWED_ORIGINS = \"{origins}\"\n"
         );
-        let answer = preflight(&Viceroy::start(&(local() + &store), None));
-        assert_eq!((answer.status(), answer.header("access-control-allow-origin")), (204, allowed));
-        assert_eq!(answer.header("vary"), Some("Origin"));
+        let response = preflight(&Viceroy::start(&(local() + &store), None));
+        assert_eq!((response.status(), response.header("access-control-allow-origin")), (204, allowed));
+        assert_eq!(response.header("vary"), Some("Origin"));
     }
 }
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn who_has_a_token_or_a_fastly_key_may_broadcast() {
+fn an_access_token_or_a_fastly_key_allows_broadcasting() {
     const SECRET: &str = "a secret for access tokens of the tests";
-    let publisher = published();
+    let publisher = start_publisher();
     let keys = "[local_server]\nfake_valid_fastly_keys = [\"valid-fastly-key\"]\n";
     let stores = store(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", SECRET)]);
     let viceroy = Viceroy::start(&(keys.to_owned() + &stores + &backend("publisher", publisher.port)), None);
     let post = |path: &str, credential: &[(&str, &str)]| {
         send(viceroy.port, &format!("POST {path}"), &[&[TEXT], credential].concat(), "Hello")
     };
-    let answer = post("/api/broadcast", &[]);
-    assert_eq!(answer.status(), 401);
-    assert!(answer.text().starts_with("Access token required: "), "{}", answer.text());
-    assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"fanout-edge\""));
+    let response = post("/api/broadcast", &[]);
+    assert_eq!(response.status(), 401);
+    assert!(response.text().starts_with("Access token required: "), "{}", response.text());
+    assert_eq!(response.header("www-authenticate"), Some("Bearer realm=\"fanout-edge\""));
     is(
         &post("/api/broadcast", &[("Fastly-Key", "another")]),
         401,
@@ -282,8 +288,8 @@ fn who_has_a_token_or_a_fastly_key_may_broadcast() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_sandbox_says_once_that_everybody_may_do_everything() {
-    // Also where the settings are read again for each request, as one of them is missing.
+fn a_sandbox_logs_once_that_access_is_open() {
+    // Also if a setting is missing, which makes the sandbox read the settings again for each request.
     for settings in [local(), store(&[("FANOUT_SERVICE_ID", "SERVICE1")])] {
         let viceroy = Viceroy::start(&settings, None);
         for _ in 0..3 {
@@ -299,14 +305,14 @@ fn a_sandbox_says_once_that_everybody_may_do_everything() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_store_that_is_not_there_lets_nobody_in() {
-    let proxy = Server::start(|_| Answer::new(418, &[], ""));
+fn a_missing_store_rejects_everybody() {
+    let proxy = Server::start(|_| Response::new(418, &[], ""));
     let viceroy = Viceroy::start(&backend("self", free_port()), Some(proxy.port));
     let problem =
         "The entry ACCESS_KEY of the secret store `fanout` cannot be read: is the store linked to the service?";
     is(&send(viceroy.port, "GET /api/poll", &[], ""), 503, problem);
     is(&handshake(viceroy.port, "/api/websocket", &[]), 503, problem);
-    // A store without that entry does.
+    // A store without that entry means open access.
     let viceroy =
         Viceroy::start(&(store(&[("FANOUT_SERVICE_ID", "S1")]) + &backend("self", free_port())), Some(proxy.port));
     assert_eq!(handshake(viceroy.port, "/api/websocket", &[]).status(), 418);
@@ -314,48 +320,48 @@ fn a_store_that_is_not_there_lets_nobody_in() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_monitor_is_told_what_cannot_be_used() {
+fn the_health_endpoint_reports_unusable_settings_and_missing_backends() {
     let health = |viceroy: &Viceroy, method: &str| send(viceroy.port, &format!("{method} /api/health"), &[], "");
     let viceroy = Viceroy::start(&(local() + &backend("publisher", free_port()) + &backend("self", free_port())), None);
-    let answer = health(&viceroy, "GET");
-    assert_eq!((answer.status(), answer.header("content-type")), (200, Some("application/json")));
+    let response = health(&viceroy, "GET");
+    assert_eq!((response.status(), response.header("content-type")), (200, Some("application/json")));
     let checks = r#"{"verifier":"ok","publisher":"ok","access":"open","origins":"ok","limits":"ok","backend_self":"ok","backend_publisher":"ok"}"#;
     let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(answer.text(), format!(r#"{{"version":"{version}","status":"ok","checks":{checks}}}"#) + "\n");
+    assert_eq!(response.text(), format!(r#"{{"version":"{version}","status":"ok","checks":{checks}}}"#) + "\n");
     let head = health(&viceroy, "HEAD");
     assert_eq!((head.status(), head.header("content-type"), &*head.text()), (200, Some("application/json"), ""));
-    let answer = health(&Viceroy::start(&backend("publisher", free_port()), None), "GET");
-    assert_eq!(answer.status(), 503);
-    let text = answer.text();
+    let response = health(&Viceroy::start(&backend("publisher", free_port()), None), "GET");
+    assert_eq!(response.status(), 503);
+    let text = response.text();
     assert!(
         text.contains(r#""publisher":"FANOUT_API_TOKEN""#) && text.contains(r#""backend_self":"missing""#),
         "{text}"
     );
-    // Locally also why.
+    // Locally, it also gives the reason.
     assert!(text.contains("The service has no backend `self`"), "{text}");
 }
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn counting_is_asked_of_the_platform() {
-    // Viceroy counts nothing: that it lets through shows that the calls are right, not that they limit.
-    let proxy = Server::start(|_| Answer::new(418, &[], ""));
+fn rate_limits_use_the_counters_of_the_platform() {
+    // Viceroy does not count: this shows that the calls succeed, not that the limits take effect.
+    let proxy = Server::start(|_| Response::new(418, &[], ""));
     let limits = "[local_server.config_stores.fanout_config]\nformat = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nOPENINGS_PER_MINUTE = \"1\"\nBROADCASTS_PER_MINUTE = \"1\"\n";
-    let publisher = published();
+    let publisher = start_publisher();
     let settings = local() + limits + &backend("self", free_port()) + &backend("publisher", publisher.port);
     let viceroy = Viceroy::start(&settings, Some(proxy.port));
     for _ in 0..2 {
         assert_eq!(handshake(viceroy.port, "/api/websocket", &[]).status(), 418);
         is(&broadcast(&viceroy, "Hello"), 200, "Ok");
     }
-    // What cannot be counted is let through, too: the log would say so.
+    // Requests also pass if the platform cannot count, but then the log says so.
     assert!(!viceroy.output().contains("the platform does not count"), "{}", viceroy.output());
 }
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_body_of_unknown_length_is_read_up_to_its_limit() {
-    let publisher = published();
+fn a_chunked_body_is_read_up_to_its_limit() {
+    let publisher = start_publisher();
     let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
     let chunked = |text: &str| {
         let body = format!("{:x}\r\n{text}\r\n0\r\n\r\n", text.len());
@@ -368,18 +374,18 @@ fn a_body_of_unknown_length_is_read_up_to_its_limit() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_body_that_breaks_off_is_refused_and_not_published() {
-    let publisher = published();
+fn an_incomplete_body_is_rejected_and_not_published() {
+    let publisher = start_publisher();
     let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
     let mut stream = TcpStream::connect(("127.0.0.1", viceroy.port)).expect("a connection");
     let head =
         "POST /api/broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\n";
     stream.write_all(format!("{head}half ").as_bytes()).expect("sent");
     stream.shutdown(Shutdown::Write).expect("the end");
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    // Viceroy may close before the program's answer is through; it is never Ok.
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let mut response = String::new();
+    let _ = stream.read_to_string(&mut response);
+    // Viceroy may close the connection before it has forwarded the response, but it never responds with Ok.
+    assert!(response.is_empty() || response.starts_with("HTTP/1.1 400 "), "{response}");
     is(&broadcast(&viceroy, "Hello"), 200, "Ok");
     assert!(publisher.only_post().text().contains("Hello"));
 }
@@ -387,32 +393,32 @@ fn a_body_that_breaks_off_is_refused_and_not_published() {
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
 fn a_websocket_client_is_handed_off_with_its_own_headers() {
-    let proxy = Server::start(|_| Answer::new(418, &[("X-From", "proxy")], "short and stout"));
+    let proxy = Server::start(|_| Response::new(418, &[("X-From", "proxy")], "short and stout"));
     let viceroy = Viceroy::start(&(local() + &backend("self", free_port())), Some(proxy.port));
-    let answer = handshake(viceroy.port, "/api/websocket?room=1", &[("Cookie", "a=1"), ("Fastly-Key", "secret")]);
-    assert_eq!((answer.status(), answer.header("x-from")), (418, Some("proxy")));
+    let response = handshake(viceroy.port, "/api/websocket?room=1", &[("Cookie", "a=1"), ("Fastly-Key", "secret")]);
+    assert_eq!((response.status(), response.header("x-from")), (418, Some("proxy")));
     let [request] = &proxy.requests()[..] else { panic!("not one request") };
     assert_eq!(request.start, "GET /api/websocket?room=1 HTTP/1.1");
     assert_eq!(request.header("pushpin-route"), Some("self"));
     assert_eq!(request.header("upgrade"), Some("websocket"));
     assert_eq!(request.header("cookie"), Some("a=1"));
-    assert_eq!(request.values("fastly-key"), [""; 0], "it is not for the proxy");
+    assert_eq!(request.values("fastly-key"), [""; 0], "the proxy must not receive it");
 }
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_hand_off_that_is_not_possible_says_so() {
+fn an_impossible_hand_off_is_reported() {
     let viceroy = Viceroy::start(&local(), None);
-    let answer = handshake(viceroy.port, "/api/websocket", &[]);
-    assert_eq!(answer.status(), 503);
+    let response = handshake(viceroy.port, "/api/websocket", &[]);
+    assert_eq!(response.status(), 503);
     let problem = "Cannot hand off to Fanout through the backend `self`: ";
-    assert!(answer.text().starts_with(problem), "{}", answer.text());
+    assert!(response.text().starts_with(problem), "{}", response.text());
     viceroy.wait_for(problem);
 }
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn signatures_are_checked_in_wasm_with_the_key_of_the_store() {
+fn signatures_are_checked_in_wasm_with_the_key_from_the_store() {
     let pair = ES256KeyPair::generate();
     let pem = pair.public_key().to_pem().expect("PEM");
     let viceroy = Viceroy::start(&store(&[("GRIP_URL", LOCAL_GRIP_URL), ("GRIP_VERIFY_KEY", &pem)]), None);
@@ -422,9 +428,9 @@ fn signatures_are_checked_in_wasm_with_the_key_of_the_store() {
         send(viceroy.port, "POST /api/websocket", &headers, body)
     };
     let good = sign_es256(&pair, claims(Some("viceroy"), Some(now() + 60)));
-    let answer = post(&good, &[EVENTS], b"BINARY 4\r\n\x00\xff\r\n\r\n");
-    assert_eq!((answer.status(), answer.values("content-type")), (200, vec![EVENTS]));
-    assert_eq!(answer.body, b"BINARY 6\r\nm:\x00\xff\r\n\r\n");
+    let response = post(&good, &[EVENTS], b"BINARY 4\r\n\x00\xff\r\n\r\n");
+    assert_eq!((response.status(), response.values("content-type")), (200, vec![EVENTS]));
+    assert_eq!(response.body, b"BINARY 6\r\nm:\x00\xff\r\n\r\n");
     begins(&post(&good, &["text/plain", EVENTS], b"OPEN\r\n"), 400, "[not a websocket request] ");
 
     let expired = sign_es256(&pair, claims(Some("viceroy"), Some(now() - 60)));
@@ -443,24 +449,24 @@ fn signatures_are_checked_in_wasm_with_the_key_of_the_store() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn routes_are_those_of_the_library() {
+fn the_edge_shell_has_the_routes_of_the_library() {
     let viceroy = Viceroy::start(&local(), None);
     begins(&send(viceroy.port, "GET /api/websocket%20?x", &[], ""), 404, "Not found: ");
-    let answer = send(viceroy.port, "PUT /api/websocket?x=1", &[], "");
-    is(&answer, 405, "Method not allowed: use GET, POST");
-    assert_eq!(answer.header("allow"), Some("GET, POST"));
-    let answer = send(viceroy.port, "GET /api/websocket", &[], "");
-    assert_eq!((answer.status(), answer.header("upgrade")), (426, Some("websocket")));
+    let response = send(viceroy.port, "PUT /api/websocket?x=1", &[], "");
+    is(&response, 405, "Method not allowed: use GET, POST");
+    assert_eq!(response.header("allow"), Some("GET, POST"));
+    let response = send(viceroy.port, "GET /api/websocket", &[], "");
+    assert_eq!((response.status(), response.header("upgrade")), (426, Some("websocket")));
 }
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn a_sandbox_serves_several_requests_and_a_panic_ends_only_its_own() {
+fn a_sandbox_serves_several_requests_and_a_panic_ends_only_that_sandbox() {
     let viceroy = Viceroy::start(&local(), None);
     let sandboxes = || viceroy.output().matches("handling request").count();
     let serves = || begins(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found: ");
     serves();
-    // Time to wait for the next one: a request that comes before that gets another sandbox.
+    // Gives the sandbox time to wait for its next request: an earlier request starts another sandbox.
     let pause = || thread::sleep(Duration::from_millis(200));
     for _ in 0..3 {
         pause();
@@ -468,7 +474,7 @@ fn a_sandbox_serves_several_requests_and_a_panic_ends_only_its_own() {
     }
     assert_eq!(sandboxes(), 1);
     pause();
-    // The SDK panics on a port that is none.
+    // The SDK panics on an invalid port in the Host header.
     assert_eq!(send_to_host(viceroy.port, "127.0.0.1:99999").status(), 500);
     pause();
     serves();
@@ -477,7 +483,7 @@ fn a_sandbox_serves_several_requests_and_a_panic_ends_only_its_own() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
-fn an_open_connection_shows_its_ticket_in_place_of_a_signature() {
+fn an_open_connection_sends_its_ticket_instead_of_a_signature() {
     let key = ES256KeyPair::generate();
     let pem = key.public_key().to_pem().expect("PEM");
     let uri = "http://127.0.0.1:5561/?key=a-token-of-some-length&verify-iss=fastly:SERVICE1";
@@ -487,12 +493,12 @@ fn an_open_connection_shows_its_ticket_in_place_of_a_signature() {
         send(viceroy.port, "POST /api/websocket", &headers, "TEXT 2\r\nhi\r\n")
     };
     let signature = sign_es256(&key, claims(Some("fastly:SERVICE1"), Some(now() + 3600)));
-    let answer = post("c1", ("Grip-Sig", &signature));
-    assert_eq!((answer.status(), &*answer.text()), (200, "TEXT 4\r\nm:hi\r\n"));
-    let ticket = answer.header("set-meta-connection-ticket").expect("a ticket").to_owned();
-    let answer = post("c1", ("Meta-Connection-Ticket", &ticket));
-    assert_eq!((answer.status(), &*answer.text()), (200, "TEXT 4\r\nm:hi\r\n"));
-    assert_eq!(answer.header("set-meta-connection-ticket"), None);
+    let response = post("c1", ("Grip-Sig", &signature));
+    assert_eq!((response.status(), &*response.text()), (200, "TEXT 4\r\nm:hi\r\n"));
+    let ticket = response.header("set-meta-connection-ticket").expect("a ticket").to_owned();
+    let response = post("c1", ("Meta-Connection-Ticket", &ticket));
+    assert_eq!((response.status(), &*response.text()), (200, "TEXT 4\r\nm:hi\r\n"));
+    assert_eq!(response.header("set-meta-connection-ticket"), None);
     assert_eq!(post("c2", ("Meta-Connection-Ticket", &ticket)).status(), 403);
-    assert!(!viceroy.output().contains("eyJ"), "the log has a token");
+    assert!(!viceroy.output().contains("eyJ"), "the log contains a token");
 }

@@ -1,4 +1,4 @@
-//! The programs and the requests that they are measured with.
+//! The programs, and the requests with which they are measured.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
         LOCAL_KEY,
         backend::now,
         claims,
-        http::{Answer, Message, Server, free_port},
+        http::{Message, Response, Server, free_port},
         process::{Viceroy, root, shipped_module},
         sign_es256, sign_hs256,
     },
@@ -20,7 +20,7 @@ pub const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_millis(700);
 
 const ISSUER: &str = "fastly:SERVICE1";
-/// What the service publishes with: it makes the key of its tickets of it.
+/// The publishing token of the service, which derives the key of its tickets from it.
 const TOKEN: &str = "a-token-of-32-bytes-0123456789ab";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Program {
         }
     }
 
-    /// In bytes.
+    /// Returns the size of the module in bytes.
     pub fn size(self) -> u64 {
         fs::metadata(self.module()).expect("the module is there: make bench builds it").len()
     }
@@ -78,7 +78,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {
     pub kind: Kind,
-    /// The proxy signs with ES256, as Fanout does; otherwise with HS256, as the Pushpin of the Fastly CLI.
+    /// Whether the proxy signs with ES256, as Fanout does, or with HS256, as the Pushpin of the Fastly CLI does.
     pub es256: bool,
 }
 
@@ -100,8 +100,8 @@ impl Case {
         format!("{kind}, {}", if self.es256 { "ES256" } else { "HS256" })
     }
 
-    /// Whether the program can do this.
-    fn fits(self, program: Program) -> bool {
+    /// Whether the program can handle this case.
+    fn is_supported_by(self, program: Program) -> bool {
         match program {
             Program::Es256 => self.es256,
             Program::Empty | Program::EmptyReused => self.kind != Kind::Broadcast,
@@ -119,7 +119,7 @@ impl Case {
         }
     }
 
-    /// How many of these there are in a right answer.
+    /// Returns bytes that a correct response contains, and how many times.
     fn expected(self) -> (&'static [u8], usize) {
         match self.kind {
             Kind::Opening => (b"subscribe", 1),
@@ -131,14 +131,14 @@ impl Case {
     }
 }
 
-/// The cost of a case, in each round.
+/// The cost of a case with a program, in each round.
 pub struct Measured {
     pub case: Case,
     pub program: Program,
     pub rounds: Vec<Cost>,
 }
 
-/// The signatures of a proxy, and the settings of a program behind it.
+/// The signature of a proxy, and the settings of a program behind it.
 struct Proxy {
     signature: String,
     settings: String,
@@ -157,7 +157,8 @@ impl Proxy {
     }
 }
 
-/// The part of a fastly.toml for a proxy that signs as that issuer, and publishes on that port.
+/// Returns the `[local_server]` section of a fastly.toml for a proxy that signs as `issuer` and accepts publish
+/// requests on `publish_port`.
 pub fn settings(issuer: &str, key: &str, publish_port: u16) -> String {
     format!(
         "[local_server.backends.publisher]\nurl = \"http://127.0.0.1:{publish_port}/\"\n\
@@ -168,7 +169,7 @@ pub fn settings(issuer: &str, key: &str, publish_port: u16) -> String {
 }
 
 pub fn measure() -> Vec<Measured> {
-    let publisher = Server::start(|_| Answer::new(200, &[("Content-Type", "text/plain")], "Published\n"));
+    let publisher = Server::start(|_| Response::new(200, &[("Content-Type", "text/plain")], "Published\n"));
     let proxies = [false, true].map(|es256| Proxy::new(es256, publisher.port));
     let servers = proxies.each_ref().map(|proxy| {
         Program::ALL.map(|program| {
@@ -178,14 +179,14 @@ pub fn measure() -> Vec<Measured> {
     });
     let pairs = Case::all().flat_map(|case| Program::ALL.map(|program| (case, program)));
     let mut all: Vec<_> = pairs
-        .filter(|(case, program)| case.fits(*program))
+        .filter(|(case, program)| case.is_supported_by(*program))
         .map(|(case, program)| Measured { case, program, rounds: Vec::new() })
         .collect();
     for round in 1..=ROUNDS {
         for measured in &mut all {
             let (case, program) = (measured.case, measured.program);
             let side = usize::from(case.es256);
-            let place = Program::ALL.iter().position(|known| *known == program).expect("it is one of all");
+            let place = Program::ALL.iter().position(|known| *known == program).expect("a known program");
             let cost = cost_of(case, program, &servers[side][place], &proxies[side].signature);
             eprintln!("round {round}: {:45} {:35} {:8.0} µs", case.name(), program.name(), cost.cpu);
             measured.rounds.push(cost);
@@ -202,23 +203,27 @@ fn cost_of(case: Case, program: Program, server: &Viceroy, signature: &str) -> C
         let mut headers = from_proxy(signature);
         let mut ticket = None;
         if case.kind != Kind::Opening {
-            let answer = connection.send(&request("/api/websocket", &headers, b"OPEN\r\n"));
-            ticket = answer.header("set-meta-connection-ticket").map(str::to_owned);
-            assert_eq!(ticket.is_some(), program == Program::Service && case.es256, "a ticket");
+            let response = connection.send(&request("/api/websocket", &headers, b"OPEN\r\n"));
+            ticket = response.header("set-meta-connection-ticket").map(str::to_owned);
+            assert_eq!(
+                ticket.is_some(),
+                program == Program::Service && case.es256,
+                "only the service issues a ticket, and only with ES256"
+            );
         }
         headers.extend(ticket.as_deref().map(|ticket| ("Meta-Connection-Ticket", ticket)));
         request("/api/websocket", &headers, &case.body())
     };
-    let accept = |answer: &Message| {
+    let accept = |response: &Message| {
         let (part, count) = case.expected();
         let checks = matches!(program, Program::Service | Program::JavaScript);
-        let found = answer.body.windows(part.len()).filter(|window| *window == part).count();
-        answer.status() == 200 && (!checks || found == count)
+        let found = response.body.windows(part.len()).filter(|window| *window == part).count();
+        response.status() == 200 && (!checks || found == count)
     };
     load::run(server.pid(), server.port, TIME, prepare, accept)
 }
 
-/// What Pushpin sends with an event of a browser's WebSocket.
+/// The headers that Pushpin sends with an event of a browser's WebSocket.
 fn from_proxy(signature: &str) -> Vec<(&str, &str)> {
     vec![
         ("Sec-WebSocket-Version", "13"),

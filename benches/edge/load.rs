@@ -1,4 +1,4 @@
-//! Load on one program: requests over two connections that are kept, one after the other on each.
+//! Load on one program: requests over two persistent connections, one after the other on each.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ const CONNECTIONS: usize = 2;
 /// What a request costs.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
-    /// CPU of the whole process for each request, in microseconds.
+    /// CPU time of the whole process per request, in microseconds.
     pub cpu: f64,
     pub per_second: f64,
     /// In microseconds.
@@ -26,7 +26,7 @@ pub struct Cost {
     pub p99: f64,
 }
 
-/// One kept connection.
+/// A persistent connection.
 pub struct Connection(BufReader<TcpStream>);
 
 impl Connection {
@@ -38,11 +38,12 @@ impl Connection {
 
     pub fn send(&mut self, request: &[u8]) -> Message {
         self.0.get_mut().write_all(request).expect("sent");
-        Message::read(&mut self.0, false).expect("an answer")
+        Message::read(&mut self.0, false).expect("a response")
     }
 }
 
-/// Sends what `prepare` makes for each connection, again and again for so long. Each answer must be as `accept` wants it.
+/// Repeats the request that `prepare` makes for each connection, for the given time. `accept` checks the first three
+/// responses of a connection; the later ones must have status 200.
 pub fn run(
     pid: u32,
     port: u16,
@@ -54,19 +55,19 @@ pub fn run(
     let one = || {
         let mut connection = Connection::open(port);
         let request = prepare(&mut connection);
-        // Warm, and right.
+        // Warm up, and check the responses.
         for _ in 0..3 {
-            let answer = connection.send(&request);
-            assert!(accept(&answer), "not the answer: {} {}", answer.start, answer.text());
+            let response = connection.send(&request);
+            assert!(accept(&response), "unexpected response: {} {}", response.start, response.text());
         }
         ready.wait();
         let end = Instant::now() + time;
         let mut latencies = Vec::new();
         while Instant::now() < end {
             let start = Instant::now();
-            let answer = connection.send(&request);
+            let response = connection.send(&request);
             latencies.push(start.elapsed());
-            assert!(answer.status() == 200, "{}", answer.start);
+            assert!(response.status() == 200, "{}", response.start);
         }
         latencies
     };
@@ -88,7 +89,7 @@ pub fn run(
     })
 }
 
-/// The CPU time of a process so far, in seconds, with that of the system for it. Source: proc(5), `stat`.
+/// The user and system CPU time of a process so far, in seconds. Source: proc(5), `stat`.
 fn cpu_of(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("this needs Linux: /proc/PID/stat");
     let after_name = stat.rsplit(')').next().unwrap_or_default();

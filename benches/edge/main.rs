@@ -1,7 +1,7 @@
-//! What the service costs beside other programs, all of them under Viceroy, in one run: `make bench`.
+//! Compares the cost of the service with that of other programs, all of them under Viceroy, in one run: `make bench`.
 //!
-//! Each program gets the same requests, as a GRIP proxy sends them; the service's connections bring the ticket that they
-//! were given, as a proxy does. Five rounds; in each one, every case with every program in turn.
+//! Each program gets the same requests, as a GRIP proxy sends them. Requests to the service include the ticket of their
+//! connection, as with a proxy. There are five rounds; each one runs every case with every program.
 
 #[cfg(not(target_os = "wasi"))]
 mod cases;

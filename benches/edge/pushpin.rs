@@ -1,4 +1,4 @@
-//! Messages and broadcasts from end to end: real WebSocket clients, the real Pushpin, and the program under Viceroy.
+//! Messages and broadcasts end to end: real WebSocket clients, the real Pushpin, and the program under Viceroy.
 
 use std::{
     thread,
@@ -16,17 +16,18 @@ use crate::{
 
 const MANY: usize = 200;
 const BROADCASTS: usize = 500;
-/// Pushpin sends 2,500 messages a second, as the Fastly CLI configures it: more broadcasts would only wait in it.
+/// Pushpin as configured by the Fastly CLI delivers at most 2,500 messages a second: more would only queue up in it.
 const PAUSE: Duration = Duration::from_millis(1000 * MANY as u64 / 2000);
 
-/// From one message to the next, of whatever connection.
+/// From one message to the next, on all connections together.
 const TURN: Duration = Duration::from_millis(5);
 
 pub struct Delivery {
     pub program: Program,
     pub what: String,
-    /// How many messages there should be, and how many there were.
+    /// How many messages should arrive.
     pub expected: usize,
+    /// How many messages arrived.
     pub delivered: usize,
     /// In microseconds.
     pub median: f64,
@@ -70,8 +71,8 @@ fn measure_one(program: Program) -> [Delivery; 3] {
     ]
 }
 
-/// How long so many messages take on each of so many connections. They take turns: where some hundred connections send
-/// in the same moment, Pushpin 1.41 drops some of them.
+/// Returns the round trip times of all messages, in microseconds. The connections take turns: if hundreds of them send
+/// at the same moment, Pushpin 1.41 closes some.
 fn round_trips(port: u16, connections: usize, messages: usize) -> Vec<f64> {
     let clients: Vec<_> = (0..connections).map(|_| Client::connect(port)).collect();
     let zero = Instant::now();
@@ -96,7 +97,7 @@ fn round_trips(port: u16, connections: usize, messages: usize) -> Vec<f64> {
     })
 }
 
-/// How long each broadcast takes to each subscriber, from the moment that it is sent to the service.
+/// Returns the delay of each broadcast to each subscriber, in microseconds, from when it is sent to the service.
 fn broadcasts(port: u16, service_port: u16) -> Vec<f64> {
     let clients: Vec<_> = (0..MANY).map(|_| Client::connect(port)).collect();
     thread::sleep(Duration::from_secs(1));
@@ -118,8 +119,8 @@ fn broadcasts(port: u16, service_port: u16) -> Vec<f64> {
             let now = format!("{:.0}", zero.elapsed().as_secs_f64() * 1e6);
             let length = now.len();
             let head = "POST /api/broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\n";
-            let answer = connection.send(format!("{head}Content-Length: {length}\r\n\r\n{now}").as_bytes());
-            assert_eq!(answer.status(), 200, "{}", answer.text());
+            let response = connection.send(format!("{head}Content-Length: {length}\r\n\r\n{now}").as_bytes());
+            assert_eq!(response.status(), 200, "{}", response.text());
         }
         listeners.into_iter().flat_map(|listener| listener.join().expect("a listener")).collect()
     })

@@ -1,4 +1,4 @@
-//! The table and the picture: docs/benchmark.md and docs/benchmark.svg.
+//! The report and its chart: docs/benchmark.md and docs/benchmark.svg.
 
 use std::{fmt::Write, fs, process::Command, time::SystemTime};
 
@@ -12,8 +12,8 @@ use crate::{
 pub fn write(costs: &[Measured], deliveries: &[Delivery]) {
     let folder = root().join("docs");
     fs::create_dir_all(&folder).expect("a folder");
-    fs::write(folder.join("benchmark.md"), table(costs, deliveries)).expect("written");
-    fs::write(folder.join("benchmark.svg"), picture(costs)).expect("written");
+    fs::write(folder.join("benchmark.md"), report(costs, deliveries)).expect("written");
+    fs::write(folder.join("benchmark.svg"), chart(costs)).expect("written");
     eprintln!("written: docs/benchmark.md and docs/benchmark.svg");
 }
 
@@ -26,7 +26,7 @@ fn of(measured: &Measured, value: impl Fn(&Cost) -> f64) -> f64 {
     median(measured.rounds.iter().map(value).collect())
 }
 
-/// How many times the service's CPU a program takes, round by round: the median, the least and the most.
+/// Returns the CPU time of a program divided by that of the service, round by round: median, minimum and maximum.
 fn ratio(service: &Measured, other: &Measured) -> [f64; 3] {
     let mut ratios: Vec<_> =
         service.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| theirs.cpu / ours.cpu).collect();
@@ -39,7 +39,7 @@ fn version(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&printed).lines().next().unwrap_or_default().trim().to_owned()
 }
 
-fn table(costs: &[Measured], deliveries: &[Delivery]) -> String {
+fn report(costs: &[Measured], deliveries: &[Delivery]) -> String {
     let mut text = String::new();
     let seconds = SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs();
     let date = version("date", &["-u", "+%Y-%m-%d", "-d", &format!("@{seconds}")]);
@@ -51,13 +51,13 @@ fn table(costs: &[Measured], deliveries: &[Delivery]) -> String {
     };
     let _ = write!(
         text,
-        "# What a request costs\n\n\
+        "# CPU time of a request\n\n\
          Written by `make bench` on {date}: commit {}, {}, {}, Pushpin {}, {}, {}.\n\n\
-         CPU is that of the whole Viceroy process for each request, over two connections; each value is the median of \
-         {ROUNDS} rounds, in which every program had its turn with every case. *Times ours* compares the CPU within a \
-         round: the median, and the least and the most of the rounds. Viceroy ends a sandbox after six requests, also \
-         where it is reused; the JavaScript program and the plain Rust handler have one for each request, as their \
-         documentation has it.\n\n![CPU for each request](benchmark.svg)\n",
+         CPU is the CPU time of the whole Viceroy process per request, over two connections. Each value is the median of \
+         {ROUNDS} rounds; each round runs every case with every program. *Ratio* is the CPU time divided by that of \
+         fanout-edge in the same round: the median, and the minimum and maximum. Viceroy ends a sandbox after six \
+         requests, even if it is reused; the JavaScript program and the plain Rust handler use one for each request, as \
+         in their documentation.\n\n![CPU time per request](benchmark.svg)\n",
         version("git", &["describe", "--always", "--dirty"]),
         version("rustc", &["--version"]),
         version("viceroy", &["--version"]),
@@ -68,21 +68,21 @@ fn table(costs: &[Measured], deliveries: &[Delivery]) -> String {
     for service in costs.iter().filter(|measured| measured.program == Program::Service) {
         let _ = write!(
             text,
-            "\n## {}\n\n| program | CPU, µs | times ours | requests a second | median, µs | p99, µs |\n\
+            "\n## {}\n\n| program | CPU, µs | ratio | requests/s | median, µs | p99, µs |\n\
              | --- | ---: | ---: | ---: | ---: | ---: |\n",
             service.case.name()
         );
         for measured in costs.iter().filter(|measured| measured.case == service.case) {
-            let times = match measured.program {
+            let ratio = match measured.program {
                 Program::Service => String::new(),
                 _ => {
-                    let [middle, least, most] = ratio(service, measured);
-                    format!("{middle:.2} ({least:.2} to {most:.2})")
+                    let [median, min, max] = ratio(service, measured);
+                    format!("{median:.2} ({min:.2} to {max:.2})")
                 }
             };
             let _ = writeln!(
                 text,
-                "| {} | {:.0} | {times} | {:.0} | {:.0} | {:.0} |",
+                "| {} | {:.0} | {ratio} | {:.0} | {:.0} | {:.0} |",
                 measured.program.name(),
                 of(measured, |cost| cost.cpu),
                 of(measured, |cost| cost.per_second),
@@ -91,13 +91,13 @@ fn table(costs: &[Measured], deliveries: &[Delivery]) -> String {
             );
         }
     }
-    text.push_str("\n## Module\n\n| program | bytes |\n| --- | ---: |\n");
+    text.push_str("\n## Size of the module\n\n| program | bytes |\n| --- | ---: |\n");
     for program in Program::ALL {
         let _ = writeln!(text, "| {} | {} |", program.name(), program.size());
     }
     text.push_str(
-        "\n## From end to end\n\nWebSocket clients, Pushpin with ES256 signatures, and the program.\n\n\
-         | what | program | delivered | median, ms | p99, ms | longest, ms |\n| --- | --- | ---: | ---: | ---: | ---: |\n",
+        "\n## End to end\n\nWebSocket clients, Pushpin with ES256 signatures, and the program.\n\n\
+         | measurement | program | delivered | median, ms | p99, ms | max, ms |\n| --- | --- | ---: | ---: | ---: | ---: |\n",
     );
     for delivery in deliveries {
         let _ = writeln!(
@@ -119,8 +119,8 @@ const WIDTH: f64 = 720.0;
 const LABELS: f64 = 215.0;
 const BAR: f64 = 18.0;
 
-/// Bars on a logarithmic scale, for what a proxy with ES256 makes each program do.
-fn picture(costs: &[Measured]) -> String {
+/// Bars on a logarithmic scale: the CPU time of each program behind a proxy that signs with ES256.
+fn chart(costs: &[Measured]) -> String {
     let shown = |kind| costs.iter().filter(move |measured| measured.case.es256 && measured.case.kind == kind);
     let scale = |cpu: f64| (WIDTH - LABELS - 110.0) * (cpu / 50.0).log10().max(0.0) / (40_000.0f64 / 50.0).log10();
     let (mut bars, mut y) = (String::new(), 30.0);

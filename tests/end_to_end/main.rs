@@ -1,5 +1,5 @@
-//! Everything as a user has it: `scripts/serve` (which is `make serve` after the build) with the shipped fastly.toml,
-//! so the real Fastly CLI, Viceroy and Pushpin, and real WebSocket clients.
+//! The whole service as users run it: `scripts/serve` (`make serve` without the build) with the shipped fastly.toml,
+//! the real Fastly CLI, Viceroy and Pushpin, and real WebSocket clients.
 
 #[cfg(not(target_os = "wasi"))]
 mod scenarios;

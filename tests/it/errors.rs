@@ -251,3 +251,39 @@ fn the_log_has_nothing_that_a_client_chose() {
         assert!(!error.log().expect("a line").contains("s3cret"));
     }
 }
+
+#[test]
+fn every_error_has_its_line_for_the_log() {
+    for (error, status, text) in all() {
+        let expected = match &error {
+            // A client can cause these at will, and the response says as much.
+            Error::NotFound
+            | Error::MethodNotAllowed { .. }
+            | Error::QueryTooLong
+            | Error::NotOneChannel
+            | Error::UpgradeRequired
+            | Error::NotEvents
+            | Error::MediaType
+            | Error::NotUtf8 { .. }
+            | Error::BodyTooLarge { .. }
+            | Error::BodyIncomplete
+            | Error::MessageTooLarge(_) => None,
+            Error::NotProxied => Some("rejected a request without a Grip-Sig"),
+            Error::Signature(_) => Some("rejected a Grip-Sig: expired"),
+            Error::Origin => Some("rejected a page of another origin"),
+            Error::NoToken => Some("rejected a request without an access token"),
+            Error::FastlyKey => Some("rejected a Fastly-Key"),
+            Error::Token(_) => Some("rejected an access token: expired"),
+            Error::Forbidden(..) => Some("rejected an access token: a channel is missing in x-fastly-write"),
+            Error::TooMany { .. } => Some("rejected one of too many connections"),
+            Error::Rejected { .. } => Some("the handler rejected a connection with status 402"),
+            _ => Some(text),
+        };
+        assert_eq!(error.log().as_deref(), expected, "{status} {text}");
+    }
+    // What is too large to be published was not sent.
+    assert_eq!(Error::Publish(PublishError::TooLarge(TooLarge { length: 1 })).status(), 413);
+    let status = |error| Error::Backend { name: String::new(), error }.status();
+    use BackendError::{Missing, TimedOut, TooLarge as Large, Unreachable, Url};
+    assert_eq!([Missing, Url, Unreachable, TimedOut, Large].map(status), [503, 500, 502, 504, 502]);
+}

@@ -1,4 +1,4 @@
-//! WebSocket-over-HTTP events: what is decoded, what is refused, and what is written, byte for byte.
+//! WebSocket-over-HTTP events: what is decoded, rejected and encoded, byte for byte.
 
 use fanout_edge::grip::{
     Event, Events,
@@ -14,13 +14,13 @@ fn decodes(body: &[u8], expected: &[Event<'_>]) {
 }
 
 #[track_caller]
-fn refuses(body: &[u8], offset: usize, kind: DecodeErrorKind) {
+fn rejects(body: &[u8], offset: usize, kind: DecodeErrorKind) {
     let error = Events::decode(body).expect_err("not a valid body");
     assert_eq!((error.offset, error.kind), (offset, kind));
 }
 
 #[test]
-fn decodes_each_type() {
+fn each_type_is_decoded() {
     decodes(b"", &[]);
     decodes(b"OPEN\r\n", &[Event::Open]);
     decodes(b"TEXT 5\r\nhello\r\n", &[Event::Text(b"hello")]);
@@ -34,7 +34,7 @@ fn decodes_each_type() {
 }
 
 #[test]
-fn an_empty_message_has_no_length() {
+fn an_empty_message_needs_no_length() {
     decodes(b"TEXT\r\n", &[Event::Text(b"")]);
     decodes(b"BINARY\r\n", &[Event::Binary(b"")]);
     decodes(b"PING\r\nPONG\r\n", &[Event::Ping(b""), Event::Pong(b"")]);
@@ -42,7 +42,7 @@ fn an_empty_message_has_no_length() {
 }
 
 #[test]
-fn content_may_be_anything() {
+fn content_may_contain_any_bytes() {
     decodes(b"TEXT 16\r\nline1\r\nTEXT 5\r\nfake!\r\n\r\n", &[Event::Text(b"line1\r\nTEXT 5\r\nfake!\r\n")]);
     decodes(b"TEXT 2\r\n\r\n\r\nOPEN\r\n", &[Event::Text(b"\r\n"), Event::Open]);
 }
@@ -57,12 +57,12 @@ fn lengths_are_hexadecimal_in_either_case() {
 }
 
 #[test]
-fn types_that_are_not_known_are_passed_over() {
+fn unknown_types_are_skipped() {
     decodes(b"FUTURE 2\r\nab\r\nTEXT 1\r\nx\r\nABCDEFGHIJKLMNOPQRST\r\n", &[Event::Text(b"x")]);
 }
 
 #[test]
-fn refuses_what_is_not_an_event() {
+fn malformed_events_are_rejected() {
     use DecodeErrorKind as Kind;
     for (body, kind) in [
         (&b"\r\n"[..], Kind::Type),
@@ -97,19 +97,19 @@ fn refuses_what_is_not_an_event() {
         (b"DISCONNECT 1\r\nx\r\n", Kind::Content),
         (b"CLOSE 1\r\n\x03\r\n", Kind::CloseCode),
     ] {
-        refuses(body, 0, kind);
+        rejects(body, 0, kind);
     }
 }
 
 #[test]
-fn an_error_says_where_and_what() {
-    refuses(b"TEXT 5\r\nhello\r\nTEXT 5\r\nhel", 15, DecodeErrorKind::Truncated);
+fn an_error_has_the_position_and_the_reason() {
+    rejects(b"TEXT 5\r\nhello\r\nTEXT 5\r\nhel", 15, DecodeErrorKind::Truncated);
     let error = Events::decode(b"OPEN\r\nTEXT zz\r\n").expect_err("not a length");
     assert_eq!(error.to_string(), "the event at byte 6 has a length that is not 1 to 8 hexadecimal digits");
 }
 
 #[test]
-fn every_prefix_is_whole_or_an_error() {
+fn a_body_that_breaks_off_within_an_event_is_rejected() {
     let body = b"OPEN\r\nTEXT 5\r\nhello\r\nTEXT\r\nCLOSE 5\r\n\x0f\xa0why\r\nDISCONNECT\r\n";
     let whole = [0, 6, 21, 27, 43, 55];
     for length in 0..=body.len() {
@@ -118,7 +118,7 @@ fn every_prefix_is_whole_or_an_error() {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn encoded_events_decode_to_the_same_events() {
     let long = vec![b'x'; 0x12345];
     let events = [
         Event::Open,
@@ -141,7 +141,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn writes_lengths_in_lower_case_without_zeros() {
+fn lengths_are_encoded_in_lower_case_without_leading_zeros() {
     for (length, head) in [(1, "TEXT 1\r\n"), (15, "TEXT f\r\n"), (16, "TEXT 10\r\n"), (0xabcd, "TEXT abcd\r\n")] {
         let mut body = Vec::new();
         Event::Text(&vec![b'x'; length]).encode(&mut body);

@@ -1,4 +1,4 @@
-//! Headers of a request, in each form that an application may have them in.
+//! Request headers, in each form that the library accepts.
 
 use fanout_edge::grip::{Header, Headers};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -15,7 +15,7 @@ fn reads(headers: &dyn Headers) {
 }
 
 #[test]
-fn every_form_reads_the_same() {
+fn all_forms_of_headers_read_the_same() {
     let owned: Vec<_> = PAIRS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let map: HeaderMap = PAIRS
         .iter()
@@ -29,7 +29,7 @@ fn every_form_reads_the_same() {
 }
 
 #[test]
-fn what_is_not_text_is_invalid() {
+fn a_value_that_is_not_text_is_invalid() {
     let value = HeaderValue::from_bytes(b"\xff").expect("a value");
     let map = HeaderMap::from_iter([(HeaderName::from_static("connection-id"), value)]);
     assert_eq!(map.header("connection-id"), Header::Invalid);

@@ -1,4 +1,4 @@
-//! Published items and the headers of holds: exact JSON and exact headers.
+//! Published items and holds: the exact JSON and the exact headers.
 
 use fanout_edge::grip::{
     Channel, CloseCode, Filter, Formats, Hold, Item, ItemId, Publisher, WsMessage,
@@ -19,7 +19,7 @@ fn formats_are(formats: Formats<'_>, json: &str) {
 }
 
 #[test]
-fn websocket_messages() {
+fn websocket_messages_have_the_expected_json() {
     let code = CloseCode::new(4001).expect("a valid code");
     let long = "\u{e9}".repeat(100);
     let cut = format!(r#"{{"action":"close","code":4001,"reason":"{}"}}"#, "\u{e9}".repeat(61));
@@ -42,7 +42,7 @@ fn websocket_messages() {
 }
 
 #[test]
-fn http_messages() {
+fn http_messages_have_the_expected_json() {
     let headers = HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static("text/plain")),
         (HeaderName::from_static("x-a"), HeaderValue::from_static("1")),
@@ -76,7 +76,7 @@ fn http_messages() {
 }
 
 #[test]
-fn a_status_that_no_proxy_can_send_is_rejected() {
+fn an_invalid_status_is_rejected() {
     let headers = HeaderMap::new();
     let ok = || HeldResponse::ok(&headers, b"");
     for code in [0, 199, 600, 65_535] {
@@ -89,14 +89,14 @@ fn a_status_that_no_proxy_can_send_is_rejected() {
 }
 
 #[test]
-fn an_id_is_one_that_comes_back() {
+fn an_id_that_a_header_cannot_contain_is_rejected() {
     for id in ["", "a, b", "a;b", "a b", "\u{e9}"] {
         assert_eq!(ItemId::new(id), None, "{id}");
     }
 }
 
 #[test]
-fn filters_have_the_same_name_everywhere() {
+fn filters_have_the_same_name_in_headers_and_json() {
     use Filter::{BuildId, RequireSub, SkipSelf, SkipUsers, VarSubst};
     for (filter, name) in [
         (SkipSelf, "skip-self"),
@@ -111,7 +111,7 @@ fn filters_have_the_same_name_everywhere() {
 }
 
 #[test]
-fn ids_and_meta() {
+fn ids_and_meta_have_the_expected_json() {
     let item = Item {
         id: ItemId::new("5"),
         prev_id: ItemId::new("4"),
@@ -124,7 +124,7 @@ fn ids_and_meta() {
     assert_eq!(item.to_json(), json);
 }
 
-/// Returns these results one after the other, and keeps what was sent.
+/// A sender that returns these results in order, and records the requests.
 struct Script(Vec<Result<u16, SendError>>, Vec<PublishRequest>);
 
 impl Sender for Script {
@@ -143,7 +143,7 @@ fn publisher() -> Publisher {
 }
 
 #[test]
-fn errors_tell_what_became_of_it() {
+fn a_publish_error_gives_the_cause() {
     for (result, expected) in [
         (Ok(200), Ok(())),
         (Ok(204), Err(PublishError::Rejected { status: 204 })),
@@ -219,7 +219,7 @@ fn header(hold: &Hold, name: &str) -> String {
 }
 
 #[test]
-fn holds_name_their_channels() {
+fn a_hold_names_its_channels() {
     let hold = Hold::response(&CHANNEL).with_timeout(30);
     assert_eq!(hold.headers().len(), 3);
     for (name, value) in [("grip-hold", "response"), ("grip-channel", "room"), ("grip-timeout", "30")] {
@@ -256,7 +256,7 @@ fn a_keep_alive_has_the_simplest_format_that_fits() {
 }
 
 #[test]
-fn holds_have_a_status_links_meta_and_exposed_headers() -> Result<(), InvalidHold> {
+fn a_hold_has_a_status_links_meta_and_exposed_headers() -> Result<(), InvalidHold> {
     let hold = Hold::stream(&CHANNEL)
         .with_status(404, "Not Here")?
         .with_next("/next?a=1", Some(30))?
@@ -274,7 +274,7 @@ fn holds_have_a_status_links_meta_and_exposed_headers() -> Result<(), InvalidHol
 }
 
 #[test]
-fn values_that_no_header_can_have_are_rejected() {
+fn invalid_header_values_are_rejected() {
     let hold = || Hold::stream(&CHANNEL);
     for (hold, error) in [
         (hold().with_status(99, ""), InvalidHold::Status),
@@ -301,7 +301,7 @@ fn values_that_no_header_can_have_are_rejected() {
 }
 
 #[test]
-fn last_ids_are_parsed() {
+fn last_ids_and_features_are_parsed() {
     let read = |value| last_ids(value).collect::<Vec<_>>();
     assert_eq!(read("room; last-id=4"), [("room", "4")]);
     assert_eq!(read(" a ;last-id=1,b; x=y; last-id=2 "), [("a", "1"), ("b", "2")]);

@@ -62,7 +62,7 @@ fn encode(events: &[Owned]) -> Vec<u8> {
     body
 }
 
-/// Bytes that are more often nearly right than those of chance.
+/// Bytes that are valid events, or nearly so, more often than random bytes.
 fn nearly_events() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
         "(OPEN|TEXT|BINARY|PING|PONG|CLOSE|DISCONNECT|[A-Z]{1,22})".prop_map(String::into_bytes),
@@ -75,14 +75,14 @@ fn nearly_events() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn encoded_events_are_decoded(events in vec(event(), 0..20)) {
+    fn encoded_events_decode_to_the_same_events(events in vec(event(), 0..20)) {
         let body = encode(&events);
         let decoded: Vec<_> = Events::decode(&body).expect("a valid body").collect();
         prop_assert_eq!(decoded, events.iter().map(Owned::borrow).collect::<Vec<_>>());
     }
 
     #[test]
-    fn every_prefix_is_whole_or_an_error(events in vec(event(), 1..5)) {
+    fn a_body_that_breaks_off_within_an_event_is_rejected(events in vec(event(), 1..5)) {
         let body = encode(&events);
         let ends: Vec<_> = (0..=events.len()).map(|count| encode(&events[..count]).len()).collect();
         for length in 0..=body.len() {
@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn decoded_events_are_encoded_the_same_way(body in nearly_events()) {
+    fn decoded_events_encode_to_the_same_events_and_no_more_bytes(body in nearly_events()) {
         if let Ok(events) = Events::decode(&body) {
             let events: Vec<_> = events.collect();
             let mut again = Vec::new();
@@ -115,7 +115,7 @@ proptest! {
             let opening = format!("{ACCEPTED}{}", subscribed("test"));
             let ours: Vec<_> = Events::decode(opening.as_bytes()).expect("valid events").collect();
             for event in Events::decode(&response.body).expect("valid events") {
-                // Nothing that a client sent is ever taken for a control message.
+                // Text from a client never becomes a control message.
                 if let Event::Text(text) = event {
                     prop_assert!(text.starts_with(b"m:") || ours.contains(&event), "{}", text.escape_ascii());
                 }
@@ -137,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn control_messages_are_json(text in ".{0,40}", bytes in vec(any::<u8>(), 0..40), timeout: u32, name in ".{0,10}") {
+    fn control_messages_are_valid_json(text in ".{0,40}", bytes in vec(any::<u8>(), 0..40), timeout: u32, name in ".{0,10}") {
         let channel = Channel::from_static("a");
         let binary = |kind: &str| {
             let mut value = json!({ "message-type": kind });
@@ -185,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn headers_of_holds_have_no_line_breaks(content: Vec<u8>, text in ".{0,30}", code: u16) {
+    fn headers_of_holds_are_printable_ascii(content: Vec<u8>, text in ".{0,30}", code: u16) {
         let mut hold = Hold::stream(&Channel::from_static("a"));
         for changed in [
             hold.clone().with_keep_alive(&content, 20),
@@ -203,7 +203,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in "\\PC{0,80}", url in "(http://)?[a-z:@/?&=%+#.0-9-]{0,60}") {
+    fn no_parser_panics(text in "\\PC{0,80}", url in "(http://)?[a-z:@/?&=%+#.0-9-]{0,60}") {
         let _ = Channel::new(text.clone());
         let _ = VerifyKey::parse(&text);
         let _ = GripUri::parse(&text);

@@ -1,4 +1,4 @@
-//! What Pushpin 1.41 really sent, recorded: each request is signed anew and gets the right response.
+//! Requests recorded from Pushpin 1.41: each is signed again and gets the expected response.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fanout_edge::grip::{Event, Events};
@@ -22,7 +22,7 @@ struct RecordedRequest {
     body_b64: String,
 }
 
-/// The status, and for 200 the body, of the response to a recorded request. `None`: whatever `mirror` sends back.
+/// The status, and for 200 the body, of the response to a recorded request. `None`: what `mirror` sends back.
 fn expected(name: &str) -> (u16, Option<&'static [u8]>) {
     match name {
         name if name.starts_with("attack-") => (400, None),
@@ -65,7 +65,7 @@ fn is_opening(name: &str) -> bool {
 }
 
 #[test]
-fn each_recorded_request_gets_a_response() {
+fn each_recorded_request_gets_the_expected_response() {
     let recorded: Vec<Recorded> =
         serde_json::from_str(include_str!("../data/pushpin-capture.json")).expect("the recording is JSON");
     assert_eq!(recorded.len(), 60);
@@ -90,14 +90,14 @@ fn each_recorded_request_gets_a_response() {
             Some(body) => {
                 assert_eq!(response.body.escape_ascii().to_string(), body.escape_ascii().to_string(), "{name}");
             }
-            // The rest are messages, which come back under the prefix, and what ends them.
+            // The others are messages, which come back with the prefix, pings and closes.
             None if status == 200 => {
                 let sent = BASE64_STANDARD.decode(&recorded.body_b64).expect("base64");
                 let sent: Vec<_> = Events::decode(&sent).expect("events").collect();
                 let back: Vec<_> = Events::decode(&response.body).expect("events").collect();
                 assert_eq!(sent.len(), back.len(), "{name}");
                 for pair in sent.into_iter().zip(back) {
-                    let is_answered = match pair {
+                    let is_echoed = match pair {
                         (Event::Text(sent), Event::Text(back)) | (Event::Binary(sent), Event::Binary(back)) => {
                             back.strip_prefix(b"m:") == Some(sent)
                         }
@@ -105,7 +105,7 @@ fn each_recorded_request_gets_a_response() {
                         (Event::Close(sent), Event::Close(back)) => sent == back,
                         _ => false,
                     };
-                    assert!(is_answered, "{name}");
+                    assert!(is_echoed, "{name}");
                 }
             }
             None => {}

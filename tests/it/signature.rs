@@ -27,15 +27,15 @@ fn public_pem(key: &ES256KeyPair) -> String {
 }
 
 #[test]
-fn a_signature_of_the_key_verifies() {
+fn a_valid_signature_verifies() {
     assert!(verifier(LOCAL_KEY).verify(&local_signature(NOW), NOW).is_ok());
     let pair = ES256KeyPair::generate();
     assert!(verifier(&public_pem(&pair)).verify(&sign_es256(&pair, good_claims()), NOW).is_ok());
 }
 
 #[test]
-fn a_signature_in_the_form_of_pushpins_verifies() {
-    // What Pushpin 1.41 makes: header {"typ":"JWT","alg":"HS256"}, claims exp and iss.
+fn a_signature_in_the_format_of_pushpin_verifies() {
+    // As Pushpin 1.41 makes it: header {"typ":"JWT","alg":"HS256"}, claims exp and iss.
     let header = r#"{"typ":"JWT","alg":"HS256"}"#;
     let claims = format!(r#"{{"exp":{},"iss":"viceroy"}}"#, NOW + 3600);
     let encode = |text: &str| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(text);
@@ -45,7 +45,7 @@ fn a_signature_in_the_form_of_pushpins_verifies() {
     assert!(verifier(LOCAL_KEY).verify(&token, NOW).is_ok());
 }
 
-/// The tag over bytes of our own choice, which jwt-simple makes only for tokens of its own.
+/// Returns the HMAC of any text: jwt-simple signs only tokens that it makes itself.
 fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
     HS256Key::from_bytes(key).authentication_tag(std::str::from_utf8(message).expect("text").as_bytes())
 }
@@ -89,7 +89,7 @@ fn an_invalid_signature_is_rejected_with_the_reason() {
 }
 
 #[test]
-fn clocks_may_differ_by_seconds() {
+fn clocks_may_differ_by_the_leeway() {
     let expired = sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(NOW - LEEWAY)));
     assert!(verifier(LOCAL_KEY).verify(&expired, NOW).is_ok());
     assert_eq!(verifier(LOCAL_KEY).verify(&expired, NOW + 1), Err(SignatureError::Expired));
@@ -99,7 +99,7 @@ fn clocks_may_differ_by_seconds() {
 }
 
 #[test]
-fn a_public_key_is_never_a_secret() {
+fn a_public_key_is_never_used_as_a_secret() {
     let pair = ES256KeyPair::generate();
     let pem = public_pem(&pair);
     let forged = sign_hs256(&pem, good_claims());
@@ -125,7 +125,7 @@ fn a_public_key_is_never_a_secret() {
     }
 }
 
-/// The public key in the other form of SPKI.
+/// The public key as SPKI with a compressed point.
 fn compressed(pair: &ES256KeyPair) -> String {
     let whole = pair.public_key().to_der().expect("DER");
     let algorithm = &whole[2..23];
@@ -161,17 +161,17 @@ fn a_private_key_is_rejected() {
 }
 
 #[test]
-fn a_secret_that_begins_like_der_is_one() {
+fn a_secret_that_begins_like_der_is_accepted() {
     let secret = format!("0V{}", "x".repeat(86));
     assert_eq!(VerifyKey::parse(&secret).map(|key| key.algorithm()).ok(), Some(Algorithm::Hs256));
 }
 
 #[test]
-fn fanout_is_checked_with_its_key_and_the_service() {
+fn signatures_of_fanout_are_verified_with_its_key_and_the_service_id() {
     let verifier = Service::new("SERVICE1").expect("a valid id").verifier();
     assert_eq!(verifier.issuer(), "fastly:SERVICE1");
     assert_eq!(verifier.key().algorithm(), Algorithm::Es256);
-    // The same key as Fastly publishes it in another format.
+    // The same key in the other format in which Fastly publishes it.
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     let body: String = fanout_edge::grip::fanout::PUBLIC_KEY.lines().filter(|line| !line.starts_with("---")).collect();
     let spki = BASE64_STANDARD.decode(body).expect("base64");
@@ -187,7 +187,7 @@ fn fanout_is_checked_with_its_key_and_the_service() {
 }
 
 #[test]
-fn secrets_come_in_several_forms() {
+fn secrets_are_accepted_in_several_formats() {
     let token = local_signature(NOW);
     let jwk = format!(r#"{{"kty":"oct","k":"{}"}}"#, base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(LOCAL_KEY));
     let base64 = format!("base64:{}", BASE64_STANDARD.encode(LOCAL_KEY));
@@ -198,7 +198,7 @@ fn secrets_come_in_several_forms() {
 
 #[test]
 fn a_key_that_cannot_be_used_is_rejected() {
-    // Other public keys, whose bodies are longer: they must not be taken for secrets.
+    // Larger public keys, of other algorithms: they must not be used as secrets.
     let sequence =
         |head: &[u8], length: usize| format!("base64:{}", BASE64_STANDARD.encode([head, &vec![2; length]].concat()));
     for der in [sequence(&[0x30, 0x81, 158], 158), sequence(&[0x30, 0x82, 1, 34], 290)] {
@@ -227,7 +227,7 @@ fn a_key_that_cannot_be_used_is_rejected() {
 }
 
 #[test]
-fn any_of_several_proxies_may_sign() {
+fn a_signature_of_any_of_several_proxies_verifies() {
     let verifiers = [verifier(ANOTHER_KEY), verifier(LOCAL_KEY), verifier(&public_pem(&ES256KeyPair::generate()))];
     let status = |token: &str, verifiers: &[Verifier]| GripStatus::of(Header::Value(token), verifiers, NOW);
     let needs = GripStatus::NeedsSignature;
@@ -239,7 +239,7 @@ fn any_of_several_proxies_may_sign() {
 }
 
 #[test]
-fn nothing_secret_is_printed() {
+fn debug_output_has_no_secrets() {
     let uri = GripUri::parse("http://localhost/?iss=me&key=s3cret-s3cret&verify-iss=me");
     let uri = uri.unwrap_or_else(|error| panic!("{error}"));
     let request = publish(&uri.publisher, "private");
@@ -257,7 +257,7 @@ fn an_rsa_key_is_rejected() {
 }
 
 #[test]
-fn the_status_tells_direct_unverified_and_signed_apart() {
+fn the_status_distinguishes_direct_unverified_and_signed_requests() {
     let status = |header| GripStatus::of(header, &[verifier(LOCAL_KEY)], NOW);
     let (good, bad) = (local_signature(NOW), sign_hs256(ANOTHER_KEY, good_claims()));
     assert_eq!(status(Header::Missing), GripStatus::NotProxied);
@@ -280,7 +280,7 @@ fn authorization_of(uri: &str) -> Option<String> {
 }
 
 #[test]
-fn a_publish_request_is_json_to_the_control_uri() {
+fn a_publish_request_posts_json_to_the_control_uri() {
     let request = publish(&Publisher::new("http://127.0.0.1:5561/", Authorization::none()), "Hell\u{f6}\n\"");
     assert_eq!(request.url, "http://127.0.0.1:5561/publish/");
     assert_eq!(request.authorization, None);
@@ -289,7 +289,7 @@ fn a_publish_request_is_json_to_the_control_uri() {
 }
 
 #[test]
-fn a_publish_request_that_is_too_large_is_not_made() {
+fn a_publish_request_that_is_too_large_is_an_error() {
     let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::none());
     let overhead = publish(&publisher, "").body.len();
     let channel = Channel::from_static("test");
@@ -331,7 +331,7 @@ fn a_grip_url_has_an_address_and_keys() {
 }
 
 #[test]
-fn a_grip_url_says_how_publishing_is_authorized() {
+fn a_grip_url_sets_the_authorization_of_publish_requests() {
     assert_eq!(authorization_of("http://localhost/"), None);
     assert_eq!(authorization_of("http://us%40er:p%3Aw@localhost/").as_deref(), Some("Basic dXNAZXI6cDp3"));
     assert_eq!(authorization_of("http://localhost/?key=abc").as_deref(), Some("Bearer abc"));
@@ -347,7 +347,7 @@ fn a_grip_url_says_how_publishing_is_authorized() {
 }
 
 #[test]
-fn the_key_of_an_issuer_also_checks_signatures() {
+fn a_key_with_iss_also_verifies_signatures() {
     let verifies = |uri: &str| {
         let uri = GripUri::parse(uri).unwrap_or_else(|error| panic!("{error}"));
         let key = uri.verify_key?;
@@ -359,7 +359,7 @@ fn the_key_of_an_issuer_also_checks_signatures() {
 }
 
 #[test]
-fn a_base64_key_whose_plus_became_a_space_is_parsed() {
+fn a_base64_key_with_spaces_in_place_of_plus_signs_is_accepted() {
     let secret = [0xfb, 0xef, 0xbe, 0xfb, 0xef, 0xbe, 0xfb, 0xef, 0xbe, 0xfb, 0xef, 0xbe];
     let encoded = BASE64_STANDARD.encode(secret);
     assert!(encoded.contains('+'));
@@ -371,7 +371,7 @@ fn a_base64_key_whose_plus_became_a_space_is_parsed() {
 }
 
 #[test]
-fn an_invalid_grip_url_is_rejected_without_its_secrets() {
+fn an_invalid_grip_url_is_rejected_without_showing_its_secrets() {
     for (uri, error) in [
         ("", InvalidGripUri::Url),
         ("localhost:5561", InvalidGripUri::Url),

@@ -1,4 +1,4 @@
-//! Connection tickets: who gets one, and that nobody else can make or use it.
+//! Connection tickets: when they are issued, and that a forged or stolen ticket is rejected.
 
 use fanout_edge::{
     app::http::Response,
@@ -78,7 +78,7 @@ fn given(response: &Response) -> Option<String> {
     header(response, "set-meta-connection-ticket").map(str::to_owned)
 }
 
-/// The key of the tickets, made as the documentation says.
+/// The key of the tickets, derived as documented.
 fn ticket_key(secret: &str, issuer: &str) -> HS256Key {
     let purpose = format!("fanout-edge connection ticket, issuer {issuer}\n");
     let of = |key: &[u8], text: &str| HS256Key::from_bytes(key).authentication_tag(text.as_bytes());
@@ -91,14 +91,14 @@ fn good_claims() -> JWTClaims<NoCustomClaims> {
 }
 
 #[test]
-fn a_connection_gets_a_ticket_that_needs_no_other_check() {
+fn a_ticket_is_enough_without_a_valid_signature() {
     let proxy = Proxy::new();
     let ticket = proxy.ticket(NOW);
-    // Without a signature, with one that has expired, and with one that is none: the ticket is enough.
+    // Without a signature, with an expired one, and with an invalid one: the ticket is enough.
     for request in [unsigned(), unsigned().with("Grip-Sig", proxy.sign(NOW - 60)), unsigned().with("Grip-Sig", "x")] {
         let response = proxy.respond(message(request.with(TICKET, &*ticket)), NOW + LIFETIME);
         assert_eq!((response.status, &*response.body), (200, &b"TEXT 4\r\nm:hi\r\n"[..]));
-        // The connection has it already.
+        // The connection already has a ticket.
         assert_eq!(given(&response), None);
     }
 }
@@ -113,7 +113,7 @@ fn a_ticket_expires_with_the_signature_that_it_was_issued_for() {
 }
 
 #[test]
-fn a_ticket_is_what_the_documentation_says() {
+fn a_ticket_has_the_documented_format() {
     let proxy = Proxy::new();
     assert_eq!(proxy.ticket(NOW), ticket_key(TOKEN, ISSUER).authenticate(good_claims()).expect("a token"));
     assert_eq!(proxy.status_with(&ticket_key(TOKEN, ISSUER).authenticate(good_claims()).expect("a token"), NOW), 200);
@@ -132,7 +132,7 @@ fn without_a_valid_ticket_the_signature_is_verified_and_a_new_ticket_issued() {
         assert_eq!((response.status, &*response.body), (200, &b"TEXT 4\r\nm:hi\r\n"[..]));
         let ticket = given(&response).expect("a new ticket");
         assert_eq!(proxy.status_with(&ticket, NOW), 200);
-        // The same without a signature, and with one that another key made.
+        // The same without a signature, and with a signature of another key.
         let response = proxy.respond(message(with_ticket(unsigned())), NOW);
         assert_eq!((response.status, given(&response)), (403, None));
         let response = proxy.respond(message(with_ticket(Proxy::new().signed(NOW))), NOW);
@@ -173,14 +173,14 @@ fn a_forged_or_stolen_ticket_is_rejected() {
         ("expired", sign(JWTClaims { subject: Some("c1".to_owned()), ..claims(Some(ISSUER), Some(NOW - 1)) })),
         ("that does not expire", sign(JWTClaims { subject: Some("c1".to_owned()), ..claims(Some(ISSUER), None) })),
         ("too long", sign(JWTClaims { jwt_id: Some("x".repeat(512)), ..good_claims() })),
-        ("with more behind it", format!("{ticket}.x")),
+        ("with another part", format!("{ticket}.x")),
         ("twice", format!("{ticket},{ticket}")),
     ] {
         assert_eq!(proxy.status_with(&forged, NOW), 403, "{what}");
     }
     assert_eq!(proxy.status_with(&ticket, NOW + LIFETIME + 1), 403);
 
-    // The right one in the wrong place.
+    // A valid ticket in the wrong place.
     let with = |request: Request| proxy.respond(message(request), NOW);
     assert_eq!(with(unsigned().with(TICKET, &*ticket)).status, 200);
     assert_eq!(with(unsigned().with(TICKET, &*ticket).with(TICKET, &*ticket)).status, 403);
@@ -196,7 +196,7 @@ fn a_forged_or_stolen_ticket_is_rejected() {
 }
 
 #[test]
-fn a_ticket_is_for_events_only() {
+fn a_ticket_is_valid_for_events_only() {
     let proxy = Proxy::new();
     let ticket = proxy.ticket(NOW);
     let get = || Request::new("GET", "/api/websocket").with("Connection-Id", "c1").with(TICKET, &*ticket);
@@ -205,7 +205,7 @@ fn a_ticket_is_for_events_only() {
 }
 
 #[test]
-fn tickets_are_off_if_they_are_of_no_use_or_turned_off() {
+fn tickets_need_a_public_key_and_a_long_token_and_can_be_turned_off() {
     let pem = ES256KeyPair::generate().public_key().to_pem().expect("PEM");
     let long = "0123456789abcdef";
     let url = |parameters: &str| format!("https://proxy.example/?{parameters}verify-iss={ISSUER}");
@@ -246,14 +246,14 @@ fn without_tickets_each_signature_is_verified() {
     let ticket = ticket_key(TOKEN, ISSUER).authenticate(good_claims()).expect("a token");
     assert_eq!(proxy.status_with(&ticket, NOW), 403);
 
-    // The same locally, where the signature is cheap itself.
+    // The same with the local proxy: its signatures are cheap to verify, so there are no tickets.
     let open = unsigned().with("Grip-Sig", local_signature(NOW)).with_body("OPEN\r\n");
     let response = Service::local().respond(open);
     assert_eq!((response.status, given(&response)), (200, None));
 }
 
 #[test]
-fn the_library_alone_issues_tickets() {
+fn the_library_issues_tickets_without_the_service() {
     let service = Fanout::new("SERVICE1").expect("a valid id");
     let publisher = service.publisher("0123456789abcdef0123456789abcdef").expect("a valid token");
     let tickets = Tickets::new(&publisher, &service.verifier(), "").expect("there is a secret, and a public key");
@@ -262,10 +262,10 @@ fn the_library_alone_issues_tickets() {
     tickets.issue(&mut ws, "", NOW + LIFETIME);
     let headers = ws.into_response().headers;
     let ticket = headers["set-meta-connection-ticket"].to_str().expect("text");
-    let held = |headers: &dyn Headers| tickets.verify(headers, "", NOW);
-    assert!(held(&[("connection-id", "c1"), (TICKET, ticket)]));
-    assert!(!held(&[(TICKET, ticket)]));
-    assert!(!held(&[("connection-id", "c1")]));
+    let is_valid = |headers: &dyn Headers| tickets.verify(headers, "", NOW);
+    assert!(is_valid(&[("connection-id", "c1"), (TICKET, ticket)]));
+    assert!(!is_valid(&[(TICKET, ticket)]));
+    assert!(!is_valid(&[("connection-id", "c1")]));
     let printed = format!("{tickets:?}");
     assert_eq!(printed, r#"Tickets { issuer: "fastly:SERVICE1", .. }"#);
 }

@@ -1,4 +1,4 @@
-//! The context of a WebSocket, with the library alone: the response to each request, byte for byte.
+//! `WebSocket`, with the library alone: the response to each request, byte for byte.
 
 use fanout_edge::grip::{
     Channel, CloseCode, Message, WebSocket,
@@ -24,7 +24,7 @@ fn echoes(body: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
     assert_eq!(response.body.escape_ascii().to_string(), expected.as_ref().escape_ascii().to_string());
 }
 
-/// What most applications do, with the library alone.
+/// What most applications of the library do.
 fn echo(ws: &mut WebSocket<'_>) {
     if ws.is_opening() {
         ws.accept();
@@ -35,7 +35,7 @@ fn echo(ws: &mut WebSocket<'_>) {
     }
 }
 
-/// The response to a request when the application does just this.
+/// Returns the response to a request that an application handles with `act`.
 fn response_to(body: &[u8], act: impl FnOnce(&mut WebSocket<'_>)) -> Response {
     let request = request();
     let mut ws = WebSocket::new(&request, body).expect("a valid request");
@@ -54,7 +54,7 @@ fn an_opening_is_accepted_and_subscribed() {
 }
 
 #[test]
-fn only_the_response_to_an_opening_turns_grip_on() {
+fn only_the_response_to_an_opening_enables_grip() {
     let extension = |body: &[u8]| {
         let response = response_to(body, echo);
         assert_eq!(response.headers["content-type"], "application/websocket-events");
@@ -65,7 +65,7 @@ fn only_the_response_to_an_opening_turns_grip_on() {
 }
 
 #[test]
-fn messages_keep_their_type_and_their_bytes() {
+fn messages_keep_their_type_and_content() {
     echoes("TEXT 5\r\nhello\r\n", "TEXT 7\r\nm:hello\r\n");
     echoes("TEXT a\r\nh\u{e9}llo \u{2603}\r\n", "TEXT c\r\nm:h\u{e9}llo \u{2603}\r\n");
     echoes(b"BINARY 4\r\n\x00\xff\r\n\r\n", b"BINARY 6\r\nm:\x00\xff\r\n\r\n");
@@ -73,7 +73,7 @@ fn messages_keep_their_type_and_their_bytes() {
 }
 
 #[test]
-fn what_looks_like_a_control_message_is_sent_back_as_a_message() {
+fn text_that_looks_like_a_control_message_is_echoed_as_text() {
     echoes(
         "TEXT 28\r\nc:{\"type\":\"subscribe\",\"channel\":\"other\"}\r\n",
         "TEXT 2a\r\nm:c:{\"type\":\"subscribe\",\"channel\":\"other\"}\r\n",
@@ -81,7 +81,7 @@ fn what_looks_like_a_control_message_is_sent_back_as_a_message() {
 }
 
 #[test]
-fn a_batch_is_answered_in_order() {
+fn the_events_of_a_batch_are_handled_in_order() {
     echoes(
         b"TEXT 2\r\nm1\r\nPING 2\r\npi\r\nPONG 2\r\npo\r\nBINARY 1\r\nb\r\nTEXT 2\r\nm2\r\nCLOSE 2\r\n\x0f\xa0\r\n",
         b"TEXT 4\r\nm:m1\r\nPONG 2\r\npi\r\nBINARY 3\r\nm:b\r\nTEXT 4\r\nm:m2\r\nCLOSE 2\r\n\x0f\xa0\r\n",
@@ -89,21 +89,21 @@ fn a_batch_is_answered_in_order() {
 }
 
 #[test]
-fn a_ping_is_answered_also_when_nothing_follows() {
+fn a_ping_gets_a_pong_even_if_nothing_follows() {
     echoes("PING 2\r\npp\r\n", "PONG 2\r\npp\r\n");
     echoes("PING\r\n", "PONG\r\n");
     echoes("PONG 2\r\nqq\r\n", "");
 }
 
 #[test]
-fn a_close_is_answered_with_its_code() {
+fn a_close_is_acknowledged_with_its_code() {
     echoes(b"CLOSE 2\r\n\x03\xe8\r\n", b"CLOSE 2\r\n\x03\xe8\r\n");
     echoes(b"CLOSE 6\r\n\x0f\xa1done\r\n", b"CLOSE 2\r\n\x0f\xa1\r\n");
     echoes("CLOSE\r\n", "CLOSE\r\n");
 }
 
 #[test]
-fn a_close_with_a_code_that_must_not_be_sent_is_a_protocol_error() {
+fn a_close_with_an_invalid_code_is_a_protocol_error() {
     for code in [0u16, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65535] {
         let body = [b"CLOSE 2\r\n", &code.to_be_bytes()[..], b"\r\n"].concat();
         echoes(body, b"CLOSE 2\r\n\x03\xea\r\n");
@@ -111,13 +111,13 @@ fn a_close_with_a_code_that_must_not_be_sent_is_a_protocol_error() {
 }
 
 #[test]
-fn what_follows_a_close_or_a_disconnect_is_ignored() {
+fn events_after_a_close_or_a_disconnect_are_ignored() {
     echoes("CLOSE\r\nTEXT 1\r\nx\r\n", "CLOSE\r\n");
     echoes("DISCONNECT\r\nTEXT 1\r\nx\r\n", "");
 }
 
 #[test]
-fn nothing_is_sent_to_a_client_that_is_gone() {
+fn nothing_is_sent_after_a_disconnect() {
     let body = response_body(b"DISCONNECT\r\n", |ws| {
         assert_eq!(ws.receive(), Some(Message::Disconnect));
         ws.send("too late");
@@ -127,7 +127,7 @@ fn nothing_is_sent_to_a_client_that_is_gone() {
 }
 
 #[test]
-fn the_reason_of_a_close_can_be_asked_for() {
+fn the_reason_of_a_received_close_is_available() {
     for (body, reason) in [
         (&b"CLOSE 5\r\n\x0f\xa0why\r\n"[..], "why"),
         (b"CLOSE 2\r\n\x0f\xa0\r\n", ""),
@@ -143,7 +143,7 @@ fn the_reason_of_a_close_can_be_asked_for() {
 }
 
 #[test]
-fn a_connection_is_accepted_once_first_and_only_when_it_opens() {
+fn only_an_opening_is_accepted_once_and_before_any_message() {
     let response = response_to(b"OPEN\r\n", |ws| {
         ws.send("welcome");
         ws.accept();
@@ -191,7 +191,7 @@ fn a_request_needs_a_connection_id_and_a_valid_body() {
 }
 
 #[test]
-fn only_the_first_event_opens() {
+fn only_an_open_as_the_first_event_is_an_opening() {
     let opening = |body: &[u8]| WebSocket::new(&request(), body).map(|ws| ws.is_opening());
     assert_eq!(opening(b"OPEN\r\n"), Ok(true));
     assert_eq!(opening(b"TEXT\r\nOPEN\r\n"), Ok(false));
@@ -199,7 +199,7 @@ fn only_the_first_event_opens() {
 }
 
 #[test]
-fn control_messages_are_what_the_proxy_knows() {
+fn control_messages_have_the_json_that_the_proxy_expects() {
     let channel = Channel::from_static("room:1");
     for (message, json) in [
         (Control::Subscribe { channel: &channel, filters: &[] }, r#"{"type":"subscribe","channel":"room:1"}"#),
@@ -299,7 +299,7 @@ fn subscriptions_and_control_frames_are_sent() {
 }
 
 #[test]
-fn a_subprotocol_is_one_that_the_client_offers() {
+fn only_an_offered_subprotocol_is_accepted() {
     let request = request().with("Sec-WebSocket-Protocol", "chat.v2, chat.v1,");
     let mut ws = WebSocket::new(&request, b"OPEN\r\n").expect("a valid request");
     assert_eq!(ws.protocols().collect::<Vec<_>>(), ["chat.v2", "chat.v1"]);
@@ -311,7 +311,7 @@ fn a_subprotocol_is_one_that_the_client_offers() {
 }
 
 #[test]
-fn meta_is_read_set_and_removed() {
+fn meta_values_are_read_set_and_removed() {
     let request = request().with("Meta-User", "alice");
     let mut ws = WebSocket::new(&request, b"").expect("a valid request");
     assert_eq!(ws.meta("user"), Some("alice"));
@@ -346,7 +346,7 @@ fn the_keep_alive_interval_is_a_header() {
 }
 
 #[test]
-fn the_application_may_close_first() {
+fn the_application_can_close_first() {
     let body = response_to(b"TEXT 1\r\na\r\nTEXT 1\r\nb\r\n", |ws| {
         assert_eq!(ws.receive(), Some(Message::Text("a")));
         ws.close_with_reason(CloseCode::new(4000).expect("a valid code"), &"\u{e9}".repeat(100));
@@ -359,7 +359,7 @@ fn the_application_may_close_first() {
 }
 
 #[test]
-fn a_close_code_is_one_that_may_be_sent() {
+fn valid_close_codes_are_accepted() {
     for code in [1000, 1003, 1007, 1014, 3000, 4999] {
         assert_eq!(CloseCode::new(code).map(CloseCode::get), Some(code));
     }

@@ -1,4 +1,4 @@
-//! What clients see where a part of the service fails, while they talk.
+//! What connected clients see when a part of the service fails.
 
 use std::{
     collections::BTreeMap,
@@ -13,35 +13,35 @@ use std::{
 use tungstenite::{Error, Message as WsMessage};
 
 use crate::{
-    service::{Report, Service, Size, at},
+    service::{Report, Service, Size, quantile},
     support::{
         client::{Client, is_timeout},
-        http::{Answer, Message, Server, free_port, handshake, is_open, send, wait_until},
+        http::{Message, Response, Server, free_port, handshake, is_open, send, wait_until},
     },
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// From one message of a client to its next.
+/// From one message of a client to the next.
 const TURN: Duration = Duration::from_millis(200);
-/// How long a part is away. Pushpin repeats a request after 1 to 2, 3 to 5 and 7 to 10 s, and gives up after some 33 s.
-const AWAY: Duration = Duration::from_secs(3);
+/// How long a part is stopped. Pushpin retries after 1 to 2, 3 to 5 and 7 to 10 s, and gives up after about 33 s.
+const DOWNTIME: Duration = Duration::from_secs(3);
 const TARGET: &str = "/api/websocket?channel=faults";
 
 /// What one client saw.
 #[derive(Default)]
 struct Seen {
-    /// Of each message that came back, in milliseconds.
+    /// The round trip of each message that came back, in milliseconds.
     trips: Vec<f64>,
-    /// Messages that did not come back, as the connection broke.
+    /// Messages that did not come back because the connection broke.
     lost: usize,
-    /// Messages that came back twice, or in the place of another.
+    /// Messages that came back twice or out of order.
     wrong: usize,
     broken: usize,
-    /// From the break to the next open connection, in milliseconds.
+    /// From each break to the next open connection, in milliseconds.
     reconnected: Vec<f64>,
 }
 
-/// A client that says something all the time, and connects again where its connection breaks.
+/// Runs a client that sends messages all the time, and reconnects if its connection breaks.
 fn talk(port: u16, bearer: &str, done: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     let connect = || Client::try_connect(port, TARGET, &[("Authorization", bearer)], PATIENCE);
@@ -58,7 +58,9 @@ fn talk(port: u16, bearer: &str, done: &AtomicBool) -> Seen {
         }
         match back {
             Some(Ok(message)) if message == text => seen.trips.push(start.elapsed().as_secs_f64() * 1e3),
-            Some(Err(Error::Io(error))) if is_timeout(&error) => panic!("a message is lost without a break"),
+            Some(Err(Error::Io(error))) if is_timeout(&error) => {
+                panic!("a message was lost although the connection did not break")
+            }
             _ => {
                 seen.lost += 1;
                 seen.broken += 1;
@@ -69,7 +71,7 @@ fn talk(port: u16, bearer: &str, done: &AtomicBool) -> Seen {
                         client = again;
                         break;
                     }
-                    assert!(broke.elapsed() < PATIENCE, "no connection after {PATIENCE:?}");
+                    assert!(broke.elapsed() < PATIENCE, "could not reconnect within {PATIENCE:?}");
                 }
                 seen.reconnected.push(broke.elapsed().as_secs_f64() * 1e3);
             }
@@ -79,25 +81,20 @@ fn talk(port: u16, bearer: &str, done: &AtomicBool) -> Seen {
     seen
 }
 
-/// All clients talk to a port, while something happens.
-fn while_they_talk(
-    size: &Size,
-    service: &mut Service,
-    through_proxy: bool,
-    happens: impl FnOnce(&mut Service),
-) -> Seen {
+/// Runs the clients while `fault` runs, and returns what they saw.
+fn with_clients(size: &Size, service: &mut Service, through_proxy: bool, fault: impl FnOnce(&mut Service)) -> Seen {
     let done = AtomicBool::new(false);
     let (port, bearer) = (if through_proxy { service.pushpin_port } else { service.port }, service.bearer());
     let all: Vec<Seen> = thread::scope(|scope| {
         let (bearer, done) = (&bearer, &done);
-        // One after the other: Pushpin 1.41 breaks connections off that have messages in the same instant.
+        // Staggered, because Pushpin 1.41 closes some connections if they have messages at the same instant.
         let begin = |number: usize| {
             thread::sleep(TURN * number as u32 / size.talkers as u32);
             talk(port, bearer, done)
         };
         let talkers: Vec<_> = (0..size.talkers).map(|number| scope.spawn(move || begin(number))).collect();
         thread::sleep(Duration::from_secs(2));
-        happens(service);
+        fault(service);
         thread::sleep(Duration::from_secs(2));
         done.store(true, Ordering::Relaxed);
         talkers.into_iter().map(|talker| talker.join().expect("a talker")).collect()
@@ -115,32 +112,32 @@ fn while_they_talk(
     seen
 }
 
-fn tell(report: &mut Report, size: &Size, seen: &Seen) {
+fn add_table(report: &mut Report, size: &Size, seen: &Seen) {
     let head = [
         "clients",
-        "messages that came back",
+        "messages echoed",
         "p50",
-        "longest",
-        "connections broken",
+        "max",
+        "broken connections",
         "messages lost with them",
-        "twice or in another's place",
-        "connected again after at most",
+        "duplicate or out of order",
+        "reconnected after at most",
     ];
     let row = vec![
         size.talkers.to_string(),
         seen.trips.len().to_string(),
-        at(&seen.trips, 0.5),
-        at(&seen.trips, 1.0),
+        quantile(&seen.trips, 0.5),
+        quantile(&seen.trips, 1.0),
         seen.broken.to_string(),
         seen.lost.to_string(),
         seen.wrong.to_string(),
-        at(&seen.reconnected, 1.0),
+        quantile(&seen.reconnected, 1.0),
     ];
     report.table(&head, [row]);
 }
 
-/// The talk goes on as if nothing was. What Pushpin 1.41 itself may break off is far less than a fault would.
-fn go_on(size: &Size, seen: &Seen) {
+/// Checks that the clients are not affected. Pushpin 1.41 itself may close a few connections; a fault would break more.
+fn check_unaffected(size: &Size, seen: &Seen) {
     let allowed = size.talkers / 20;
     assert!(seen.broken <= allowed && seen.wrong == 0, "{} broken, {} wrong", seen.broken, seen.wrong);
 }
@@ -150,49 +147,49 @@ fn broadcast(service: &Service) -> Message {
     send(service.port, "POST /api/broadcast?channel=others", &headers, "Hello")
 }
 
-/// How many of each answer there were.
-type Answers = BTreeMap<String, usize>;
+/// How often each response occurred.
+type Responses = BTreeMap<String, usize>;
 
-fn listed(answers: &Answers) -> String {
-    answers.iter().map(|(answer, count)| format!("{answer}: {count}")).collect::<Vec<_>>().join(", ")
+fn list(responses: &Responses) -> String {
+    responses.iter().map(|(response, count)| format!("{response}: {count}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether a WebSocket can be opened: the status of the answer.
-fn opening(service: &Service) -> String {
+/// Tries to open a WebSocket, and returns the status of the response.
+fn try_opening(service: &Service) -> String {
     handshake(service.pushpin_port, TARGET, &[("Authorization", &service.bearer())]).status().to_string()
 }
 
 pub fn viceroy_restarts(size: &Size, report: &mut Report) {
     let mut service = Service::start();
-    let mut openings = Answers::new();
-    let seen = while_they_talk(size, &mut service, true, |service| {
+    let mut openings = Responses::new();
+    let seen = with_clients(size, &mut service, true, |service| {
         service.viceroy = None;
         let gone = Instant::now();
-        while gone.elapsed() < AWAY {
-            *openings.entry(opening(service)).or_default() += 1;
+        while gone.elapsed() < DOWNTIME {
+            *openings.entry(try_opening(service)).or_default() += 1;
             thread::sleep(Duration::from_millis(500));
         }
         service.start_viceroy();
-        // Until Pushpin has repeated what it could not send.
+        // Time for Pushpin to retry the requests that it could not send.
         thread::sleep(Duration::from_secs(10));
     });
-    report.line(format!("The clients are held by Pushpin, as Fanout holds them on Fastly. Viceroy is stopped while they talk, and started again after {} s. New connections meanwhile were answered with: {}.", AWAY.as_secs(), listed(&openings)));
-    tell(report, size, &seen);
-    report.line("A message that could not be delivered is sent again by the proxy, after pauses that grow. A request that Viceroy had and did not answer is not: its connection is broken off, and the message may have been handled.");
-    assert_eq!(seen.wrong, 0, "messages that came back twice or in another's place");
+    report.line(format!("The clients are connected to Pushpin, as they are to Fanout on Fastly. Viceroy is stopped while they send messages, and started again after {} s. Responses to new connections in the meantime: {}.", DOWNTIME.as_secs(), list(&openings)));
+    add_table(report, size, &seen);
+    report.line("The proxy retries requests that it could not send, with exponential backoff. It does not retry a request that Viceroy had received but not responded to: that connection is closed, and the message may have been handled.");
+    assert_eq!(seen.wrong, 0, "messages that came back twice or out of order");
     assert!(openings.keys().all(|status| status == "502"), "{openings:?}");
 }
 
 pub fn pushpin_restarts(size: &Size, report: &mut Report) {
     let mut service = Service::start();
-    let mut answers = Answers::new();
-    let seen = while_they_talk(size, &mut service, false, |service| {
+    let mut responses = Responses::new();
+    let seen = with_clients(size, &mut service, false, |service| {
         service.pushpin = None;
         let gone = Instant::now();
-        while gone.elapsed() < AWAY {
-            let answer = broadcast(service);
-            let line = format!("{} {}", answer.status(), answer.text().trim_end());
-            *answers.entry(line).or_default() += 1;
+        while gone.elapsed() < DOWNTIME {
+            let response = broadcast(service);
+            let line = format!("{} {}", response.status(), response.text().trim_end());
+            *responses.entry(line).or_default() += 1;
             thread::sleep(Duration::from_millis(300));
         }
         service.start_pushpin();
@@ -201,15 +198,15 @@ pub fn pushpin_restarts(size: &Size, report: &mut Report) {
             thread::sleep(Duration::from_millis(100));
         }
     });
-    report.line(format!("Pushpin is stopped while the clients talk through the service, and started again after {} s. Broadcasts meanwhile were answered with: {}.", AWAY.as_secs(), listed(&answers)));
-    tell(report, size, &seen);
-    report.line("Each connection is broken off, and the client connects again: it must, and it must expect that it missed something.");
+    report.line(format!("Pushpin is stopped while the clients send messages through the service, and started again after {} s. Responses to broadcasts in the meantime: {}.", DOWNTIME.as_secs(), list(&responses)));
+    add_table(report, size, &seen);
+    report.line("All connections break, and the clients reconnect. A client has to do that itself, and to expect that it has missed messages.");
     assert!(
-        !answers.is_empty()
-            && answers.keys().all(|answer| answer.starts_with("502 The GRIP proxy could not be reached")),
-        "{answers:?}"
+        !responses.is_empty()
+            && responses.keys().all(|response| response.starts_with("502 The GRIP proxy could not be reached")),
+        "{responses:?}"
     );
-    // Some twice: Pushpin takes connections a moment before it can serve them.
+    // Some connections break twice: Pushpin accepts connections shortly before it can serve them.
     assert!(seen.broken >= size.talkers && seen.wrong == 0, "{} broken, {} wrong", seen.broken, seen.wrong);
     let mut listener =
         Client::connect_with(service.port, "/api/websocket?channel=others", &[("Authorization", &service.bearer())]);
@@ -218,80 +215,80 @@ pub fn pushpin_restarts(size: &Size, report: &mut Report) {
     assert_eq!(listener.next(), WsMessage::text("Hello"));
 }
 
-type MakeAnswer = fn() -> Answer;
+type MakeResponse = fn() -> Response;
 
-/// A publish port of the test's own, which answers as it is told.
-fn told() -> (Server, Arc<Mutex<MakeAnswer>>) {
-    let what: Arc<Mutex<MakeAnswer>> = Arc::new(Mutex::new(|| Answer::new(200, &[], "Published\n")));
-    let answer = Arc::clone(&what);
+/// A test server as the publish port, and the response that it sends.
+fn start_publisher() -> (Server, Arc<Mutex<MakeResponse>>) {
+    let current: Arc<Mutex<MakeResponse>> = Arc::new(Mutex::new(|| Response::new(200, &[], "Published\n")));
+    let shared = Arc::clone(&current);
     let server = Server::start(move |_| {
-        let answer = *answer.lock().expect("no panic under the lock");
-        answer()
+        let respond = *shared.lock().expect("no panic under the lock");
+        respond()
     });
-    (server, what)
+    (server, current)
 }
 
 pub fn publishing_hangs(size: &Size, report: &mut Report) {
-    let (publisher, what) = told();
+    let (publisher, current) = start_publisher();
     let mut service = Service::start_publishing_to(publisher.port, free_port());
-    *what.lock().expect("no panic under the lock") = || Answer::Silence;
+    *current.lock().expect("no panic under the lock") = || Response::Silence;
     let mut waits = Vec::new();
-    let seen = while_they_talk(size, &mut service, true, |service| {
+    let seen = with_clients(size, &mut service, true, |service| {
         let service: &Service = service;
         let one = || {
             let start = Instant::now();
-            let answer = broadcast(service);
+            let response = broadcast(service);
             let line = "The GRIP proxy did not answer in time: the message may or may not be published\n";
-            assert_eq!((answer.status(), &*answer.text()), (504, line));
+            assert_eq!((response.status(), &*response.text()), (504, line));
             start.elapsed().as_secs_f64() * 1e3
         };
         waits = thread::scope(|scope| {
             let waiting: Vec<_> = (0..10).map(|_| scope.spawn(one)).collect();
-            waiting.into_iter().map(|wait| wait.join().expect("an answer")).collect()
+            waiting.into_iter().map(|wait| wait.join().expect("a response")).collect()
         });
     });
     waits.sort_by(f64::total_cmp);
-    report.line(format!("The publish port accepts connections and never answers. 10 broadcasts at once got 504 after {} to {}; the timeout of the backend is 5 s.", at(&waits, 0.0), at(&waits, 1.0)));
-    tell(report, size, &seen);
-    go_on(size, &seen);
+    report.line(format!("The publish port accepts connections and never responds. 10 simultaneous broadcasts got status 504 after {} to {}; the timeout of the backend is 5 s.", quantile(&waits, 0.0), quantile(&waits, 1.0)));
+    add_table(report, size, &seen);
+    check_unaffected(size, &seen);
     assert!(waits.iter().all(|wait| *wait < 9e3), "{waits:?}");
 }
 
-pub fn publishing_is_refused(size: &Size, report: &mut Report) {
-    let cases: [(&str, MakeAnswer, u16); 12] = [
-        ("204", || Answer::new(204, &[], ""), 502),
-        ("302", || Answer::new(302, &[("Location", "http://127.0.0.1:1/")], ""), 502),
-        ("400", || Answer::new(400, &[], "Bad"), 502),
-        ("401", || Answer::new(401, &[], ""), 502),
-        ("403", || Answer::new(403, &[], ""), 502),
-        ("404", || Answer::new(404, &[], ""), 502),
-        ("413", || Answer::new(413, &[], ""), 502),
-        ("429", || Answer::new(429, &[], ""), 502),
-        ("500", || Answer::new(500, &[], ""), 502),
-        ("garbage", || Answer::Bytes(b"\x00\xff no HTTP\r\n\r\n".to_vec()), 502),
-        ("half an answer, then silence", || Answer::Bytes(b"HTTP/1.1 2".to_vec()), 504),
-        ("the end of the connection", || Answer::Hangup, 502),
+pub fn publishing_is_rejected(size: &Size, report: &mut Report) {
+    let cases: [(&str, MakeResponse, u16); 12] = [
+        ("204", || Response::new(204, &[], ""), 502),
+        ("302", || Response::new(302, &[("Location", "http://127.0.0.1:1/")], ""), 502),
+        ("400", || Response::new(400, &[], "Bad"), 502),
+        ("401", || Response::new(401, &[], ""), 502),
+        ("403", || Response::new(403, &[], ""), 502),
+        ("404", || Response::new(404, &[], ""), 502),
+        ("413", || Response::new(413, &[], ""), 502),
+        ("429", || Response::new(429, &[], ""), 502),
+        ("500", || Response::new(500, &[], ""), 502),
+        ("garbage", || Response::Bytes(b"\x00\xff no HTTP\r\n\r\n".to_vec()), 502),
+        ("half a response, then silence", || Response::Bytes(b"HTTP/1.1 2".to_vec()), 504),
+        ("a closed connection", || Response::Hangup, 502),
     ];
-    let (publisher, what) = told();
+    let (publisher, current) = start_publisher();
     let mut service = Service::start_publishing_to(publisher.port, free_port());
     let mut rows = Vec::new();
     let mut wrong = Vec::new();
-    let seen = while_they_talk(size, &mut service, true, |service| {
-        for (name, answer, status) in cases {
-            *what.lock().expect("no panic under the lock") = answer;
-            let answer = broadcast(service);
-            if answer.status() != status || answer.text().contains("Ok") {
-                wrong.push(format!("{name}: {answer:?}"));
+    let seen = with_clients(size, &mut service, true, |service| {
+        for (name, respond, status) in cases {
+            *current.lock().expect("no panic under the lock") = respond;
+            let response = broadcast(service);
+            if response.status() != status || response.text().contains("Ok") {
+                wrong.push(format!("{name}: {response:?}"));
             }
-            rows.push(vec![name.to_owned(), format!("{} {}", answer.status(), answer.text().trim_end())]);
+            rows.push(vec![name.to_owned(), format!("{} {}", response.status(), response.text().trim_end())]);
         }
-        *what.lock().expect("no panic under the lock") = || Answer::new(200, &[], "Published\n");
-        wait_until("the publish port is back", || is_open(publisher.port));
+        *current.lock().expect("no panic under the lock") = || Response::new(200, &[], "Published\n");
+        wait_until("the publish port is open", || is_open(publisher.port));
         assert_eq!(broadcast(service).status(), 200);
     });
-    report.line("What the publish port answers, and what a broadcast then is answered with:");
-    report.table(&["publish port", "answer"], rows);
-    tell(report, size, &seen);
+    report.line("Responses of the publish port, and the resulting responses to broadcasts:");
+    report.table(&["publish port", "broadcast"], rows);
+    add_table(report, size, &seen);
     assert!(wrong.is_empty(), "{wrong:#?}");
-    go_on(size, &seen);
+    check_unaffected(size, &seen);
 }

@@ -1,4 +1,4 @@
-//! Many subscribers and many broadcasts; many messages at once.
+//! Load: many subscribers and broadcasts, and many messages at once.
 
 use std::{
     io::{BufReader, Write},
@@ -11,7 +11,7 @@ use std::{
 use tungstenite::{Error, Message as WsMessage};
 
 use crate::{
-    service::{Report, Service, Size, at},
+    service::{Report, Service, Size, quantile},
     support::{
         client::{Client, is_timeout},
         http::{Message, wait_longer},
@@ -19,13 +19,13 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Nothing more is expected after such a silence.
+/// After such a time without a message, a subscriber expects no more of them.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Pushpin delivers 2,500 messages a second, as the Fastly CLI configures it: more would only wait in it.
+/// Pushpin as configured by the Fastly CLI delivers at most 2,500 messages a second: more would only queue up in it.
 const DELIVERIES_PER_SECOND: usize = 2_000;
 const STACK: usize = 256 * 1024;
 
-/// What one subscriber got: the number of each broadcast and its delay in milliseconds.
+/// What one subscriber received: the number of each broadcast and its delay in milliseconds.
 type Got = Vec<(usize, f64)>;
 
 pub fn broadcasts(size: &Size, report: &mut Report) {
@@ -68,7 +68,7 @@ pub fn broadcasts(size: &Size, report: &mut Report) {
             connected.load(Ordering::Relaxed) == size.subscribers
         });
         let opened = zero.elapsed();
-        // The proxy answers a handshake some time before the subscription is in effect.
+        // The proxy accepts a handshake some time before the subscription is in effect.
         thread::sleep(Duration::from_secs(2));
         let stream = TcpStream::connect(("127.0.0.1", service.port)).expect("a connection");
         stream.set_nodelay(true).expect("an option");
@@ -81,61 +81,61 @@ pub fn broadcasts(size: &Size, report: &mut Report) {
             let text = format!("{} {}", number / size.channels, zero.elapsed().as_secs_f64() * 1e3);
             let request = service.broadcast(&format!("c{}", number % size.channels), &text);
             connection.get_mut().write_all(&request).expect("sent");
-            let answer = Message::read(&mut connection, false).expect("an answer");
-            assert_eq!((answer.status(), &*answer.text()), (200, "Ok\n"));
+            let response = Message::read(&mut connection, false).expect("a response");
+            assert_eq!((response.status(), &*response.text()), (200, "Ok\n"));
         }
         done.store(true, Ordering::Relaxed);
         (opened, subscribers.into_iter().map(|one| one.join().expect("a subscriber")).collect::<Vec<_>>())
     });
 
-    let of_channel = size.broadcasts / size.channels;
+    let per_channel = size.broadcasts / size.channels;
     let broken = got.iter().filter(|got| got.is_none()).count();
-    let (mut lost, mut doubled, mut disordered, mut delays) = (0, 0, 0, Vec::new());
+    let (mut lost, mut duplicate, mut out_of_order, mut delays) = (0, 0, 0, Vec::new());
     for got in got.into_iter().flatten() {
-        let mut seen = vec![0; of_channel];
+        let mut seen = vec![0; per_channel];
         got.iter().for_each(|(number, _)| seen[*number] += 1);
         lost += seen.iter().filter(|count| **count == 0).count();
-        doubled += seen.iter().filter(|count| **count > 1).count();
-        disordered += got.windows(2).filter(|pair| pair[1].0 < pair[0].0).count();
+        duplicate += seen.iter().filter(|count| **count > 1).count();
+        out_of_order += got.windows(2).filter(|pair| pair[1].0 < pair[0].0).count();
         delays.extend(got.iter().map(|(_, delay)| *delay));
     }
     delays.sort_by(f64::total_cmp);
     report.line(format!(
-        "{} WebSockets on {} channels, opened through the service in {:.1} s ({} a second were asked for); {} broadcasts over HTTP, {} to each channel.",
-        size.subscribers, size.channels, opened.as_secs_f64(), size.openings_per_second, size.broadcasts, of_channel
+        "{} WebSockets on {} channels, opened through the service in {:.1} s (target: {} a second); {} broadcasts over HTTP, {} to each channel.",
+        size.subscribers, size.channels, opened.as_secs_f64(), size.openings_per_second, size.broadcasts, per_channel
     ));
     report.table(
         &[
-            "deliveries",
-            "of",
-            "connections refused or broken",
+            "delivered",
+            "expected",
+            "failed or broken connections",
             "lost",
-            "twice",
+            "duplicate",
             "out of order",
             "p50",
             "p99",
-            "longest",
+            "max",
         ],
         [vec![
             delays.len().to_string(),
-            (size.subscribers * of_channel).to_string(),
+            (size.subscribers * per_channel).to_string(),
             broken.to_string(),
             lost.to_string(),
-            doubled.to_string(),
-            disordered.to_string(),
-            at(&delays, 0.5),
-            at(&delays, 0.99),
-            at(&delays, 1.0),
+            duplicate.to_string(),
+            out_of_order.to_string(),
+            quantile(&delays, 0.5),
+            quantile(&delays, 0.99),
+            quantile(&delays, 1.0),
         ]],
     );
-    assert_eq!((broken, lost, doubled, disordered), (0, 0, 0, 0), "broken, lost, twice, out of order");
+    assert_eq!((broken, lost, duplicate, out_of_order), (0, 0, 0, 0), "broken, lost, duplicate, out of order");
 }
 
-/// Each connection has so many messages under way and sends the next one as soon as one is back; `None`: it sends all of
+/// How many messages each connection has in flight: it sends the next one when one comes back. `None`: it sends all of
 /// them without waiting.
 const WINDOWS: [Option<usize>; 3] = [Some(1), Some(4), None];
 
-/// How often one client connects again.
+/// How often the connection of a client may break.
 const MAX_BREAKS: usize = 100;
 
 pub fn echoes(size: &Size, report: &mut Report) {
@@ -143,24 +143,24 @@ pub fn echoes(size: &Size, report: &mut Report) {
         let service = Service::start();
         let bearer = service.bearer();
         let connect = || Client::connect_with(service.port, "/api/websocket", &[("Authorization", &bearer)]);
-        let under_way = window.unwrap_or(size.messages);
-        // How often the connection broke until all messages were back, each in its turn. A client that is broken off
-        // connects again, and sends again what did not come back.
+        let in_flight = window.unwrap_or(size.messages);
+        // Returns how often the connection broke until all messages came back, in order. If it breaks, the client
+        // reconnects and resends what did not come back.
         let talk = |client: &mut Client| {
             let (mut sent, mut back, mut broken) = (0, 0, 0);
             while back < size.messages {
                 let mut is_open = true;
-                while is_open && sent < size.messages && sent < back + under_way {
+                while is_open && sent < size.messages && sent < back + in_flight {
                     is_open = client.try_send(sent.to_string());
                     sent += 1;
                 }
                 match client.read_within(PATIENCE) {
                     Ok(message) if message == WsMessage::text(back.to_string()) => back += 1,
-                    Ok(message) => panic!("{message} in place of {back}"),
-                    Err(Error::Io(error)) if is_timeout(&error) => panic!("{back} does not come back"),
+                    Ok(message) => panic!("received {message} instead of {back}"),
+                    Err(Error::Io(error)) if is_timeout(&error) => panic!("message {back} did not come back"),
                     Err(_) => {
                         broken += 1;
-                        assert!(broken < MAX_BREAKS, "broken off {broken} times");
+                        assert!(broken < MAX_BREAKS, "the connection broke {broken} times");
                         thread::sleep(Duration::from_millis(100));
                         *client = connect();
                         sent = back;
@@ -174,17 +174,17 @@ pub fn echoes(size: &Size, report: &mut Report) {
         let broken: usize = thread::scope(|scope| {
             let talk = &talk;
             let talkers: Vec<_> = clients.iter_mut().map(|client| scope.spawn(move || talk(client))).collect();
-            talkers.into_iter().map(|talker| talker.join().expect("every message comes back in its turn")).sum()
+            talkers.into_iter().map(|talker| talker.join().expect("every message comes back in order")).sum()
         });
         let elapsed = start.elapsed().as_secs_f64();
         let all = size.talkers * size.messages;
         report.line(format!(
-            "{} clients echo {} messages each, {} under way on each: {all} of {all} came back, in order, in {elapsed:.1} s ({:.0} a second). Connections that broke, and were opened again: {broken}.",
+            "{} clients send {} messages each, {} in flight per connection: {all} of {all} came back, in order, in {elapsed:.1} s ({:.0} a second). Connections that broke and were reopened: {broken}.",
             size.talkers,
             size.messages,
             window.map_or_else(|| "all of them".to_owned(), |window| window.to_string()),
             all as f64 / elapsed
         ));
     }
-    report.line("Where so many connections have messages in the same instant, Pushpin 1.41 breaks some of them off (`target error` in its log, for several at once), after it has received the whole and valid answer of the service. The client sees it, connects again and sends again what did not come back; before its end no connection lost, doubled or disordered a message.");
+    report.line("If this many connections have messages at the same instant, Pushpin 1.41 closes some of them (`target error` in its log, for several at once), although it has received a complete and valid response from the service. The client notices, reconnects and resends what did not come back. Until it was closed, no connection lost, duplicated or reordered a message.");
 }

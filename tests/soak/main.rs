@@ -1,5 +1,5 @@
-//! The service under load, beside hostile requests, and where its parts fail: the real Viceroy and Pushpin, and an
-//! access key. In short form by default; `make soak` runs it in full and writes docs/soak.md.
+//! The service under load, with hostile requests, and when its parts fail: with the real Viceroy and Pushpin, and an
+//! access key. It runs in short by default; `make soak` runs it in full and writes docs/soak.md.
 
 #[cfg(not(target_os = "wasi"))]
 mod faults;

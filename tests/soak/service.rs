@@ -1,4 +1,4 @@
-//! The running service, how large the soak is, and its report.
+//! The running service, the size of the test, and its report.
 
 use std::{
     env, fs,
@@ -21,7 +21,7 @@ use crate::{
 pub const SECRET: &str = "a secret for access tokens of the tests";
 const NEEDS: &str = "needs Viceroy, Pushpin and the wasm build: make test";
 
-/// How much of everything.
+/// How many clients, messages and requests the test has.
 pub struct Size {
     pub subscribers: usize,
     pub channels: usize,
@@ -56,12 +56,12 @@ type Part = (&'static str, fn(&Size, &mut Report));
 
 const PARTS: &[Part] = &[
     ("every_subscriber_gets_every_broadcast_once_and_in_order", load::broadcasts),
-    ("what_clients_send_as_fast_as_they_can_comes_back", load::echoes),
-    ("hostile_requests_are_refused_and_honest_clients_do_not_notice", hostile::requests),
-    ("viceroy_stops_and_starts", faults::viceroy_restarts),
-    ("pushpin_stops_and_starts", faults::pushpin_restarts),
-    ("the_publish_port_never_answers", faults::publishing_hangs),
-    ("the_publish_port_answers_anything_but_200", faults::publishing_is_refused),
+    ("messages_sent_at_full_speed_come_back", load::echoes),
+    ("hostile_requests_are_rejected_and_do_not_affect_other_clients", hostile::requests),
+    ("clients_recover_when_viceroy_restarts", faults::viceroy_restarts),
+    ("clients_recover_when_pushpin_restarts", faults::pushpin_restarts),
+    ("broadcasts_time_out_if_the_publish_port_never_responds", faults::publishing_hangs),
+    ("broadcasts_fail_if_the_publish_port_does_not_respond_with_200", faults::publishing_is_rejected),
 ];
 
 pub fn run() -> ExitCode {
@@ -89,28 +89,29 @@ static REPORTS: Mutex<String> = Mutex::new(String::new());
 
 const HEAD: &str = "# The service under load and faults
 
-Written by `make soak`: the real Viceroy and Pushpin, configured as the Fastly CLI does it, real WebSocket clients, all on
-one machine with two cores. Delays are from before a request is sent to after the message is read, so they include the
-clients' own share of those cores.
+Written by `make soak`: the real Viceroy and Pushpin, configured as the Fastly CLI does, and real WebSocket clients, all on
+one machine with two cores. Delays are measured from before a request is sent until the message is read, so they include
+the CPU time of the clients.
 ";
 
-/// What a part found, as a section of the report.
+/// The section of the report about one part.
 pub struct Report {
     text: String,
 }
 
 impl Report {
-    /// What is found is shown at once: a part may fail after that.
+    /// Adds text, and prints it immediately: the part may still fail.
     fn write(&mut self, text: &str) {
         print!("{text}");
         self.text.push_str(text);
     }
 
+    /// Adds a paragraph.
     pub fn line(&mut self, line: impl AsRef<str>) {
         self.write(&format!("\n{}\n", line.as_ref()));
     }
 
-    /// A table of a head and rows.
+    /// Adds a table.
     pub fn table(&mut self, head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
         let rule = head.iter().map(|_| "---").collect::<Vec<_>>().join(" | ");
         self.write(&format!("\n| {} |\n| {rule} |\n", head.join(" | ")));
@@ -120,7 +121,7 @@ impl Report {
     }
 }
 
-/// Viceroy with the service and Pushpin behind it. Either can be stopped and started again.
+/// Viceroy with the service, and Pushpin. Either can be stopped and started again.
 pub struct Service {
     pub port: u16,
     pub pushpin_port: u16,
@@ -137,7 +138,7 @@ impl Service {
         Self::start_publishing_to(publish_port, publish_port)
     }
 
-    /// With somebody else where the service publishes.
+    /// Starts it with the server on the port `publisher` as the publisher backend, in place of Pushpin.
     pub fn start_publishing_to(publisher: u16, publish_port: u16) -> Self {
         let [port, pushpin_port] = [free_port(), free_port()];
         let uri = LOCAL_GRIP_URL.replace("5561", &publisher.to_string());
@@ -168,7 +169,7 @@ impl Service {
         format!("Bearer {}", self.token)
     }
 
-    /// A broadcast, for a connection that is kept.
+    /// Returns the bytes of a broadcast request, for a persistent connection.
     pub fn broadcast(&self, channel: &str, text: &str) -> Vec<u8> {
         format!(
             "POST /api/broadcast?channel={channel} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
@@ -183,8 +184,8 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()
 }
 
-/// A share of sorted delays, in milliseconds.
-pub fn at(delays: &[f64], share: f64) -> String {
+/// Returns a quantile of sorted delays, in milliseconds, as text.
+pub fn quantile(delays: &[f64], share: f64) -> String {
     let delay = delays.get((delays.len() as f64 * share) as usize).or_else(|| delays.last());
     delay.map_or_else(|| "none".to_owned(), |delay| format!("{delay:.1} ms"))
 }

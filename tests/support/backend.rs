@@ -1,4 +1,4 @@
-//! A backend behind the real Pushpin: it records what Pushpin sends, and mostly responds with the library.
+//! A backend for the real Pushpin: it records Pushpin's requests, and responds with the service or as a test says.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use jwt_simple::prelude::ES256KeyPair;
 
 use super::{
     client::Client,
-    http::{Answer, Message, Server, send, wait_until},
+    http::{Message, Response, Server, send, wait_until},
     process::Pushpin,
     service::{Request, Service},
 };
@@ -26,6 +26,7 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()
 }
 
+/// The request as the library and the service read it.
 pub fn recorded(message: &Message) -> Request {
     let mut words = message.start.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -33,35 +34,35 @@ pub fn recorded(message: &Message) -> Request {
     message.headers.iter().fold(request, |request, (name, value)| request.with(name, value))
 }
 
-/// What the service responds.
-pub fn service(message: &Message) -> Answer {
+/// The response of the service to a request from Pushpin.
+pub fn service(message: &Message) -> Response {
     respond(message, Service::local())
 }
 
-fn respond(message: &Message, service: Service) -> Answer {
+fn respond(message: &Message, service: Service) -> Response {
     match service.at(now()).decide(recorded(message)) {
-        Outcome::Response(response) => answer(response.status, &response.headers, response.body),
-        Outcome::HandOff { .. } => Answer::new(500, &[], "this cannot happen here"),
+        Outcome::Response(response) => to_response(response.status, &response.headers, response.body),
+        Outcome::HandOff { .. } => Response::new(500, &[], "an unexpected hand-off"),
     }
 }
 
-fn answer(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Answer {
+fn to_response(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Response {
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text")));
-    Answer::new(status, &pairs.collect::<Vec<_>>(), body)
+    Response::new(status, &pairs.collect::<Vec<_>>(), body)
 }
 
-pub fn events(response: EventsResponse) -> Answer {
-    answer(200, &response.headers, response.body)
+pub fn events(response: EventsResponse) -> Response {
+    to_response(200, &response.headers, response.body)
 }
 
-/// Opens a connection as the service does, and responds to what follows as the test says.
-pub fn after_opening(act: impl Fn(&mut WebSocket<'_>) + Send + Sync + 'static) -> impl Fn(&Message) -> Answer {
+/// Opens connections as the service does, and handles later requests with `act`.
+pub fn after_opening(act: impl Fn(&mut WebSocket<'_>) + Send + Sync + 'static) -> impl Fn(&Message) -> Response {
     move |message| {
         if message.body == b"OPEN\r\n" {
             return service(message);
         }
         let request = recorded(message);
-        let mut ws = WebSocket::new(&request, &message.body).expect("what Pushpin sends is valid");
+        let mut ws = WebSocket::new(&request, &message.body).expect("Pushpin sends valid requests");
         act(&mut ws);
         events(ws.into_response())
     }
@@ -73,8 +74,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    pub fn new(answer: impl Fn(&Message) -> Answer + Send + Sync + 'static) -> Self {
-        let backend = Server::start(answer);
+    pub fn new(respond: impl Fn(&Message) -> Response + Send + Sync + 'static) -> Self {
+        let backend = Server::start(respond);
         let pushpin = Pushpin::start(backend.port);
         Self { backend, pushpin }
     }
@@ -91,7 +92,7 @@ impl Setup {
         Client::connect(self.pushpin.port)
     }
 
-    /// The body of each request so far.
+    /// Returns the bodies of all requests so far.
     pub fn bodies(&self) -> Vec<Vec<u8>> {
         self.backend.requests().into_iter().map(|request| request.body).collect()
     }

@@ -1,4 +1,4 @@
-//! A real Chromium without a window, by the Chrome DevTools Protocol.
+//! Headless Chromium, controlled over the Chrome DevTools Protocol.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use super::process::{Process, Scratch};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Chromium looks up hosts of its maker's without these.
+/// Without these options, Chromium contacts servers of Google.
 const QUIET: [&str; 6] = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -29,13 +29,13 @@ const QUIET: [&str; 6] = [
 pub struct Browser {
     socket: WebSocket<TcpStream>,
     last_id: u64,
-    /// What a page complained of: exceptions and violations of its policy.
-    pub complaints: Vec<String>,
+    /// Uncaught exceptions and violations of the content security policy, on all pages.
+    pub errors: Vec<String>,
     process: Process,
     _scratch: Scratch,
 }
 
-/// One page, which has a session of its own.
+/// A page, named by its DevTools session.
 #[derive(Clone)]
 pub struct Page(String);
 
@@ -57,7 +57,7 @@ impl Browser {
         let stream = TcpStream::connect(host).expect("a connection to Chromium");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let (socket, _) = tungstenite::client(&*address, stream).expect("a WebSocket to Chromium");
-        Self { socket, last_id: 0, complaints: Vec::new(), process, _scratch: scratch }
+        Self { socket, last_id: 0, errors: Vec::new(), process, _scratch: scratch }
     }
 
     #[track_caller]
@@ -69,16 +69,16 @@ impl Browser {
         }
         self.socket.send(Message::text(call.to_string())).expect("sent to Chromium");
         loop {
-            let Message::Text(text) = self.socket.read().expect("an answer of Chromium") else { continue };
-            let answer: Value = serde_json::from_str(&text).expect("JSON");
-            if answer["id"] == self.last_id {
-                assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-                return answer["result"].clone();
+            let Message::Text(text) = self.socket.read().expect("a message from Chromium") else { continue };
+            let message: Value = serde_json::from_str(&text).expect("JSON");
+            if message["id"] == self.last_id {
+                assert!(message["error"].is_null(), "{method}: {}", message["error"]);
+                return message["result"].clone();
             }
-            let complains = answer["method"] == "Runtime.exceptionThrown"
-                || answer["method"] == "Log.entryAdded" && answer["params"]["entry"]["source"] == "security";
-            if complains {
-                self.complaints.push(answer["params"].to_string());
+            let is_error = message["method"] == "Runtime.exceptionThrown"
+                || message["method"] == "Log.entryAdded" && message["params"]["entry"]["source"] == "security";
+            if is_error {
+                self.errors.push(message["params"].to_string());
             }
         }
     }
@@ -98,7 +98,7 @@ impl Browser {
         page
     }
 
-    /// The value of an expression on the page.
+    /// Evaluates a JavaScript expression on the page and returns its value.
     #[track_caller]
     pub fn eval(&mut self, page: &Page, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
@@ -112,18 +112,18 @@ impl Browser {
         let start = Instant::now();
         while self.eval(page, expression) != true {
             let text = self.eval(page, "document.body?.innerText");
-            assert!(start.elapsed() < PATIENCE, "waited in vain for {expression} on a page that says {text}");
+            assert!(start.elapsed() < PATIENCE, "timed out waiting for {expression}; the page shows {text}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// Types text where the focus is.
+    /// Types text into the focused element.
     #[track_caller]
     pub fn type_text(&mut self, page: &Page, text: &str) {
         self.call(Some(&page.0), "Input.insertText", json!({ "text": text }));
     }
 
-    /// Presses a key that does something.
+    /// Presses and releases a key. `code` is its Windows virtual key code, `text` what it types, if anything.
     #[track_caller]
     pub fn press(&mut self, page: &Page, key: &str, code: u32, text: &str) {
         for kind in ["keyDown", "keyUp"] {
@@ -135,19 +135,20 @@ impl Browser {
         }
     }
 
-    /// Shows the page as on a screen of that size.
+    /// Emulates a screen of this size in CSS pixels, and a color scheme: `light` or `dark`.
     #[track_caller]
-    pub fn screen(&mut self, page: &Page, width: u32, height: u32, scheme: &str) {
+    pub fn set_screen(&mut self, page: &Page, width: u32, height: u32, scheme: &str) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.call(Some(&page.0), "Emulation.setDeviceMetricsOverride", size);
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.call(Some(&page.0), "Emulation.setEmulatedMedia", features);
     }
 
+    /// Writes a screenshot of the page as a PNG file.
     #[track_caller]
-    pub fn picture(&mut self, page: &Page, path: &Path) {
-        let picture = self.call(Some(&page.0), "Page.captureScreenshot", json!({ "format": "png" }));
-        let bytes = BASE64_STANDARD.decode(picture["data"].as_str().expect("a picture")).expect("base64");
+    pub fn screenshot(&mut self, page: &Page, path: &Path) {
+        let screenshot = self.call(Some(&page.0), "Page.captureScreenshot", json!({ "format": "png" }));
+        let bytes = BASE64_STANDARD.decode(screenshot["data"].as_str().expect("a screenshot")).expect("base64");
         fs::write(path, bytes).expect("written");
     }
 }

@@ -33,13 +33,13 @@ impl Client {
         Self::connect_with(port, "/api/websocket", &[])
     }
 
-    /// Connects with headers of its own.
+    /// Connects to `target` with additional headers.
     #[track_caller]
     pub fn connect_with(port: u16, target: &str, headers: &[(&str, &str)]) -> Self {
         Self::try_connect(port, target, headers, PATIENCE).expect("the handshake succeeds")
     }
 
-    /// The same, and `None` where the handshake fails or takes too long.
+    /// Connects like [`Self::connect_with`]; returns `None` if the handshake fails or times out.
     pub fn try_connect(port: u16, target: &str, headers: &[(&str, &str)], timeout: Duration) -> Option<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
         stream.set_nodelay(true).ok()?;
@@ -55,7 +55,7 @@ impl Client {
         Some(Self { ws, response })
     }
 
-    /// Whether a message could be sent.
+    /// Sends a message and returns whether that succeeded.
     pub fn try_send(&mut self, message: impl Into<Message>) -> bool {
         self.ws.send(message.into()).is_ok()
     }
@@ -65,7 +65,7 @@ impl Client {
         self.ws.send(message.into()).expect("the message is sent");
     }
 
-    /// The next message, pong or close.
+    /// Returns the next message, ping, pong or close frame.
     #[track_caller]
     pub fn next(&mut self) -> Message {
         self.read_within(PATIENCE).expect("a message")
@@ -77,10 +77,15 @@ impl Client {
         let message = message.into();
         self.send(message.clone());
         let back = self.next();
-        assert!(back == message, "{} bytes came back as {} bytes", message.len(), back.len());
+        assert!(
+            back == message,
+            "sent a message of {} bytes, received another one of {} bytes",
+            message.len(),
+            back.len()
+        );
     }
 
-    /// The next message, pong or close that comes within a time.
+    /// Returns the next message, ping, pong or close frame, or `None` if none arrives within `time`.
     #[track_caller]
     pub fn next_within(&mut self, time: Duration) -> Option<Message> {
         match self.read_within(time) {
@@ -90,12 +95,12 @@ impl Client {
         }
     }
 
-    /// Whether nothing comes for a time.
+    /// Returns whether nothing arrives for `time`.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         matches!(self.read_within(time), Err(Error::Io(error)) if is_timeout(&error))
     }
 
-    /// The next message that comes within a time, or how the connection ended.
+    /// Returns the next message, or an error if none arrives within `time` or the connection has ended.
     pub fn read_within(&mut self, time: Duration) -> Result<Message, Error> {
         self.ws.get_ref().set_read_timeout(Some(time.max(Duration::from_millis(1)))).expect("a timeout");
         let result = self.ws.read();
@@ -106,7 +111,7 @@ impl Client {
         result
     }
 
-    /// Closes with a code and a reason or without, and returns the code and the reason that come back.
+    /// Sends a close frame, with a code and a reason if given, and returns those of the close frame that comes back.
     #[track_caller]
     pub fn close(mut self, frame: Option<(u16, &str)>) -> Option<(u16, String)> {
         let frame = frame.map(|(code, reason)| CloseFrame { code: CloseCode::from(code), reason: reason.into() });
@@ -114,7 +119,8 @@ impl Client {
         self.closed()
     }
 
-    /// Waits for the close frame of the other side. `None`: the connection ends without one, or without a code.
+    /// Waits for the server's close frame and returns its code and reason. Returns `None` if the connection ends
+    /// without a close frame, or if that has no code.
     pub fn closed(&mut self) -> Option<(u16, String)> {
         loop {
             match self.ws.read() {
@@ -127,13 +133,13 @@ impl Client {
         }
     }
 
-    /// The connection under it, for bytes that no proper client sends.
+    /// Returns the TCP stream, to send bytes that a correct client does not send.
     pub fn stream(&mut self) -> &mut TcpStream {
         self.ws.get_mut()
     }
 
-    /// Goes away without a close frame.
-    pub fn vanish(mut self) {
+    /// Closes the TCP connection without a close frame.
+    pub fn disconnect(mut self) {
         let _ = self.stream().shutdown(Shutdown::Both);
     }
 }

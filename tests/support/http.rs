@@ -1,4 +1,4 @@
-//! HTTP/1.1 with every byte in the test's hand: a client, and a server that records what it was sent.
+//! HTTP/1.1 under full control of the tests: a client, and a server that records its requests.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -14,12 +14,12 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A request that arrived, or an answer that came back.
+/// A request or response that was received.
 #[derive(Clone, Debug, Default)]
 pub struct Message {
     /// The first line.
     pub start: String,
-    /// Names as they were sent, and values.
+    /// Names, in the case in which they were sent, and values.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -34,7 +34,7 @@ impl Message {
         named.map(|(_, value)| &**value).collect()
     }
 
-    /// The value of a header that is there once.
+    /// Returns the value of a header that occurs exactly once.
     pub fn header(&self, name: &str) -> Option<&str> {
         if let [value] = self.values(name)[..] { Some(value) } else { None }
     }
@@ -77,19 +77,20 @@ impl Message {
     }
 }
 
-/// Sends a request and returns the answer. `Host`, `Connection: close` and, with a body, `Content-Length` are added.
+/// Sends a request and returns the response. Adds `Host`, `Connection: close` unless `Connection` is given, and
+/// `Content-Length` unless the request is a GET or chunked.
 #[track_caller]
 pub fn send(port: u16, start: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Message {
-    try_send(port, start, &format!("127.0.0.1:{port}"), headers, body.as_ref()).expect("an answer")
+    try_send(port, start, &format!("127.0.0.1:{port}"), headers, body.as_ref()).expect("a response")
 }
 
-/// Asks for `/` of a host of that name.
+/// Requests `/` with this `Host` header.
 #[track_caller]
 pub fn send_to_host(port: u16, host: &str) -> Message {
-    try_send(port, "GET /", host, &[], b"").expect("an answer")
+    try_send(port, "GET /", host, &[], b"").expect("a response")
 }
 
-/// All that any client of this process got back, for a look at the end.
+/// Everything that the clients of this process received: a test searches it for secrets at the end.
 static RECEIVED: Mutex<String> = Mutex::new(String::new());
 
 pub fn remember(received: &str) {
@@ -117,18 +118,18 @@ fn try_send(port: u16, start: &str, host: &str, headers: &[(&str, &str)], body: 
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
-    // A server may answer, and close, before it has read a body that it does not want.
+    // A server may respond and close before it has read a body that it rejects.
     let _ = stream.write_all(body);
     let mut reader = BufReader::new(stream);
-    let answer =
+    let response =
         if start.starts_with("HEAD ") { Message::read_head(&mut reader) } else { Message::read(&mut reader, true) };
-    if let Some(Message { start, headers, body }) = &answer {
+    if let Some(Message { start, headers, body }) = &response {
         remember(&format!("{start} {headers:?} {}", String::from_utf8_lossy(body)));
     }
-    answer
+    response
 }
 
-/// Asks for a WebSocket and returns the answer, whatever it is.
+/// Sends a WebSocket handshake and returns the response, whatever its status.
 #[track_caller]
 pub fn handshake(port: u16, target: &str, headers: &[(&str, &str)]) -> Message {
     let mut all = vec![
@@ -142,7 +143,7 @@ pub fn handshake(port: u16, target: &str, headers: &[(&str, &str)]) -> Message {
     send(port, &format!("GET {target}"), &all, "")
 }
 
-/// A plain HTTP client that reads an answer as it comes.
+/// An HTTP client that reads a response as it arrives.
 pub struct Reader {
     stream: TcpStream,
     pub read: String,
@@ -154,7 +155,7 @@ impl Reader {
         Self::get_with(port, path, "")
     }
 
-    /// The same with header lines, each with its end.
+    /// Sends a GET with additional header lines, each ending in CRLF.
     #[track_caller]
     pub fn get_with(port: u16, path: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
@@ -164,7 +165,7 @@ impl Reader {
         Self { stream, read: String::new() }
     }
 
-    /// Reads what is there, and says whether the other side has closed.
+    /// Reads what has arrived, and returns whether the connection has ended.
     pub fn read_on(&mut self) -> bool {
         let mut buffer = [0; 4096];
         loop {
@@ -185,7 +186,7 @@ impl Reader {
         let start = Instant::now();
         while !self.read.contains(text) {
             self.read_on();
-            assert!(start.elapsed() < Duration::from_secs(20), "no {text:?} in {:?}", self.read);
+            assert!(start.elapsed() < Duration::from_secs(20), "timed out waiting for {text:?} in {:?}", self.read);
         }
     }
 }
@@ -194,8 +195,8 @@ pub fn is_open(port: u16) -> bool {
     TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(1)).is_ok()
 }
 
-/// A port that nobody listens on, below those that the system gives to outgoing connections, and never the same twice
-/// in one process.
+/// Returns a free port, below the range that the system uses for outgoing connections. Each call in a process returns a
+/// different one.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 20_000 + (process::id() % 100) as u16 * 100;
@@ -204,32 +205,33 @@ pub fn free_port() -> u16 {
     free.next().expect("a free port")
 }
 
-/// Waits until something holds; fails when it takes too long.
+/// Waits until `holds` returns true; panics after 20 seconds.
 #[track_caller]
 pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
     wait_longer(PATIENCE, what, holds);
 }
 
+/// Waits until `holds` returns true; panics after `patience`.
 #[track_caller]
 pub fn wait_longer(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < patience, "waited in vain until {what}");
+        assert!(start.elapsed() < patience, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// What a server does with a request.
-pub enum Answer {
-    /// Sends these bytes and keeps the connection.
+/// What a server does in response to a request.
+pub enum Response {
+    /// Sends these bytes and keeps the connection open.
     Bytes(Vec<u8>),
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     Hangup,
-    /// Says nothing.
+    /// Sends nothing.
     Silence,
 }
 
-impl Answer {
+impl Response {
     pub fn new(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
         let mut bytes = format!("HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n", body.len());
@@ -241,11 +243,11 @@ impl Answer {
     }
 }
 
-/// A path that a server answers by itself and does not record: it accepts a WebSocket and subscribes it to `probe`, and
-/// holds a plain GET.
+/// A path that [`Server`] handles itself and does not record: it accepts a WebSocket and subscribes it to the channel
+/// `probe`, and holds a plain GET.
 pub const PROBE: &str = "/probe";
 
-/// A server that records every request, and answers it as the test says. It lives as long as the test's process.
+/// A server that records every request and responds as the test says. It runs until the test process ends.
 #[derive(Clone)]
 pub struct Server {
     pub port: u16,
@@ -253,20 +255,20 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(answer: impl Fn(&Message) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn start(respond: impl Fn(&Message) -> Response + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let server = Self { port, requests: Arc::default() };
-        let (requests, answer) = (Arc::clone(&server.requests), Arc::new(answer));
+        let (requests, respond) = (Arc::clone(&server.requests), Arc::new(respond));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (requests, answer) = (Arc::clone(&requests), Arc::clone(&answer));
+                let (requests, respond) = (Arc::clone(&requests), Arc::clone(&respond));
                 thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     while let Some(request) = Message::read(&mut reader, false) {
                         if request.start.starts_with(&format!("GET {PROBE} ")) {
                             let headers = [("Grip-Hold", "stream"), ("Grip-Channel", "probe")];
-                            let Answer::Bytes(bytes) = Answer::new(200, &headers, "") else { break };
+                            let Response::Bytes(bytes) = Response::new(200, &headers, "") else { break };
                             let _ = reader.get_mut().write_all(&bytes);
                             continue;
                         }
@@ -276,21 +278,21 @@ impl Server {
                                 ("Sec-WebSocket-Extensions", "grip"),
                             ];
                             let subscribe = "OPEN\r\nTEXT 28\r\nc:{\"type\":\"subscribe\",\"channel\":\"probe\"}\r\n";
-                            let Answer::Bytes(bytes) = Answer::new(200, &headers, subscribe) else { break };
+                            let Response::Bytes(bytes) = Response::new(200, &headers, subscribe) else { break };
                             let _ = reader.get_mut().write_all(&bytes);
                             continue;
                         }
                         requests.lock().expect("no panic under the lock").push(request.clone());
-                        match answer(&request) {
-                            Answer::Bytes(bytes) => {
+                        match respond(&request) {
+                            Response::Bytes(bytes) => {
                                 if reader.get_mut().write_all(&bytes).is_err() {
                                     break;
                                 }
                             }
-                            Answer::Hangup => {
+                            Response::Hangup => {
                                 let _ = reader.get_mut().shutdown(Shutdown::Both);
                             }
-                            Answer::Silence => thread::sleep(Duration::from_secs(60)),
+                            Response::Silence => thread::sleep(Duration::from_secs(60)),
                         }
                     }
                 });
@@ -303,7 +305,7 @@ impl Server {
         self.requests.lock().expect("no panic under the lock").clone()
     }
 
-    /// The POST that was sent, of which there is one. (Viceroy asks each backend with a GET whether it is up.)
+    /// Returns the only POST request. (Viceroy also sends each backend a GET, to check that it is up.)
     #[track_caller]
     pub fn only_post(&self) -> Message {
         let mut posts = self.requests();
@@ -312,7 +314,7 @@ impl Server {
         posts.remove(0)
     }
 
-    /// Waits for so many requests in all, and returns them.
+    /// Waits until there are `count` requests in total, and returns all of them.
     #[track_caller]
     pub fn wait_for(&self, count: usize) -> Vec<Message> {
         wait_until(&format!("there are {count} requests"), || self.requests().len() >= count);

@@ -1,5 +1,5 @@
-//! What several tests need.
-#![allow(dead_code, reason = "each test uses its part")]
+//! Code that several tests share.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 #[cfg(not(target_os = "wasi"))]
 pub mod backend;
@@ -19,14 +19,14 @@ use jwt_simple::prelude::{
     Claims, Duration, ECDSAP256KeyPairLike, ES256KeyPair, HS256Key, JWTClaims, MACLike, NoCustomClaims, UnixTimeStamp,
 };
 
-/// The time of the tests that take the time as an argument, in seconds since 1970.
+/// The current time in tests that pass it as an argument, in seconds since 1970.
 pub const NOW: u64 = 1_800_000_000;
 pub const LOCAL_KEY: &str = "viceroy_dev_signing_key_dont_use_in_production";
 pub const LOCAL_ISSUER: &str = "viceroy";
 pub const LOCAL_GRIP_URL: &str =
     "http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=viceroy_dev_signing_key_dont_use_in_production";
 
-/// Values of `Content-Type` with which an HTTP client can send events that Pushpin passes on, signed.
+/// Values of `Content-Type` with which Pushpin signs and forwards events that an HTTP client forged.
 pub const FORGED_CONTENT_TYPES: &[&[&str]] = &[
     &["application/websocket-events ; x=1"],
     &["application/websocket-events\t; x=1"],
@@ -35,7 +35,7 @@ pub const FORGED_CONTENT_TYPES: &[&[&str]] = &[
     &["text/plain", "application/websocket-events"],
 ];
 
-/// Claims as the proxies sign them: an issuer and an expiry.
+/// The claims that the proxies sign: an issuer and an expiry.
 pub fn claims(issuer: Option<&str>, expiry: Option<u64>) -> JWTClaims<NoCustomClaims> {
     let mut claims = Claims::create(Duration::from_secs(0));
     claims.issued_at = None;
@@ -53,12 +53,12 @@ pub fn sign_es256(key: &ES256KeyPair, claims: JWTClaims<NoCustomClaims>) -> Stri
     key.sign(claims).expect("a token")
 }
 
-/// A `Grip-Sig` as the local Pushpin makes it, valid for an hour from a time on.
+/// A `Grip-Sig` as the local Pushpin makes it, valid for an hour from `now`.
 pub fn local_signature(now: u64) -> String {
     sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(now + 3600)))
 }
 
-/// An access token of that secret, with an expiry and these claims as JSON.
+/// An access token that is signed with `secret`, with an expiry and the claims of `custom`, a JSON object.
 pub fn access_token(secret: &str, expiry: u64, custom: &str) -> String {
     let key = HS256Key::from_bytes(secret.as_bytes());
     key.authenticate(with_claims(expiry, custom)).expect("a token")

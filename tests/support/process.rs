@@ -1,4 +1,4 @@
-//! The real programs: Viceroy, Pushpin, and all of it as `make serve` starts it.
+//! Starts the real programs: Viceroy, Pushpin, and the whole service as `make serve` does.
 
 use std::{
     env, fs,
@@ -15,26 +15,26 @@ use super::{
     http::{PROBE, Reader, free_port, is_open, send, wait_longer, wait_until},
 };
 
-/// A program that is stopped when the test is done with it. What it prints is kept.
+/// A running program. It is stopped when dropped; its output is kept.
 pub struct Process {
     child: Child,
     name: &'static str,
     output: Arc<Mutex<String>>,
-    /// The signal that it was sent last.
+    /// The last signal that was sent to it.
     signalled: Option<&'static str>,
 }
 
 impl Process {
     pub fn start(name: &'static str, command: &mut Command) -> Self {
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = spawned.unwrap_or_else(|error| panic!("{name} does not start ({error}). `make test` installs it; `eval \"$(make -s env)\"` puts it on the PATH"));
+        let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {name} ({error}): `make test` installs it, and `eval \"$(make -s env)\"` adds it to the PATH"));
         let output = Arc::default();
         keep(child.stdout.take(), &output);
         keep(child.stderr.take(), &output);
         Self { child, name, output, signalled: None }
     }
 
-    /// All that it has printed.
+    /// Returns what it has printed so far.
     pub fn output(&self) -> String {
         self.output.lock().expect("no panic under the lock").clone()
     }
@@ -50,10 +50,10 @@ impl Process {
     }
 
     fn stop(&mut self) {
-        // First as Ctrl-C does it, which a program does not hear that was itself started in the background of a script.
+        // SIGINT first, as with Ctrl-C. A program that a script started in the background ignores it.
         for name in ["INT", "TERM", "KILL"] {
             for _ in 0..50 {
-                // Not a second time: the number may be another program's by then.
+                // Send each signal only once: by then, the process ID may belong to another program.
                 let Ok(None) = self.child.try_wait() else { return };
                 if self.signalled != Some(name) {
                     signal(name, self.child.id());
@@ -93,7 +93,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder of one test, below the build's own, which is removed at its end.
+/// A temporary folder of a test, in the build folder. It is removed when dropped, unless the test fails.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -123,23 +123,23 @@ fn manifest(scratch: &Scratch, local_server: &str) -> PathBuf {
     manifest
 }
 
-/// The shipped program.
+/// Returns the path of the shipped program.
 pub fn shipped_module() -> PathBuf {
     built(root().join("bin/main.wasm"))
 }
 
-/// The program with the handlers of `tests/handlers`.
+/// Returns the path of the program with the handlers of `tests/handlers`.
 pub fn handlers_module() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the folder of the build");
     built(target.join("wasm32-wasip1/release/examples/handlers.wasm"))
 }
 
 fn built(module: PathBuf) -> PathBuf {
-    assert!(module.exists(), "{} is missing: run `make build`, or `make test` for all", module.display());
+    assert!(module.exists(), "{} is missing: run `make test`, which builds it", module.display());
     module
 }
 
-/// Viceroy with the service and the handlers of the tests.
+/// Viceroy with the service and the handlers of `tests/handlers`.
 pub struct Viceroy {
     pub port: u16,
     process: Process,
@@ -147,7 +147,7 @@ pub struct Viceroy {
 }
 
 impl Viceroy {
-    /// Starts it with the `[local_server]` part of a fastly.toml, and a port where it takes Pushpin to be.
+    /// Starts it with the `[local_server]` section of a fastly.toml. It hands off to Pushpin on `pushpin_port`.
     pub fn start(local_server: &str, pushpin_port: Option<u16>) -> Self {
         let (port, scratch) = (free_port(), Scratch::new("viceroy"));
         let mut command = Command::new("viceroy");
@@ -166,7 +166,7 @@ impl Viceroy {
         Self { port, process, _scratch: scratch }
     }
 
-    /// A program on a port, without a line in the log for each request.
+    /// Starts any program on a port, without logging each request.
     pub fn serve(module: &Path, port: u16, local_server: &str, pushpin_port: Option<u16>) -> Self {
         let scratch = Scratch::new("viceroy");
         let mut command = Command::new("viceroy");
@@ -187,14 +187,14 @@ impl Viceroy {
         self.process.output()
     }
 
-    /// Waits until the log says something.
+    /// Waits until the log contains this text.
     #[track_caller]
     pub fn wait_for(&self, line: &str) {
-        wait_until(&format!("the log says: {line}"), || self.output().contains(line));
+        wait_until(&format!("the log contains: {line}"), || self.output().contains(line));
     }
 }
 
-/// Pushpin, with all of its requests going to one backend, configured as the Fastly CLI does it.
+/// Pushpin with one backend for all requests, configured as the Fastly CLI does.
 pub struct Pushpin {
     pub port: u16,
     pub publish_port: u16,
@@ -208,18 +208,18 @@ impl Pushpin {
         Self::start_with_key(backend_port, super::LOCAL_KEY)
     }
 
-    /// The same with another key for its signatures: a secret, or a private key in PEM.
+    /// Starts it with another signing key: a secret, or a private key in PEM.
     pub fn start_with_key(backend_port: u16, key: &str) -> Self {
         Self::start_probed(backend_port, [free_port(), free_port()], key, PROBE, "probe")
     }
 
-    /// The same for the service itself as the backend, which publishes on that port.
+    /// Starts it with the service as its backend, which publishes to `publish_port`.
     pub fn start_before_service(service_port: u16, publish_port: u16, key: &str) -> Self {
         Self::start_probed(service_port, [free_port(), publish_port], key, "/api/websocket", "test")
     }
 
-    /// The same on two ports of its own, its first for clients and its second for publishing, where a WebSocket of that
-    /// target can be opened.
+    /// Starts it on two given ports: the first for clients, the second for publishing. It is ready once a WebSocket to
+    /// `target` can be opened.
     pub fn start_on(service_port: u16, ports: [u16; 2], target: &str) -> Self {
         Self::start_probed(service_port, ports, super::LOCAL_KEY, target, "test")
     }
@@ -236,10 +236,10 @@ impl Pushpin {
         };
         let [push, sub, command] = [free_port(), free_port(), free_port()];
         let routes = folder.join("routes");
-        // The second for what is handed off: it names a backend of the service.
+        // The second route is for hand-offs: they name a backend of the service.
         let to = format!("127.0.0.1:{backend_port},over_http");
         fs::write(&routes, format!("* {to}\nid=self {to}\n")).expect("a file");
-        // The socket paths of ipc are short: the run folder is one below the system's.
+        // Paths of IPC sockets must be short, so the run folder is in the system's temporary folder.
         let run = env::temp_dir().join(format!("fanout-edge-{port}"));
         fs::create_dir_all(&run).expect("a folder");
         let config = folder.join("pushpin.conf");
@@ -317,7 +317,7 @@ impl Drop for Pushpin {
     }
 }
 
-/// Whether what is published reaches a WebSocket client: Pushpin listens before its parts know each other.
+/// Whether a published message reaches a WebSocket client: Pushpin listens before its processes are connected.
 fn delivers(port: u16, publish_port: u16, probe: &str, channel: &str) -> bool {
     let Some(mut client) = Client::try_connect(port, probe, &[], Duration::from_millis(500)) else { return false };
     let item = format!(r#"{{"items":[{{"channel":"{channel}","formats":{{"ws-message":{{"content":"ready"}}}}}}]}}"#);
@@ -327,19 +327,19 @@ fn delivers(port: u16, publish_port: u16, probe: &str, channel: &str) -> bool {
     })
 }
 
-/// Whether an answer is held: the part of Pushpin that does it is there last.
+/// Whether Pushpin holds a response: the process that does so is ready last.
 fn holds(port: u16) -> bool {
     let mut reader = Reader::get(port, PROBE);
-    wait_until("Pushpin answers", || reader.read_on() || reader.read.contains("\r\n"));
+    wait_until("Pushpin responds", || reader.read_on() || reader.read.contains("\r\n"));
     reader.read.starts_with("HTTP/1.1 200 ")
 }
 
-fn delivers_echo(port: u16) -> bool {
+fn accepts_websockets(port: u16) -> bool {
     Client::try_connect(port, "/api/websocket", &[], Duration::from_millis(500)).is_some()
 }
 
 fn free_ports() -> [u16; 3] {
-    // The CLI gives Pushpin the three ports after that for publishing, too.
+    // The CLI also gives Pushpin the three ports after the publish port.
     let [port, pushpin_port, publish_port] = [free_port(), free_port(), free_port()];
     for _ in 0..3 {
         free_port();
@@ -347,7 +347,7 @@ fn free_ports() -> [u16; 3] {
     [port, pushpin_port, publish_port]
 }
 
-/// A fastly.toml with other ports, as scripts/serve makes it.
+/// Returns a fastly.toml with other ports, as scripts/serve writes it.
 fn on_ports(manifest: &str, [port, pushpin_port, publish_port]: [u16; 3]) -> String {
     manifest
         .replace("127.0.0.1:7676", &format!("127.0.0.1:{port}"))
@@ -356,7 +356,7 @@ fn on_ports(manifest: &str, [port, pushpin_port, publish_port]: [u16; 3]) -> Str
         .replace("\npublish_port = 5561", &format!("\npublish_port = {publish_port}"))
 }
 
-/// All of it, as `make serve` starts it.
+/// The whole service, as `make serve` starts it.
 pub struct Stack {
     pub port: u16,
     pub pushpin_port: u16,
@@ -366,18 +366,18 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The shipped program and fastly.toml, on ports of its own, as with `make serve PORT=…`.
+    /// Starts the shipped program with the shipped fastly.toml on free ports, as `make serve PORT=…` does.
     pub fn start_shipped() -> Self {
         shipped_module();
         Self::ready(&root().join("scripts/serve"), free_ports(), None).expect("the service starts")
     }
 
-    /// The shipped fastly.toml and the handlers of the tests.
+    /// Starts the handlers of `tests/handlers` with the shipped fastly.toml.
     pub fn start() -> Self {
         Self::start_on(free_ports())
     }
 
-    /// Again on the ports of one that was stopped.
+    /// Starts it again on the same ports, after it was stopped.
     pub fn start_again(&self) -> Self {
         Self::start_on([self.port, self.pushpin_port, self.publish_port])
     }
@@ -387,7 +387,7 @@ impl Stack {
         Self::start_with(&manifest, ports).expect("the service starts")
     }
 
-    /// Plain `fastly compute serve`, which builds the shipped program.
+    /// Runs plain `fastly compute serve`, which builds the shipped program.
     pub fn start_plainly() -> Self {
         let ports @ [port, pushpin_port, publish_port] = free_ports();
         let shipped = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
@@ -397,16 +397,16 @@ impl Stack {
         command.args(["compute", "serve", "--non-interactive"]).current_dir(root());
         command.arg(format!("--env=local-{port}")).arg(format!("--addr=127.0.0.1:{port}"));
         let mut process = Process::start("fastly compute serve", &mut command);
-        process.wait_until("the service is ready", |_| delivers_echo(port));
+        process.wait_until("the service is ready", |_| accepts_websockets(port));
         fs::remove_file(manifest).expect("the manifest is there");
         Self { port, pushpin_port, publish_port, process, scratch: None }
     }
 
-    /// The handlers of the tests, a fastly.toml with other entries and origins, and more at its end, as an operator has
-    /// it who guards the service. `{publish_port}` stands for that port.
+    /// Starts the handlers of `tests/handlers` with access control: other entries of the secret store, other allowed
+    /// origins, and `more` at the end of fastly.toml. In `entries`, `{publish_port}` stands for that port.
     ///
     /// # Errors
-    /// What scripts/serve says if it stops by itself.
+    /// The output of scripts/serve, if it reports an error.
     pub fn start_guarded(entries: &[(&str, &str)], origins: &str, more: &str) -> Result<Self, String> {
         let ports @ [.., publish_port] = free_ports();
         let shipped = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
@@ -421,7 +421,7 @@ impl Stack {
         Self::start_with(&manifest, ports)
     }
 
-    /// In a folder of its own, which is what scripts/serve needs of a checkout.
+    /// Runs scripts/serve in a temporary folder, with the files of a checkout that it needs.
     fn start_with(manifest: &str, ports: [u16; 3]) -> Result<Self, String> {
         let scratch = Scratch::new("serve");
         let folder = scratch.path();
@@ -441,7 +441,7 @@ impl Stack {
         command.envs(["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"].into_iter().zip(ports.map(|port| port.to_string())));
         let mut process = Process::start("scripts/serve", &mut command);
         let stopped = |process: &Process| process.output().contains("serve: error: ");
-        // Its probe, which is a WebSocket if no token is required, ends after that line.
+        // If no token is required, it has probed a WebSocket: that connection ends after the line.
         let is_ready = |output: &str| {
             output.contains("\nReady: Open ") && output.contains("Upgraded proxy connection finished")
                 || output.contains("\nReady: the service ")
@@ -458,23 +458,23 @@ impl Stack {
         self.process.output()
     }
 
-    /// The folder of Pushpin's own logs.
+    /// Returns the folder of Pushpin's logs.
     pub fn pushpin_logs(&self) -> PathBuf {
         let folder = self.scratch.as_ref().map(Scratch::path);
         folder.unwrap_or_else(|| root()).join("pushpin-logs")
     }
 
-    /// How many requests Viceroy has handled: it numbers them from 0 on.
+    /// Returns how many requests Viceroy has handled: it numbers them from 0.
     pub fn handled(&self) -> usize {
         let output = self.output();
         let numbers = output.split("request{id=").skip(1).filter_map(|rest| rest.split('}').next()?.parse().ok());
         numbers.max().map_or(0, |last: usize| last + 1)
     }
 
-    /// Ends Pushpin, and waits until its ports are closed. Its runner is a child of the Fastly CLI, which is a child
-    /// of scripts/serve.
+    /// Stops Pushpin, and waits until its ports are closed. Pushpin's runner is a child of the Fastly CLI, which is a
+    /// child of scripts/serve.
     pub fn stop_pushpin(&self) {
-        let of = |parent: u32| -> Vec<(u32, String)> {
+        let children = |parent: u32| -> Vec<(u32, String)> {
             let listed = Command::new("ps").args(["-eo", "pid=,ppid=,args="]).output().expect("ps runs");
             let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
             listed
@@ -486,13 +486,13 @@ impl Stack {
                 })
                 .collect()
         };
-        let runner = of(self.process.child.id())
+        let runner = children(self.process.child.id())
             .into_iter()
-            .flat_map(|(fastly, _)| of(fastly))
+            .flat_map(|(fastly, _)| children(fastly))
             .find(|(_, arguments)| arguments.contains("pushpin") && arguments.contains("--config="));
         let (pid, _) = runner.expect("Pushpin is a child of the Fastly CLI");
         signal("TERM", pid);
-        wait_until("Pushpin is gone", || !is_open(self.publish_port) && !is_open(self.pushpin_port));
+        wait_until("Pushpin has stopped", || !is_open(self.publish_port) && !is_open(self.pushpin_port));
     }
 
     pub fn stop(&mut self) {

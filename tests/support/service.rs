@@ -1,4 +1,4 @@
-//! The service without a server: requests that were written down, and a host that records what it was asked.
+//! The service without a server: requests that a test builds, and a host that records the calls of the service.
 
 use std::{collections::VecDeque, net::IpAddr};
 
@@ -18,7 +18,7 @@ use fanout_edge::{
     },
 };
 
-/// Settings of these entries, for the service `SERVICE1`. Those of the Config Store begin with `config:`.
+/// Settings from these entries, for the service `SERVICE1`. Names of Config Store entries begin with `config:`.
 pub fn settings(entries: &[(&str, &str)]) -> Settings {
     Settings::read(
         &|name| -> Lookup {
@@ -38,7 +38,7 @@ pub fn local_settings() -> Settings {
     settings(&[("GRIP_URL", LOCAL_GRIP_URL)])
 }
 
-/// A request that was written down.
+/// A request that a test builds.
 pub struct Request {
     method: String,
     path: String,
@@ -70,13 +70,13 @@ impl Request {
         self
     }
 
-    /// With a body that does not arrive whole.
+    /// Returns self with a body that breaks off.
     pub fn with_broken_body(mut self) -> Self {
         self.broken = true;
         self
     }
 
-    /// From that address; `None` if the platform does not know it.
+    /// Returns self with this client address; `None` if the platform does not know it.
     pub fn from(mut self, address: Option<&str>) -> Self {
         self.address = address.map(|address| address.parse().expect("an address"));
         self
@@ -114,20 +114,20 @@ impl app::http::Request for Request {
     }
 }
 
-/// A host that does what it is told and records what it was asked.
+/// A host that returns prepared results and records the calls of the service.
 pub struct Host {
-    /// What was published.
+    /// The publish requests.
     pub published: Vec<PublishRequest>,
-    /// What the proxy says to that, one after the other; then always 200.
+    /// The results of the publish requests, in order; after the last, each one gets status 200.
     pub results: VecDeque<Result<u16, SendError>>,
-    /// What was asked of backends.
+    /// The requests to backends, with the name of the backend.
     pub fetched: Vec<(String, http::Request<Vec<u8>>)>,
-    /// What they respond, one after the other.
+    /// The responses of the backends, in order.
     pub responses: VecDeque<Result<http::Response<Vec<u8>>, BackendError>>,
-    /// What was counted: each counter's entries.
+    /// The calls of `count`: the counter, the entry and n.
     pub counted: Vec<(Counter, String, u32)>,
     pub can_count: bool,
-    /// The `Fastly-Key` that it knows.
+    /// The valid `Fastly-Key`, if there is one.
     pub fastly_key: Option<&'static str>,
     pub is_local: bool,
     pub backends: Vec<&'static str>,
@@ -192,7 +192,7 @@ impl Platform for Host {
     }
 }
 
-/// The service on a host of its own.
+/// The service and its host.
 pub struct Service {
     pub settings: Settings,
     pub host: Host,
@@ -201,7 +201,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// With these settings, and the handler [`mirror`].
+    /// The service with these settings and the handler [`mirror`].
     pub fn new(settings: Settings) -> Self {
         Self { settings, host: Host::default(), now: NOW, on_websocket: mirror }
     }
@@ -230,7 +230,7 @@ impl Service {
         })
     }
 
-    /// The response to a request that is not handed off.
+    /// Returns the response to a request that must not be handed off.
     #[track_caller]
     pub fn respond(&mut self, request: Request) -> Response {
         match self.decide(request) {
@@ -243,12 +243,12 @@ impl Service {
         matches!(self.decide(request), Outcome::HandOff { backend: "self" })
     }
 
-    /// The requests that were published since the last call.
+    /// Returns the publish requests since the last call.
     pub fn take_published(&mut self) -> Vec<PublishRequest> {
         std::mem::take(&mut self.host.published)
     }
 
-    /// The items that were published since the last call.
+    /// Returns the published items since the last call.
     pub fn take_items(&mut self) -> Vec<serde_json::Value> {
         let items = |request: PublishRequest| {
             let mut body: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
@@ -258,30 +258,30 @@ impl Service {
     }
 }
 
-/// The value of a header that a response has once.
+/// Returns the value of a header that a response has at most once.
 #[track_caller]
 pub fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     let mut values = response.headers.get_all(name).iter();
     let value = values.next().map(|value| value.to_str().expect("text"));
-    assert_eq!(values.next(), None, "{name} is there more than once");
+    assert_eq!(values.next(), None, "{name} occurs more than once");
     value
 }
 
-/// Checks status and body of a response.
+/// Checks the status and the body of a response.
 #[track_caller]
 pub fn is(response: &Response, status: u16, body: impl AsRef<[u8]>) {
     let seen = (response.status, response.body.escape_ascii().to_string());
     assert_eq!(seen, (status, body.as_ref().escape_ascii().to_string()));
 }
 
-/// What the proxy is told when the connection `c1` is accepted.
+/// The events with which the service accepts the connection `c1`.
 pub const ACCEPTED: &str = concat!(
     "OPEN\r\n",
     "TEXT 30\r\nc:{\"type\":\"set-meta\",\"name\":\"user\",\"value\":\"c1\"}\r\n",
     "TEXT 47\r\nc:{\"type\":\"keep-alive\",\"message-type\":\"pong\",\"content\":\"\",\"timeout\":30}\r\n",
 );
 
-/// What the proxy is told when a connection is subscribed to a channel.
+/// The event with which the service subscribes a connection to a channel.
 pub fn subscribed(channel: &str) -> String {
     let control = format!(r#"c:{{"type":"subscribe","channel":"{channel}","filters":["skip-self"]}}"#);
     format!("TEXT {:x}\r\n{control}\r\n", control.len())

@@ -1,4 +1,4 @@
-//! Answers 200, in a new sandbox for each request.
+//! Responds with status 200, in a new sandbox for each request.
 
 use fastly::{Request, Response};
 

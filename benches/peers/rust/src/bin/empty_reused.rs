@@ -1,4 +1,4 @@
-//! Answers 200, in sandboxes that are reused.
+//! Responds with status 200, in sandboxes that are reused.
 
 use fastly::{Request, Response, http::serve::Serve};
 
