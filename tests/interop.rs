@@ -124,7 +124,9 @@ fn traffic_delays_an_idle_keep_alive_but_not_an_interval_keep_alive() {
             }
         }
         assert!(if expected == 0 { alive == 0 } else { alive >= expected }, "{kind}: {alive}");
-        while client.next_within(Duration::from_secs(4)) != Some(Received::text("alive")) {}
+        wait_until("the keep-alive comes in silence", || {
+            client.next_within(Duration::from_secs(4)) == Some(Received::text("alive"))
+        });
     }
 }
 

@@ -90,6 +90,7 @@ fn an_invalid_signature_is_rejected_with_the_reason() {
 
 #[test]
 fn clocks_may_differ_by_the_leeway() {
+    assert_eq!((verifier(LOCAL_KEY).leeway(), verifier(LOCAL_KEY).with_leeway(60).leeway()), (LEEWAY, 60));
     let expired = sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(NOW - LEEWAY)));
     assert!(verifier(LOCAL_KEY).verify(&expired, NOW).is_ok());
     assert_eq!(verifier(LOCAL_KEY).verify(&expired, NOW + 1), Err(SignatureError::Expired));
@@ -164,6 +165,9 @@ fn a_private_key_is_rejected() {
 fn a_secret_that_begins_like_der_is_accepted() {
     let secret = format!("0V{}", "x".repeat(86));
     assert_eq!(VerifyKey::parse(&secret).map(|key| key.algorithm()).ok(), Some(Algorithm::Hs256));
+    // 0x80 is the indefinite length, which DER has not.
+    let secret = format!("base64:{}", BASE64_STANDARD.encode([&[0x30, 0x80][..], &[2; 128]].concat()));
+    assert_eq!(VerifyKey::parse(&secret).ok().and_then(|key| key.secret_length()), Some(130));
 }
 
 #[test]
@@ -220,6 +224,7 @@ fn a_key_that_cannot_be_used_is_rejected() {
         ("{}", InvalidKey::Jwk),
         (r#"[{"kty":"oct","k":"YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg"}]"#, InvalidKey::Jwk),
         (r#"{"kty":"oct","k":"***"}"#, InvalidKey::Jwk),
+        (r#"{"kty":"EC","k":"YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg"}"#, InvalidKey::Jwk),
         (r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#, InvalidKey::Jwk),
     ] {
         assert_eq!(VerifyKey::parse(key).err(), Some(error), "{key}");
@@ -250,10 +255,17 @@ fn debug_output_has_no_secrets() {
 
 #[test]
 fn an_rsa_key_is_rejected() {
-    let pem = "-----BEGIN PUBLIC KEY-----\n\
-               MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAt5N44H1mpb5Wlx/0e7Cd\n\
-               -----END PUBLIC KEY-----";
-    assert_eq!(VerifyKey::parse(pem).err(), Some(InvalidKey::Pem));
+    let body = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEArthW0OSu/qpN4Kpt1Jd0\
+                aL7V1psqUrznxRNDyq8VZTw5Cb7jwgsYS1ygGsrkMpR2bWurPWSuOExHUkNqBlGv\
+                jE1QiJ7qhWTRjYN0c2Whk/quiLOdu3t37mD/oNATm6GDrZCjcB4Lhw8QUWV91Uxe\
+                yUl87JNxCDn078A46h2jtxaK+cSvY/XEf6lgBOa5/JIXboc/qzmaO8xjQLh1lTPi\
+                aGSn+zAK2xFOjS1ddhe8OhkeMv6p+mJWZw21UhGhEj81WxI69E+TvoUcdaqMfwQn\
+                gpLLqHiwO3L3hXeyh+vvRuw9zFqCcjci9GAU5JXX/welVBmTr+3Z8rn9uUcqfSkO\
+                GwIDAQAB";
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----");
+    assert_eq!(VerifyKey::parse(&pem).err(), Some(InvalidKey::Pem));
+    assert_eq!(VerifyKey::parse(body).err(), Some(InvalidKey::Pem));
+    assert_eq!(VerifyKey::parse(r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#).err(), Some(InvalidKey::Jwk));
 }
 
 #[test]

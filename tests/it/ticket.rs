@@ -216,7 +216,7 @@ fn tickets_need_a_public_key_and_a_long_token_and_can_be_turned_off() {
         (&[("FANOUT_API_TOKEN", long), ("CONNECTION_TICKETS", " off\n")], long, false),
         (&[("FANOUT_API_TOKEN", &long[1..])], &long[1..], false),
         (&[], "", false),
-        (&[("GRIP_URL", LOCAL_GRIP_URL)], LOCAL_KEY, false),
+        (&[("GRIP_URL", &LOCAL_GRIP_URL.replace("viceroy&", &format!("{ISSUER}&key={LOCAL_KEY}&")))], LOCAL_KEY, false),
         (&[("GRIP_URL", &url(&format!("key={TOKEN}&"))), ("GRIP_VERIFY_KEY", &pem)], TOKEN, true),
         (&[("GRIP_URL", &url(&format!("key={TOKEN}&"))), ("GRIP_VERIFY_KEY", LOCAL_KEY)], TOKEN, false),
         (&[("GRIP_URL", &jwt(long)), ("GRIP_VERIFY_KEY", &pem)], long, true),

@@ -359,8 +359,33 @@ fn the_application_can_close_first() {
 }
 
 #[test]
-fn valid_close_codes_are_accepted() {
-    for code in [1000, 1003, 1007, 1014, 3000, 4999] {
+fn only_valid_close_codes_are_accepted() {
+    for code in [1000, 1001, 1003, 1007, 1014, 3000, 4999] {
         assert_eq!(CloseCode::new(code).map(CloseCode::get), Some(code));
     }
+    for code in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65_535] {
+        assert_eq!(CloseCode::new(code), None);
+    }
+}
+
+#[test]
+fn a_connection_knows_whether_it_is_closed() {
+    let is_closed = |body: &[u8], act: fn(&mut WebSocket<'_>)| {
+        let request = request();
+        let mut ws = WebSocket::new(&request, body).expect("a valid request");
+        act(&mut ws);
+        ws.is_closed()
+    };
+    assert!(!is_closed(b"OPEN\r\n", |ws| ws.accept()));
+    assert!(
+        !is_closed(b"CLOSE\r\n", |ws| {
+            ws.receive();
+        }),
+        "the close of the client still needs a response"
+    );
+    assert!(is_closed(b"", |ws| ws.close(None)));
+    assert!(is_closed(b"", |ws| ws.disconnect()));
+    assert!(is_closed(b"DISCONNECT\r\n", |ws| {
+        ws.receive();
+    }));
 }
