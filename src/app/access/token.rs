@@ -21,7 +21,7 @@ use crate::{
     app::{bounds::MAX_USER_LENGTH, error::Error, http::Request},
     grip::{
         Channel, Header,
-        signature::{Claims, LEEWAY, MAX_TOKEN_LENGTH, SignatureError},
+        signature::{Claims, LEEWAY, SignatureError},
     },
 };
 
@@ -49,12 +49,10 @@ pub(crate) struct Verified {
 /// # Errors
 /// [`Error::Token`], [`Error::NoKeyId`], [`Error::UnknownKeyId`], [`Error::Subject`] or [`Error::Claim`].
 pub(crate) fn verify(token: &str, keys: &Keys, now: u64) -> Result<Verified, Error> {
-    let malformed = Error::Token(SignatureError::Malformed);
     let key = match keys {
         Keys::One(key) => key,
-        Keys::Set(_) if token.len() > MAX_TOKEN_LENGTH => return Err(malformed),
         Keys::Set(keys) => {
-            let header = token::Token::decode_metadata(token).map_err(|_| malformed)?;
+            let header = token::Token::decode_metadata(token).map_err(|_| Error::Token(SignatureError::Malformed))?;
             keys.get(header.key_id().ok_or(Error::NoKeyId)?).ok_or(Error::UnknownKeyId)?
         }
     };
