@@ -174,6 +174,11 @@ fn a_batch_that_is_published_in_part_says_how_much_of_it_was() {
     is(&response, 200, closed(1011, reason));
     assert_eq!(response.log.as_deref(), Some(reason));
     assert_eq!(service.host.published.len(), 3, "what follows is not sent");
+    let mut service = Service::local();
+    service.host.results.push_back(Err(SendError::TimedOut));
+    let reason = "The message may or may not be published: the GRIP proxy did not respond in time";
+    is(&service.respond(event("mode=publish", &body)), 200, closed(1011, reason));
+    assert_eq!(service.host.published.len(), 1);
 }
 
 #[test]

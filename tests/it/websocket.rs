@@ -389,3 +389,25 @@ fn a_connection_knows_whether_it_is_closed() {
         ws.receive();
     }));
 }
+
+#[test]
+fn a_response_keeps_room_for_its_close() {
+    let most = MAX_RESPONSE - 2 * 64 - "m:".len();
+    for (length, is_sent) in [(most, true), (most + 1, false)] {
+        let body = response_to(b"", |ws| ws.send(&"x".repeat(length))).body;
+        assert_eq!(body.starts_with(b"TEXT "), is_sent, "{length}");
+        assert!(body.len() <= MAX_RESPONSE);
+    }
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let headers = [("connection-id", "c1")];
+    let mut ws = WebSocket::new(&headers, b"OPEN\r\n").expect("a valid request");
+    let meta = ws.set_meta("", "x").expect_err("no name").to_string();
+    assert!(meta.starts_with("invalid meta: use "), "{meta}");
+    let payload = ws.ping(&[0; 126]).expect_err("too long").to_string();
+    assert_eq!(payload, "the payload of a ping or pong is too long: use at most 125 bytes");
+    let protocol = ws.accept_with_protocol("v1").expect_err("none is offered").to_string();
+    assert_eq!(protocol, "the client does not offer this subprotocol");
+}

@@ -143,7 +143,7 @@ pub(crate) fn publish(
 ///
 /// # Errors
 /// [`Error::BatchTooLarge`] or [`Error::MessageTooLarge`], and nothing is sent; [`Error::Publish`] if the proxy accepted
-/// none of several, else [`Error::PartlyPublished`].
+/// none of them, [`Error::PartlyPublished`] if it accepted the first ones.
 pub(crate) fn publish_all(
     messages: &[Broadcast<'_>],
     publisher: &Publisher,
@@ -161,7 +161,7 @@ pub(crate) fn publish_all(
     for (request, count) in requests {
         match request.send(platform) {
             Ok(()) => published += count,
-            Err(error) if published == 0 && messages.len() == count => return Err(Error::Publish(error)),
+            Err(error) if published == 0 => return Err(Error::Publish(error)),
             Err(error) => return Err(Error::PartlyPublished { published, total: messages.len(), error }),
         }
     }
