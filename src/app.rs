@@ -84,7 +84,9 @@ fn route(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     // A page of another origin may read an error, too.
     Ok(match outcome.unwrap_or_else(|error| error.response().into()) {
         Outcome::Response(mut response) => {
-            response.headers.extend(headers);
+            for (name, value) in &headers {
+                response.headers.append(name, value.clone());
+            }
             Outcome::Response(response)
         }
         outcome @ Outcome::HandOff { .. } => outcome,

@@ -26,7 +26,7 @@ use fanout_edge::{
 use fastly::{
     Backend, Body, ConfigStore, SecretStore, config_store,
     erl::{CounterDuration, RateCounter},
-    http::{Method, Url, header, request::SendErrorCause, serve::Serve},
+    http::{HeaderName, Method, Url, header, request::SendErrorCause, serve::Serve},
     secret_store::OpenError,
 };
 
@@ -95,6 +95,8 @@ struct ClientRequest<'a> {
 
 impl Headers for ClientRequest<'_> {
     fn header(&self, name: &str) -> Header<'_> {
+        // The SDK panics for a text that is no header name.
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return Header::Missing };
         Header::of(self.head.get_header_all(name).map(|value| value.to_str().ok()))
     }
 }
@@ -269,8 +271,14 @@ fn send(response: Response) {
 }
 
 fn hand_off(mut request: fastly::Request, backend: &'static str) {
-    // It is not for the proxy, which would send it along with each event.
-    request.remove_header(FASTLY_KEY);
+    // It is not for the proxy, which would send it along with each event; and what begins like the others comes from the
+    // proxy only.
+    let is_reserved =
+        |name: &&HeaderName| *name == FASTLY_KEY || *name == "connection-id" || name.as_str().starts_with("meta-");
+    let reserved: Vec<_> = request.get_header_names().filter(is_reserved).cloned().collect();
+    for name in reserved {
+        request.remove_header(name);
+    }
     if let Err(error) = request.handoff_fanout(backend) {
         send(Error::HandOff { backend, cause: error.root_cause().to_string() }.response());
     }

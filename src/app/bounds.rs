@@ -13,14 +13,17 @@ pub const MAX_CHANNELS: usize = 20;
 /// The longest user id, in characters.
 pub const MAX_USER_LENGTH: usize = 128;
 
+/// The longest name of a connection's state, in bytes.
+pub const MAX_STATE_NAME_LENGTH: usize = 64;
+
 /// The longest value of a connection's state, in bytes as the proxy stores it.
 pub const MAX_STATE_LENGTH: usize = 512;
 
-/// The most that one batch of a client's messages may publish: messages, each counted for each of its channels, and
-/// requests. Fastly allows 32 requests to backends for each request to the service.
+/// The most messages that one batch of a client's messages may publish, each counted for each of its channels.
 pub const MAX_PUBLISHED: usize = 1000;
-/// See [`MAX_PUBLISHED`].
-pub const MAX_PUBLISH_REQUESTS: usize = 32;
+
+/// The most requests to backends for each request to the service, to publish and by the handler: Fastly's limit.
+pub const MAX_BACKEND_REQUESTS: usize = 32;
 
 /// The longest body of a request from the proxy, in bytes. Pushpin puts at most 200,000 bytes of messages into one, but
 /// does not count the framing: 200,000 messages of one byte make 2.2 MB.

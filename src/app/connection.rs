@@ -6,8 +6,11 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use serde_json::Value;
 
 use super::{
-    access::token::{self, Identity},
-    bounds::{MAX_CHANNELS, MAX_FETCHED_BODY, MAX_STATE_LENGTH},
+    access::{
+        right::Right,
+        token::{self, Identity},
+    },
+    bounds::{MAX_CHANNELS, MAX_FETCHED_BODY, MAX_PUBLISHED, MAX_STATE_LENGTH, MAX_STATE_NAME_LENGTH},
     error::Error,
     http::Request,
     messages::{broadcast::Broadcast, channels},
@@ -19,7 +22,7 @@ pub use super::{
     options::Mode,
 };
 use crate::grip::{
-    CloseCode, Control, Filter, Message, WebSocket,
+    Channel, CloseCode, Control, Filter, Message, WebSocket,
     control::{Content as KeepAlive, KeepAliveMode},
 };
 
@@ -46,16 +49,27 @@ pub struct Connection<'a> {
     client: &'a Client,
     platform: &'a mut dyn Platform,
     outbox: Vec<Broadcast<'a>>,
-    subscribed: usize,
+    subscribed: Vec<Channel>,
+    fetched: usize,
+}
+
+/// What is left to do when a handler has returned.
+pub(super) struct Batch<'a> {
+    pub(super) ws: WebSocket<'a>,
+    pub(super) platform: &'a mut dyn Platform,
+    /// What is to be published.
+    pub(super) outbox: Vec<Broadcast<'a>>,
+    /// How many requests to backends were made.
+    pub(super) fetched: usize,
 }
 
 /// Who a client is.
 pub(super) enum Client {
-    /// Nobody known: the service is open.
+    /// The service requires no access token.
     Anonymous,
-    /// Whose token this request verified.
+    /// A client whose token this request verified.
     Verified(Identity),
-    /// Whose token an earlier request verified. Its claims are read when they are asked for.
+    /// A client whose token an earlier request verified. Its claims are parsed when they are needed.
     Ticketed(OnceCell<Option<Identity>>),
 }
 
@@ -67,11 +81,20 @@ impl<'a> Connection<'a> {
         client: &'a Client,
         platform: &'a mut dyn Platform,
     ) -> Self {
-        Self { ws, request, options, client, platform, outbox: Vec::new(), subscribed: 0 }
+        Self { ws, request, options, client, platform, outbox: Vec::new(), subscribed: Vec::new(), fetched: 0 }
     }
 
-    pub(super) fn finish(self) -> (WebSocket<'a>, Vec<Broadcast<'a>>, &'a mut dyn Platform) {
-        (self.ws, self.outbox, self.platform)
+    /// Responds to the pings and the close that the handler did not receive or did not answer.
+    pub(super) fn finish(mut self) -> Batch<'a> {
+        while let Some(message) = self.ws.receive() {
+            if let Message::Close(code) = message {
+                self.ws.close(code);
+            }
+        }
+        if self.ws.is_closing() {
+            self.ws.close(None);
+        }
+        Batch { ws: self.ws, platform: self.platform, outbox: self.outbox, fetched: self.fetched }
     }
 
     /// The id of the connection, the same for all of its batches.
@@ -100,15 +123,41 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Whether the client may publish to a channel: its access token grants it (`x-fastly-write`), or the service is open.
+    /// A handler may publish to any channel and has to decide on whose behalf.
+    pub fn may_publish(&self, channel: &str) -> bool {
+        self.has_right(Right::Write, channel)
+    }
+
+    /// Whether the client may subscribe to a channel: its access token grants it (`x-fastly-read`), or the service is open.
+    /// For those of [`channels`](Self::channels) this is so.
+    pub fn may_subscribe(&self, channel: &str) -> bool {
+        self.has_right(Right::Read, channel)
+    }
+
+    fn has_right(&self, right: Right, channel: &str) -> bool {
+        let is_open = matches!(self.client, Client::Anonymous);
+        let grants = |channel| self.identity().is_some_and(|identity| identity.grants(right, &channel));
+        channels::parse(channel).is_ok_and(|channel| is_open || grants(channel))
+    }
+
     /// A parameter of the URL that the client connected to. The client chose it.
     pub fn query(&self, name: &str) -> Option<Cow<'a, str>> {
         let mut query = url::form_urlencoded::parse(self.request.query().as_bytes());
         query.find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// A header of the client's handshake, if it was sent once, as text. The client chose it.
+    /// A header of the client's handshake, if it was sent once, as text. The client chose it. Those of the proxy are left
+    /// out: `Grip-*`, `Meta-*` and `Connection-Id`.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        self.request.header(name).value()
+        let name = name.to_ascii_lowercase();
+        let is_reserved = name.starts_with("grip-") || name.starts_with("meta-") || name == "connection-id";
+        self.request.header(&name).value().filter(|_| !is_reserved)
+    }
+
+    /// The subprotocols that the client offers, the preferred one first.
+    pub fn protocols(&self) -> impl Iterator<Item = &'a str> {
+        self.ws.protocols()
     }
 
     /// The channels that the client asks for: `?channel=NAME`, else `test`.
@@ -126,34 +175,38 @@ impl<'a> Connection<'a> {
         self.ws.is_opening()
     }
 
-    /// Accepts an opening connection. To reject it, return [`Error::reject`].
+    /// Accepts an opening connection, once; of the subprotocols that the client offers only with `bearer`, which carries its
+    /// token. To reject the connection, return [`Error::reject`].
     pub fn accept(&mut self) {
-        // A browser gives up if none of the subprotocols that it offers is chosen, and this one carries its token.
+        if self.ws.is_accepted() {
+            return;
+        }
+        // A browser gives up if none of the subprotocols that it offers is chosen.
         if self.ws.accept_with_protocol(token::PROTOCOL).is_err() {
             self.ws.accept();
         }
-        self.prepare();
+        self.set_up();
     }
 
-    /// Accepts an opening connection with one of the subprotocols that the client offers.
+    /// Accepts an opening connection, once, with one of the [subprotocols](Self::protocols) that the client offers.
     ///
     /// # Errors
     /// [`Error::Subprotocol`] if it does not offer that one.
     pub fn accept_with_protocol(&mut self, protocol: &str) -> Result<(), Error> {
-        self.ws.accept_with_protocol(protocol).map_err(|_| Error::Subprotocol)?;
-        self.prepare();
+        if !self.ws.is_accepted() {
+            self.ws.accept_with_protocol(protocol).map_err(|_| Error::Subprotocol)?;
+            self.set_up();
+        }
         Ok(())
     }
 
-    /// What the proxy has to know of each connection.
-    fn prepare(&mut self) {
-        if self.is_opening() {
-            let id = Control::SetMeta { name: "user", value: self.ws.connection_id() };
-            if self.ws.control(&id).is_err() {
-                self.ws.close_with_reason(CloseCode::PROTOCOL_ERROR, "the Connection-Id is too long");
-            }
-            self.heartbeat(HEARTBEAT);
+    /// Tells the proxy what it has to know of each connection.
+    fn set_up(&mut self) {
+        let id = Control::SetMeta { name: "user", value: self.ws.connection_id() };
+        if self.ws.control(&id).is_err() {
+            self.ws.close_with_reason(CloseCode::PROTOCOL_ERROR, "the Connection-Id is too long");
         }
+        self.heartbeat(HEARTBEAT);
     }
 
     /// Lets the proxy send a heartbeat after that many seconds of silence: a pong, which no client answers, so it costs no
@@ -167,18 +220,18 @@ impl<'a> Connection<'a> {
     }
 
     /// Subscribes the client to a channel. It gets what is published there from some milliseconds after it sees its
-    /// connection open.
+    /// connection open. The proxy allows 20 channels for each connection and silently ignores more, of which this knows
+    /// only those of the same batch.
     ///
     /// # Errors
-    /// [`Error::ChannelName`]; [`Error::TooManyChannels`] if this batch subscribes to more than the proxy allows.
+    /// [`Error::ChannelName`]; [`Error::TooManyChannels`] if this batch subscribes to more than 20.
     pub fn subscribe(&mut self, channel: &str) -> Result<(), Error> {
         let channel = channels::parse(channel)?;
-        self.subscribed += 1;
-        if self.subscribed > MAX_CHANNELS {
-            return Err(Error::TooManyChannels);
-        }
         self.ws.subscribe_filtered(&channel, &[Filter::SkipSelf]);
-        Ok(())
+        if !self.subscribed.contains(&channel) {
+            self.subscribed.push(channel);
+        }
+        if self.subscribed.len() > MAX_CHANNELS { Err(Error::TooManyChannels) } else { Ok(()) }
     }
 
     /// Unsubscribes the client from a channel.
@@ -186,7 +239,9 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// [`Error::ChannelName`].
     pub fn unsubscribe(&mut self, channel: &str) -> Result<(), Error> {
-        self.ws.unsubscribe(&channels::parse(channel)?);
+        let channel = channels::parse(channel)?;
+        self.subscribed.retain(|known| *known != channel);
+        self.ws.unsubscribe(&channel);
         Ok(())
     }
 
@@ -215,54 +270,70 @@ impl<'a> Connection<'a> {
     /// with a code and a reason that says so.
     ///
     /// # Errors
-    /// [`Error::ChannelName`].
+    /// [`Error::ChannelName`]; [`Error::BatchTooLarge`] if the batch publishes more than 1,000 messages.
     pub fn publish(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
-        self.outbox.push(Broadcast::message(channels::parse(channel)?, message.into()));
+        let channel = channels::parse(channel)?;
+        self.push(|| Broadcast::message(channel, message.into()))
+    }
+
+    /// Checks the length of the outbox before anything is built.
+    fn push(&mut self, broadcast: impl FnOnce() -> Broadcast<'a>) -> Result<(), Error> {
+        if self.outbox.len() >= MAX_PUBLISHED {
+            return Err(Error::BatchTooLarge);
+        }
+        self.outbox.push(broadcast());
         Ok(())
     }
 
     /// Publishes a message to all subscribers of a channel except this connection.
     ///
     /// # Errors
-    /// [`Error::ChannelName`].
+    /// As [`publish`](Self::publish).
     pub fn publish_to_others(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
-        self.outbox.push(Broadcast::message(channels::parse(channel)?, message.into()).except(self.id()));
+        let (channel, id) = (channels::parse(channel)?, self.id());
+        self.push(|| Broadcast::message(channel, message.into()).except(id))
+    }
+
+    /// Publishes a message of the client to each of its channels, if its [mode](Self::mode) asks for that: to all
+    /// subscribers, or to all others.
+    ///
+    /// # Errors
+    /// [`Error::BatchTooLarge`] if the batch publishes more than 1,000 messages, each counted for each channel.
+    pub fn relay(&mut self, message: Message<'a>) -> Result<(), Error> {
+        for channel in self.options.channels.iter().map(Channel::as_str) {
+            match (self.options.mode, message) {
+                (Mode::Publish, Message::Text(text)) => self.publish(channel, text)?,
+                (Mode::Publish, Message::Binary(bytes)) => self.publish(channel, bytes)?,
+                (Mode::PublishToOthers, Message::Text(text)) => self.publish_to_others(channel, text)?,
+                (Mode::PublishToOthers, Message::Binary(bytes)) => self.publish_to_others(channel, bytes)?,
+                (Mode::Echo | Mode::Listen, _) | (_, Message::Close(_) | Message::Disconnect) => {}
+            }
+        }
         Ok(())
     }
 
-    /// Publishes a message of the client as its [mode](Self::mode) asks: to each of its channels, to all subscribers or to
-    /// all others.
-    pub fn relay(&mut self, message: Message<'a>) {
-        for channel in self.options.channels.iter() {
-            let content = match message {
-                Message::Text(text) => Content::from(text),
-                Message::Binary(bytes) => Content::from(bytes),
-                Message::Close(_) | Message::Disconnect => return,
-            };
-            let broadcast = Broadcast::message(channel.clone(), content);
-            let to_others = self.options.mode == Mode::PublishToOthers;
-            self.outbox.push(if to_others { broadcast.except(self.id()) } else { broadcast });
-        }
-    }
-
     /// Closes all other connections on a channel: WebSockets with the code and the reason, which is cut at 123 bytes, and
-    /// streams without. It does not end a poll. Whether Fanout does this in production is not known.
+    /// streams without. It does not end a poll, and nothing keeps a client from connecting again. Whether Fanout does this
+    /// in production is not known.
     ///
     /// # Errors
-    /// [`Error::ChannelName`].
+    /// As [`publish`](Self::publish).
     pub fn close_others(
         &mut self,
         channel: &str,
         code: CloseCode,
         reason: impl Into<Cow<'a, str>>,
     ) -> Result<(), Error> {
-        self.outbox.push(Broadcast::close(channels::parse(channel)?, code, reason).except(self.id()));
-        Ok(())
+        let (channel, id) = (channels::parse(channel)?, self.id());
+        self.push(|| Broadcast::close(channel, code, reason).except(id))
     }
 
-    /// A value that was [stored](Self::set_state) for the connection. The proxy keeps it; no client can see or forge it.
+    /// A value that was [stored](Self::set_state) for the connection. The proxy keeps it; no client can see or forge it. An
+    /// opening connection has only what this batch stored.
     pub fn state(&self, name: &str) -> Option<String> {
-        let value = self.ws.meta(&state_name(name)).filter(|value| !value.is_empty())?;
+        let name = state_name(name);
+        let value = if self.is_opening() { self.ws.new_meta(&name) } else { self.ws.meta(&name) };
+        let value = value.filter(|value| !value.is_empty())?;
         percent_decode_str(value).decode_utf8().ok().map(Cow::into_owned)
     }
 
@@ -271,11 +342,11 @@ impl<'a> Connection<'a> {
     /// kilobyte in all.
     ///
     /// # Errors
-    /// [`Error::State`] if the name has other characters than letters, digits, `-` and `_`, or the value is longer than
-    /// 512 bytes, percent-encoded.
+    /// [`Error::State`] if the name has other characters than letters, digits, `-` and `_` or more than 64, or the value is
+    /// longer than 512 bytes, percent-encoded.
     pub fn set_state(&mut self, name: &str, value: &str) -> Result<(), Error> {
         let value = utf8_percent_encode(value, ENCODED).to_string();
-        if name.is_empty() || value.len() > MAX_STATE_LENGTH {
+        if !(1..=MAX_STATE_NAME_LENGTH).contains(&name.len()) || value.len() > MAX_STATE_LENGTH {
             return Err(Error::State);
         }
         self.ws.set_meta(&state_name(name), &value).map_err(|_| Error::State)
@@ -287,6 +358,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// [`Error::Backend`] names the backend if there is no such response. An error status of the backend is a response.
     pub fn fetch(&mut self, backend: &str, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, Error> {
+        self.fetched += 1;
         let response = self.platform.fetch(backend, request, MAX_FETCHED_BODY);
         response.map_err(|error| Error::Backend { name: backend.to_owned(), error })
     }

@@ -21,7 +21,7 @@ pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
             message => match connection.mode() {
                 Mode::Echo => connection.send(message),
                 Mode::Listen => {}
-                Mode::Publish | Mode::PublishToOthers => connection.relay(message),
+                Mode::Publish | Mode::PublishToOthers => connection.relay(message)?,
             },
         }
     }

@@ -1,4 +1,4 @@
-//! Every refusal: its status, its text for the client, its line for the log, and the close frame of a connection that is
+//! Every error: its status, its text for the client, its line for the log, and the close frame of a connection that is
 //! already open.
 
 mod setting;
@@ -25,7 +25,7 @@ use crate::grip::{
 /// How long a client that exceeded a limit waits, in seconds: the time for which its requests are counted.
 const WINDOW: &str = "60";
 
-/// Why a request is refused. Handlers return it with `?`, and one of your own with [`Error::reject`].
+/// Why a request is rejected. Handlers return it with `?`, and one of your own with [`Error::reject`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// No endpoint has this path.
@@ -132,7 +132,7 @@ pub enum Error {
     },
     /// The handler stored a value that cannot be stored.
     State,
-    /// The handler chose a subprotocol that the client does not offer.
+    /// The client does not offer the subprotocol that the handler requires.
     Subprotocol,
     /// The handler neither accepted nor rejected an opening connection.
     NotAccepted,
@@ -164,7 +164,8 @@ impl Error {
             | Self::NotEvents
             | Self::Events(_)
             | Self::NotUtf8 { .. }
-            | Self::BodyIncomplete => 400,
+            | Self::BodyIncomplete
+            | Self::Subprotocol => 400,
             Self::NoToken
             | Self::FastlyKey
             | Self::Token(_)
@@ -180,9 +181,8 @@ impl Error {
             Self::MediaType => 415,
             Self::UpgradeRequired => 426,
             Self::TooMany { .. } => 429,
-            Self::State | Self::Subprotocol | Self::NotAccepted => 500,
+            Self::State | Self::NotAccepted => 500,
             Self::Publish(error) | Self::PartlyPublished { error, .. } => match error {
-                PublishError::TooLarge(_) => 413,
                 PublishError::TimedOut => 504,
                 _ => 502,
             },
@@ -239,7 +239,13 @@ impl Error {
         let reason = match self {
             Self::Token(SignatureError::Expired) => format!("access token expired: {RECONNECT}"),
             Self::Forbidden(..) => format!("access token lacks a channel: {RECONNECT}"),
-            _ if self.status() == 401 => format!("access token is not valid: {RECONNECT}"),
+            Self::NoToken
+            | Self::FastlyKey
+            | Self::Token(_)
+            | Self::NoKeyId
+            | Self::UnknownKeyId
+            | Self::Subject
+            | Self::Claim(_) => format!("access token is not valid: {RECONNECT}"),
             Self::Setting(_) => "a setting of the service cannot be used".to_owned(),
             Self::Publish(PublishError::Rejected { status }) => {
                 format!("not published: the GRIP proxy rejected it with status {status}")

@@ -1,16 +1,16 @@
-//! A request and all that its response is made of.
+//! Everything that an endpoint needs to handle one request.
 
 use super::{
     connection::Handler,
+    error::Error,
     http::{Outcome, Request},
     platform::Platform,
     settings::Settings,
 };
-use crate::app::error::Error;
 
-/// A request and all that its response is made of.
+/// Everything that an endpoint needs to handle one request.
 pub struct Exchange<'a> {
-    /// What came.
+    /// The request.
     pub request: &'a mut dyn Request,
     /// What the host can do.
     pub platform: &'a mut dyn Platform,

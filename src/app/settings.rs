@@ -34,7 +34,7 @@ const BROADCASTS_PER_MINUTE: &str = "BROADCASTS_PER_MINUTE";
 /// In the Config Store: a rate limit. See [`Limits`].
 const OPENINGS_PER_MINUTE: &str = "OPENINGS_PER_MINUTE";
 
-/// What the service knows of its GRIP proxy, and whom it allows. Each part may be unusable without the others.
+/// What the service knows of its GRIP proxy, and its access rules. Each part may be unusable without the others.
 pub struct Settings {
     /// Verifies what comes from the proxy.
     pub(super) verifier: Result<Verifier, SettingError>,

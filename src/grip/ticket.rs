@@ -68,9 +68,9 @@ const PURPOSE: &str = "fanout-edge connection ticket, issuer ";
 /// let ticket = response.headers["set-meta-connection-ticket"].to_str().expect("text");
 ///
 /// let later = |id| [("connection-id", id), ("meta-connection-ticket", ticket)];
-/// assert!(tickets.verify(&later("c1"), "/chat?room=1", 1_800_000_060));
-/// assert!(!tickets.verify(&later("c2"), "/chat?room=1", 1_800_000_060));
-/// assert!(!tickets.verify(&later("c1"), "/chat?room=2", 1_800_000_060));
+/// assert_eq!(tickets.verify(&later("c1"), "/chat?room=1", 1_800_000_060), Some(1_800_003_600));
+/// assert_eq!(tickets.verify(&later("c2"), "/chat?room=1", 1_800_000_060), None);
+/// assert_eq!(tickets.verify(&later("c1"), "/chat?room=2", 1_800_000_060), None);
 /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
 /// ```
 #[derive(Clone)]
@@ -116,11 +116,12 @@ impl Tickets {
         ws.set_meta(META, &ticket).expect("a JWT has only characters that a meta value may have");
     }
 
-    /// Whether a request has a ticket that this service issued to its connection for that scope, and that has not
-    /// expired at a time, in seconds since 1970. `false` if it has several tickets, or several connection ids.
-    pub fn verify(&self, headers: &dyn Headers, scope: &str, now: u64) -> bool {
-        let Header::Value(ticket) = headers.header(HEADER) else { return false };
-        let Header::Value(connection_id) = headers.header("connection-id") else { return false };
+    /// Verifies that a request has a ticket that this service issued to its connection for that scope, and that has not
+    /// expired at a time, in seconds since 1970. Returns when it expires, in seconds since 1970; `None` if there is no
+    /// such ticket, several tickets, or several connection ids.
+    pub fn verify(&self, headers: &dyn Headers, scope: &str, now: u64) -> Option<u64> {
+        let Header::Value(ticket) = headers.header(HEADER) else { return None };
+        let Header::Value(connection_id) = headers.header("connection-id") else { return None };
         let options = VerificationOptions {
             allowed_issuers: Some(HashSet::from([self.issuer.clone()])),
             required_subject: Some(connection_id.to_owned()),
@@ -130,7 +131,7 @@ impl Tickets {
             ..VerificationOptions::default()
         };
         let claims = self.key_for(scope).verify_token::<Claims>(ticket, Some(options));
-        claims.is_ok_and(|claims| claims.expires_at.is_some())
+        claims.ok()?.expires_at.map(|expires_at| expires_at.as_secs())
     }
 
     fn key_for(&self, scope: &str) -> HS256Key {

@@ -164,6 +164,11 @@ impl<'a> WebSocket<'a> {
         matches!(self.traffic, Traffic::None)
     }
 
+    /// Whether the client has closed and waits for [`close`](Self::close).
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.traffic, Traffic::Outgoing)
+    }
+
     /// Whether this is the first request of the connection, which waits for [`accept`](Self::accept).
     pub const fn is_opening(&self) -> bool {
         !matches!(self.handshake, Handshake::Earlier)
@@ -273,12 +278,13 @@ impl<'a> WebSocket<'a> {
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
     pub fn meta(&self, name: &str) -> Option<&str> {
-        let name = name.to_ascii_lowercase();
-        let new = self.response.headers.get(format!("set-meta-{name}"));
-        match new.and_then(|value| value.to_str().ok()) {
-            None => self.headers.header(&format!("meta-{name}")).value(),
-            new => new,
-        }
+        let earlier = || self.headers.header(&format!("meta-{}", name.to_ascii_lowercase())).value();
+        self.new_meta(name).or_else(earlier)
+    }
+
+    /// A value that this response sets with [`set_meta`](Self::set_meta).
+    pub fn new_meta(&self, name: &str) -> Option<&str> {
+        self.response.headers.get(format!("set-meta-{}", name.to_ascii_lowercase()))?.to_str().ok()
     }
 
     /// The response to the request.

@@ -657,7 +657,7 @@ fn a_handler_can_use_all_features_of_a_connection(stack: &Stack) {
 /// Handlers as an application could have them: a chat, a room that asks a backend, and a game for members.
 fn chat_room_and_game_handlers_work() {
     let rooms = Server::start(|message| match message.start.as_str() {
-        "GET /may-enter/blue HTTP/1.1" => Response::new(200, &[], "welcome"),
+        "GET /may-enter?room=blue HTTP/1.1" => Response::new(200, &[], "welcome"),
         _ => Response::new(403, &[], "This room is full"),
     });
     let uri = format!("http://127.0.0.1:{{publish_port}}/?verify-iss={LOCAL_ISSUER}&verify-key={LOCAL_KEY}");
@@ -691,13 +691,13 @@ fn chat_room_and_game_handlers_work() {
     let without_user = bearer(r#"{"x-fastly-read":["chat"]}"#);
     is(&handshake(stack.port, &target("chat"), &[("Authorization", &without_user)]), 401, "Sign in to chat");
 
-    let token = bearer(r#"{"x-fastly-read":["chat"]}"#);
-    let ask = |room: &str| format!("{}&room={room}", target("ask"));
+    let token = bearer(r#"{"x-fastly-read":["*"]}"#);
+    let ask = |room: &str| format!("/api/websocket?handler=ask&channel={room}");
     let mut client = Client::connect_with(stack.port, &ask("blue"), &[("Authorization", &token)]);
     client.echoes("I am in");
     is(&handshake(stack.port, &ask("red"), &[("Authorization", &token)]), 403, "This room is full");
     let mut asked = rooms.requests();
-    asked.retain(|request| request.start.starts_with("GET /may-enter/"));
+    asked.retain(|request| request.start.starts_with("GET /may-enter?"));
     assert_eq!(asked[0].header("authorization"), Some(&*token));
     assert_eq!(asked.len(), 2, "only openings ask the backend");
 

@@ -34,17 +34,18 @@ pub fn chat(connection: &mut Connection<'_>) -> Result<(), Error> {
 /// A room: a backend of its own decides who enters, and gives the reason otherwise.
 pub fn ask(connection: &mut Connection<'_>) -> Result<(), Error> {
     if connection.is_opening() {
-        let room = connection.query("room").unwrap_or_default();
-        let request = http::Request::get(format!("http://rooms.example/may-enter/{room}"))
+        // A channel name has no characters that mean something in a URL.
+        let room = connection.channels().first().as_str();
+        let request = http::Request::get(format!("http://rooms.example/may-enter?room={room}"))
             .header("authorization", connection.header("authorization").unwrap_or_default())
             .body(Vec::new())
-            .map_err(|_| Error::reject(400, "Invalid room: use letters and digits"))?;
+            .map_err(|_| Error::reject(400, "Invalid header: authorization"))?;
         let response = connection.fetch("rooms", request)?;
         if response.status() != 200 {
             return Err(Error::reject(403, String::from_utf8_lossy(response.body())));
         }
         connection.accept();
-        connection.subscribe(&room)?;
+        connection.subscribe(room)?;
     }
     while let Some(message) = connection.receive() {
         connection.send(message);
@@ -123,7 +124,7 @@ pub fn mirror(connection: &mut Connection<'_>) -> Result<(), Error> {
         match (message, connection.mode()) {
             (Message::Close(_) | Message::Disconnect, _) | (_, Mode::Echo) => connection.send(message),
             (_, Mode::Listen) => {}
-            (_, Mode::Publish | Mode::PublishToOthers) => connection.relay(message),
+            (_, Mode::Publish | Mode::PublishToOthers) => connection.relay(message)?,
         }
     }
     Ok(())

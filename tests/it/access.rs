@@ -335,7 +335,9 @@ fn a_key_that_cannot_be_used_is_reported_and_allows_nothing() {
         (r#"{"keys":[]}"#, set),
         (r#"{"keys":[1]}"#, set),
         (&format!(r#"{{"keys":[{{"kty":"oct","k":"{SECRET_BASE64}"}}]}}"#), set),
-        (r#"{"keys":[{"kty":"oct","kid":"a","k":"c2hvcnQ"}]}"#, set),
+        (r#"{"keys":[{"kty":"oct","kid":"a","k":"c2hvcnQ"}]}"#, short),
+        (&format!(r#"{{"keys":[{twice},{{"kty":"oct","kid":"a","k":"cGFzc3dvcmQxMjM0"}}]}}"#), short),
+        (&format!(r#"{{"keys":[{twice},{}]}}"#, jwk(&pair, r#","d":"AAAA""#)), &private),
         (&format!(r#"{{"keys":[{twice},{twice}]}}"#), set),
         // What is public, or belongs elsewhere, is not a secret.
         ("https://issuer.example/.well-known/jwks.json", &public),
@@ -493,7 +495,7 @@ fn a_token_that_is_no_longer_valid_ends_its_connection() {
 
 #[test]
 fn a_silent_connection_is_checked_when_its_token_expires() {
-    for (lifetime, interval) in [(60, "71"), (1, "12"), (100_000, "3600")] {
+    for (lifetime, interval) in [(60, "71"), (1, "12"), (100_000, "3611")] {
         let token = bearer(&access_token(SECRET, NOW + lifetime, r#"{"x-fastly-read":["test"]}"#));
         for events in ["OPEN\r\n", "TEXT 1\r\nx\r\n", ""] {
             let response = guarded().respond(event("/api/websocket", events).with("Authorization", &*token));
@@ -547,6 +549,21 @@ fn a_connection_ticket_expires_with_the_token_or_the_signature() {
         let ticket = ticket(&pair, signed_for, "/api/websocket", token, Some(SECRET));
         let status = |now| status(ticketed(&pair, Some(SECRET)), &ticket, "/api/websocket", token, now);
         assert_eq!((status(NOW + 59), status(NOW + 61)), (200, 403));
+    }
+}
+
+#[test]
+fn a_silent_connection_with_a_ticket_is_checked_when_that_expires() {
+    let pair = ES256KeyPair::generate();
+    let token = bearer(&both(600));
+    let ticket = ticket(&pair, 3600, "/api/websocket", ("Authorization", &token), Some(SECRET));
+    let later = |now| {
+        let request = unsigned("/api/websocket", "TEXT 2\r\nhi\r\n").with("Meta-Connection-Ticket", &*ticket);
+        ticketed(&pair, Some(SECRET)).at(now).respond(request.with("Authorization", &*token))
+    };
+    // However late the message comes, nobody reads on for longer than the leeway of clocks.
+    for (passed, interval) in [(0, "611"), (599, "12"), (600, "11")] {
+        assert_eq!(header(&later(NOW + passed), "keep-alive-interval"), Some(interval));
     }
 }
 

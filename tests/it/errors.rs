@@ -106,7 +106,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::PartlyPublished { published: 6, total: 10, error: PublishError::TimedOut },
             504,
-            "6 of 10 messages are published: the GRIP proxy did not respond in time",
+            "At least 6 of 10 messages are published: the GRIP proxy did not respond in time",
         ),
         (
             Error::Setting(SettingError::secret("GRIP_URL", "lacks verify-key")),
@@ -126,13 +126,9 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::State,
             500,
-            "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes",
+            "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes, percent-encoded",
         ),
-        (
-            Error::Subprotocol,
-            500,
-            "The client does not offer the subprotocol that the handler chose: use one of its offer, or none",
-        ),
+        (Error::Subprotocol, 400, "Missing subprotocol: offer the one that this service requires"),
         (Error::NotAccepted, 500, "The handler did not accept the connection: call connection.accept()"),
         (Error::reject(402, "Pay first"), 402, "Pay first"),
     ];
@@ -217,6 +213,7 @@ fn every_error_says_what_to_do() {
         "The entry ",
         " messages are published: ",
         "Pay first",
+        "offer ",
     ];
     for (error, _, text) in all() {
         assert!(advice.iter().any(|advice| text.contains(advice)), "{text}");
@@ -281,8 +278,6 @@ fn every_error_has_its_line_for_the_log() {
         };
         assert_eq!(error.log().as_deref(), expected, "{status} {text}");
     }
-    // What is too large to be published was not sent.
-    assert_eq!(Error::Publish(PublishError::TooLarge(TooLarge { length: 1 })).status(), 413);
     let status = |error| Error::Backend { name: String::new(), error }.status();
     use BackendError::{Missing, TimedOut, TooLarge as Large, Unreachable, Url};
     assert_eq!([Missing, Url, Unreachable, TimedOut, Large].map(status), [503, 500, 502, 504, 502]);

@@ -16,7 +16,7 @@ use crate::{
 /// token. [`count_opening`] follows.
 ///
 /// # Errors
-/// The refusal.
+/// [`Error::QueryTooLong`], [`Error::Origin`], [`Error::Setting`], or as [`check_token`].
 pub(crate) fn check_opening(exchange: &Exchange<'_>, rights: &[Right], channels: &Channels) -> Result<(), Error> {
     check_query(exchange.request.query())?;
     check_origin(exchange)?;
@@ -44,7 +44,7 @@ pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Err
 /// Checks a broadcast before it is published: its origin, the rate limit, and a `Fastly-Key` or its token.
 ///
 /// # Errors
-/// The refusal.
+/// [`Error::Origin`], [`Error::TooMany`], [`Error::FastlyKey`], [`Error::Setting`], or as [`check_token`].
 pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) -> Result<(), Error> {
     check_origin(exchange)?;
     let limits = exchange.settings.limits.as_ref()?;
@@ -64,7 +64,7 @@ pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) ->
 /// open.
 ///
 /// # Errors
-/// The refusal.
+/// [`Error::NoToken`], [`Error::Forbidden`], [`Error::Setting`], or as [`token::verify`].
 pub(crate) fn check_token<'c>(
     request: &dyn Request,
     settings: &Settings,

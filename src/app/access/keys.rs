@@ -52,13 +52,14 @@ impl Keys {
         };
         let mut keys = HashMap::new();
         for jwk in set.keys {
-            let Ok(KeyId { kid }) = serde_json::from_str(jwk.get()) else { continue };
             let key = match parse(jwk.get()) {
                 Ok(key) => key,
-                // Keys for other purposes may stand beside, but a secret in the wrong place is a mistake.
-                Err(InvalidKeys::Key(InvalidKey::Private)) => return Err(InvalidKeys::Key(InvalidKey::Private)),
+                Err(_) if !jwk.get().starts_with('{') => continue,
+                // Keys of other kinds may stand beside. These are mistakes.
+                Err(error @ (InvalidKeys::TooShort | InvalidKeys::Key(InvalidKey::Private))) => return Err(error),
                 Err(_) => continue,
             };
+            let Ok(KeyId { kid }) = serde_json::from_str(jwk.get()) else { continue };
             if keys.insert(kid.into_owned(), key).is_some() {
                 return Err(InvalidKeys::Set);
             }

@@ -51,7 +51,7 @@ impl Limits {
         }
     }
 
-    /// Counts `n` more for an entry. What the platform cannot count is allowed: the limit is there to keep the service up.
+    /// Counts `n` more for an entry. If the platform cannot count, the request is allowed.
     ///
     /// # Errors
     /// [`Error::TooMany`] if that exceeds the limit.

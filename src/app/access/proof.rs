@@ -35,9 +35,12 @@ pub(crate) fn source(request: &dyn Request, settings: &Settings, now: u64) -> Re
 
 /// How a request of a connection proves that it came through the proxy.
 pub(crate) enum Proof<'a> {
-    /// By the ticket that an earlier response gave to the connection. Whatever that response checked was checked for this
-    /// scope.
-    Ticket,
+    /// By the ticket that an earlier response gave to the connection. The signature, the query and the token were checked
+    /// when it was issued.
+    Ticket {
+        /// In seconds since 1970.
+        expires_at: u64,
+    },
     /// By the signature, which expires at a time in seconds since 1970. Everything else is still to be checked.
     Signature {
         /// In seconds since 1970.
@@ -53,8 +56,8 @@ pub(crate) enum Proof<'a> {
 /// [`Error::NotProxied`] if it has neither, otherwise as [`source`].
 pub(crate) fn of_connection<'a>(request: &dyn Request, settings: &'a Settings, now: u64) -> Result<Proof<'a>, Error> {
     let tickets = settings.tickets.as_ref().map(|tickets| (tickets, scope(request, settings)));
-    if tickets.as_ref().is_some_and(|(tickets, scope)| tickets.verify(request, scope, now)) {
-        return Ok(Proof::Ticket);
+    if let Some(expires_at) = tickets.as_ref().and_then(|(tickets, scope)| tickets.verify(request, scope, now)) {
+        return Ok(Proof::Ticket { expires_at });
     }
     match source(request, settings, now)? {
         Source::Proxy { expires_at } => Ok(Proof::Signature { expires_at, tickets }),

@@ -7,7 +7,7 @@ use crate::{
         exchange::Exchange,
         http::{Outcome, Response},
         messages::{
-            broadcast::{Broadcast, Content, publish},
+            broadcast::{Broadcast, Content, pack, send},
             channels,
         },
     },
@@ -28,7 +28,8 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             Content::from(text)
         }
     };
-    publish(&Broadcast::message(channel, content), publisher, exchange.platform, exchange.now)?;
+    let message = [Broadcast::message(channel, content)];
+    send(pack(&message, publisher, 1, exchange.now)?, exchange.platform)?;
     Ok(Response::text(200, "Ok").into())
 }
 

@@ -27,8 +27,9 @@ pub(crate) fn subscribe(
     response: Response,
     hold: impl Fn(&Channels) -> Hold,
 ) -> Result<Outcome, Error> {
+    let source = proof::source(exchange.request, exchange.settings, exchange.now)?;
     let channels = Channels::of(exchange.request)?;
-    match proof::source(exchange.request, exchange.settings, exchange.now)? {
+    match source {
         Source::Client => {
             guard::check_opening(exchange, &[Right::Read], &channels)?;
             guard::count_opening(exchange)?;

@@ -8,14 +8,14 @@ use crate::{
             guard,
             proof::{self, Proof, Source},
         },
-        bounds::MAX_EVENTS_BODY,
-        connection::{Client, Connection},
+        bounds::{MAX_BACKEND_REQUESTS, MAX_EVENTS_BODY},
+        connection::{Batch, Client, Connection},
         error::Error,
         exchange::Exchange,
         http::{Outcome, Request, Response},
-        messages::broadcast::{Broadcast, publish_all},
+        messages::broadcast::{pack, send},
         options::Options,
-        platform::{Counter, Platform, SELF_BACKEND},
+        platform::{Counter, SELF_BACKEND},
         settings::Settings,
     },
     grip::{Header, Message, WebSocket, signature::LEEWAY, websocket::is_websocket_over_http},
@@ -52,16 +52,20 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let body = exchange.body(MAX_EVENTS_BODY)?;
     let (request, settings, now): (&dyn Request, _, _) = (exchange.request, exchange.settings, exchange.now);
     let mut ws = WebSocket::new(request, &body)?;
-    let (client, proof) = match check_client(&mut ws, request, settings, &options, proof, now) {
+    let (client, expires_at) = match check_client(request, settings, &options, &proof, now) {
         Ok(checked) => checked,
         Err(error) if ws.is_opening() => return Err(error),
         Err(error) => return Ok(end(ws, &error).into()),
     };
+    if !matches!(client, Client::Anonymous) {
+        ws.set_keep_alive_interval(check_again_after(expires_at, now));
+    }
     let mut connection = Connection::new(ws, request, &options, &client, exchange.platform);
     let handled = (exchange.on_websocket)(&mut connection);
-    let (mut ws, outbox, platform) = connection.finish();
-    let accepted = handled.and_then(|()| if ws.is_accepted() { Ok(()) } else { Err(Error::NotAccepted) });
-    let published = accepted.and_then(|()| publish(&outbox, ws.connection_id(), settings, platform, now));
+    let mut batch = connection.finish();
+    let accepted = handled.and_then(|()| if batch.ws.is_accepted() { Ok(()) } else { Err(Error::NotAccepted) });
+    let published = accepted.and_then(|()| publish(&mut batch, settings, now));
+    let mut ws = batch.ws;
     let log = match published {
         Ok(()) => None,
         Err(error) if ws.is_opening() => return Err(error),
@@ -71,62 +75,54 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             error.log()
         }
     };
-    if let Proof::Signature { expires_at, tickets: Some((tickets, scope)) } = proof {
+    if let Proof::Signature { tickets: Some((tickets, scope)), .. } = proof {
         tickets.issue(&mut ws, &scope, expires_at);
     }
     Ok(Response { log, ..response(ws) }.into())
 }
 
-/// Checks the access token of a connection, unless its ticket says that it was. The proof then expires with the token, if
-/// that is earlier.
-fn check_client<'a>(
-    ws: &mut WebSocket<'_>,
+/// Checks the access token of a connection, unless its ticket says that it was. Returns who the client is, and when the
+/// first of the checks expires, in seconds since 1970.
+fn check_client(
     request: &dyn Request,
     settings: &Settings,
     options: &Options,
-    proof: Proof<'a>,
+    proof: &Proof<'_>,
     now: u64,
-) -> Result<(Client, Proof<'a>), Error> {
-    let Proof::Signature { expires_at, tickets } = proof else {
-        let is_open = matches!(settings.access, Ok(None));
-        return Ok((if is_open { Client::Anonymous } else { Client::Ticketed(OnceCell::new()) }, proof));
-    };
-    match guard::check_token(request, settings, options.rights(), options.channels.iter(), now)? {
-        None => Ok((Client::Anonymous, Proof::Signature { expires_at, tickets })),
-        Some(verified) => {
-            ws.set_keep_alive_interval(check_again_after(verified.expires_at, now));
-            let expires_at = verified.expires_at.min(expires_at);
-            Ok((Client::Verified(verified.identity), Proof::Signature { expires_at, tickets }))
+) -> Result<(Client, u64), Error> {
+    match *proof {
+        Proof::Ticket { expires_at } if matches!(settings.access, Ok(None)) => Ok((Client::Anonymous, expires_at)),
+        Proof::Ticket { expires_at } => Ok((Client::Ticketed(OnceCell::new()), expires_at)),
+        Proof::Signature { expires_at, .. } => {
+            match guard::check_token(request, settings, options.rights(), options.channels.iter(), now)? {
+                None => Ok((Client::Anonymous, expires_at)),
+                Some(verified) => Ok((Client::Verified(verified.identity), verified.expires_at.min(expires_at))),
+            }
         }
     }
 }
 
 /// Publishes what the handler wants to be published.
-fn publish(
-    outbox: &[Broadcast<'_>],
-    connection_id: &str,
-    settings: &Settings,
-    platform: &mut dyn Platform,
-    now: u64,
-) -> Result<(), Error> {
-    if outbox.is_empty() {
+fn publish(batch: &mut Batch<'_>, settings: &Settings, now: u64) -> Result<(), Error> {
+    if batch.outbox.is_empty() {
         return Ok(());
     }
     let publisher = settings.publisher.as_ref()?;
     let limits = settings.limits.as_ref()?;
-    let count = u32::try_from(outbox.len()).unwrap_or(u32::MAX);
-    limits.count_for(platform, Counter::Broadcasts, connection_id, count)?;
-    publish_all(outbox, publisher, platform, now)
+    let requests = pack(&batch.outbox, publisher, MAX_BACKEND_REQUESTS.saturating_sub(batch.fetched), now)?;
+    let count = u32::try_from(batch.outbox.len()).unwrap_or(u32::MAX);
+    limits.count_for(batch.platform, Counter::Broadcasts, batch.ws.connection_id(), count)?;
+    send(requests, batch.platform)
 }
 
-/// After how many seconds of silence the proxy asks again for a connection whose token expires then: a client that only
-/// listens is to be checked, too.
+/// After how many seconds of silence the proxy asks again for a connection whose checks expire then: a client that only
+/// listens is to be checked, too. A second past the leeway, so that they have expired.
 fn check_again_after(expires_at: u64, now: u64) -> u32 {
-    const LONGEST: u64 = 3600;
+    const LONGEST: u64 = 86_400;
     expires_at.saturating_sub(now).saturating_add(LEEWAY + 1).min(LONGEST) as u32
 }
 
-/// Ends an open connection whose token is no longer valid, or can no longer be checked.
+/// Ends an open connection whose token is no longer valid, or can no longer be checked. The handler is not called.
 fn end(mut ws: WebSocket<'_>, error: &Error) -> Response {
     match ws.receive() {
         Some(Message::Close(code)) => ws.close(code),

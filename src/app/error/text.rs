@@ -1,4 +1,4 @@
-//! The text of every refusal: what is wrong and what to do, in one line.
+//! The text of every error: what is wrong and what to do, in one line.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::{Error, Right, WINDOW, counted};
 use crate::{
     app::{
         bounds::{
-            MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_PUBLISH_REQUESTS, MAX_PUBLISHED, MAX_QUERY, MAX_STATE_LENGTH,
+            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_PUBLISHED, MAX_QUERY, MAX_STATE_LENGTH,
             MAX_USER_LENGTH,
         },
         platform::BackendError,
@@ -76,7 +76,7 @@ impl fmt::Display for Error {
             }
             Self::BatchTooLarge => write!(
                 f,
-                "Too much to publish at once: at most {MAX_PUBLISHED} messages in {MAX_PUBLISH_REQUESTS} requests, send less at a time"
+                "Too much to publish at once: at most {MAX_PUBLISHED} messages in {MAX_BACKEND_REQUESTS} requests, send less at a time"
             ),
             Self::Publish(PublishError::TimedOut) => {
                 f.write_str("The message may or may not be published: the GRIP proxy did not respond in time")
@@ -89,7 +89,9 @@ impl fmt::Display for Error {
             }
             Self::Publish(error) => write!(f, "The message is not published: {error}"),
             Self::PartlyPublished { published, total, error } => {
-                write!(f, "{published} of {total} messages are published: {error}")
+                // What was not rejected may be published all the same.
+                let least = if matches!(error, PublishError::Rejected { .. }) { "" } else { "At least " };
+                write!(f, "{least}{published} of {total} messages are published: {error}")
             }
             Self::Setting(error) => error.fmt(f),
             Self::HandOff { backend, cause } => write!(
@@ -99,7 +101,7 @@ impl fmt::Display for Error {
             Self::Backend { name, error } => {
                 let problem = match error {
                     BackendError::Missing => "does not exist: add it to the service",
-                    BackendError::Url => "was not asked: use an absolute URL, http://HOST/PATH",
+                    BackendError::Url => "was not called: use an absolute URL, http://HOST/PATH",
                     BackendError::Unreachable => "could not be reached: try again later",
                     BackendError::TimedOut => "did not respond in time: try again later",
                     BackendError::TooLarge => "sent too large a response: at most 100000 bytes are accepted",
@@ -108,9 +110,9 @@ impl fmt::Display for Error {
             }
             Self::State => write!(
                 f,
-                "Invalid connection state: use a name of letters, digits, - and _, and a value of at most {MAX_STATE_LENGTH} bytes"
+                "Invalid connection state: use a name of letters, digits, - and _, and a value of at most {MAX_STATE_LENGTH} bytes, percent-encoded"
             ),
-            Self::Subprotocol => f.write_str("The client does not offer the subprotocol that the handler chose: use one of its offer, or none"),
+            Self::Subprotocol => f.write_str("Missing subprotocol: offer the one that this service requires"),
             Self::NotAccepted => f.write_str("The handler did not accept the connection: call connection.accept()"),
             Self::Rejected { text, .. } => f.write_str(text),
         }

@@ -1,6 +1,6 @@
 //! A message in the form of each transport, and how a list of them is published.
 
-use std::{borrow::Cow, slice};
+use std::borrow::Cow;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::{
@@ -10,14 +10,11 @@ use http::{
 
 use super::channels::{for_events, for_lines};
 use crate::{
-    app::{
-        bounds::{MAX_PUBLISH_REQUESTS, MAX_PUBLISHED},
-        error::Error,
-        platform::Platform,
-    },
+    app::{error::Error, platform::Platform},
     grip::{
         Channel, CloseCode, Formats, Item, Publisher, WsMessage,
         item::{HeldResponse, HttpResponse, HttpStream},
+        publish::PublishRequest,
     },
 };
 
@@ -126,43 +123,34 @@ impl<'a> Broadcast<'a> {
     }
 }
 
-/// Publishes a message, at a time in seconds since 1970.
+/// The requests that publish messages in their order, as few as they fit into, each with the number of its messages; at a
+/// time in seconds since 1970.
 ///
 /// # Errors
-/// [`Error::MessageTooLarge`] or [`Error::Publish`]. Only without one did the proxy accept it.
-pub(crate) fn publish(
-    message: &Broadcast<'_>,
-    publisher: &Publisher,
-    platform: &mut dyn Platform,
-    now: u64,
-) -> Result<(), Error> {
-    publish_all(slice::from_ref(message), publisher, platform, now)
-}
-
-/// Publishes messages in their order, in as few requests as they fit into, at a time in seconds since 1970.
-///
-/// # Errors
-/// [`Error::BatchTooLarge`] or [`Error::MessageTooLarge`], and nothing is sent; [`Error::Publish`] if the proxy accepted
-/// none of them, [`Error::PartlyPublished`] if it accepted the first ones.
-pub(crate) fn publish_all(
+/// [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if there would be more than `most` requests.
+pub(crate) fn pack(
     messages: &[Broadcast<'_>],
     publisher: &Publisher,
-    platform: &mut dyn Platform,
+    most: usize,
     now: u64,
-) -> Result<(), Error> {
-    if messages.len() > MAX_PUBLISHED {
-        return Err(Error::BatchTooLarge);
-    }
+) -> Result<Vec<(PublishRequest, usize)>, Error> {
     let requests = publisher.requests(messages.iter().map(Broadcast::items), now)?;
-    if requests.len() > MAX_PUBLISH_REQUESTS {
-        return Err(Error::BatchTooLarge);
-    }
+    if requests.len() <= most { Ok(requests) } else { Err(Error::BatchTooLarge) }
+}
+
+/// Sends the requests, one after the other.
+///
+/// # Errors
+/// [`Error::Publish`] if the proxy did not accept the first one, [`Error::PartlyPublished`] if it did not accept a later
+/// one. What follows is not sent.
+pub(crate) fn send(requests: Vec<(PublishRequest, usize)>, platform: &mut dyn Platform) -> Result<(), Error> {
+    let total = requests.iter().map(|(_, count)| count).sum();
     let mut published = 0;
     for (request, count) in requests {
         match request.send(platform) {
             Ok(()) => published += count,
             Err(error) if published == 0 => return Err(Error::Publish(error)),
-            Err(error) => return Err(Error::PartlyPublished { published, total: messages.len(), error }),
+            Err(error) => return Err(Error::PartlyPublished { published, total, error }),
         }
     }
     Ok(())
