@@ -732,7 +732,7 @@ fn only_authorized_clients_connect_and_no_secret_leaks(open_output: String) {
     assert!(output.contains(lines), "{output}");
 
     let mut stack = guarded();
-    assert!(stack.output().contains("\nReady: the service wants an access token. Open "), "{}", stack.output());
+    assert!(stack.output().contains("\nReady: the service requires an access token. Open "), "{}", stack.output());
     let mut tokens = Vec::new();
     let mut token = |seconds: i64, claims: &str| {
         let token = access_token(ACCESS_KEY, now().saturating_add_signed(seconds), claims);
