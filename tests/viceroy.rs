@@ -14,7 +14,7 @@ use std::{
 use jwt_simple::prelude::ES256KeyPair;
 use support::{
     LOCAL_GRIP_URL, access_token, claims,
-    http::{Message, Response, Server, free_port, handshake, send, send_to_host},
+    http::{Message, Response, Server, begins, free_port, handshake, send, send_to_host},
     local_signature,
     process::Viceroy,
     sign_es256,
@@ -56,17 +56,6 @@ fn broadcast(viceroy: &Viceroy, text: impl AsRef<[u8]>) -> Message {
 fn is(response: &Message, status: u16, body: &str) {
     assert_eq!((response.status(), response.text()), (status, format!("{body}\n")));
     assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
-}
-
-/// Checks the status and the beginning of the body.
-#[track_caller]
-fn begins(response: &Message, status: u16, body: &str) {
-    assert!(
-        response.status() == status && response.text().starts_with(body),
-        "{} {}",
-        response.status(),
-        response.text()
-    );
 }
 
 #[test]

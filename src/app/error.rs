@@ -197,6 +197,11 @@ impl Error {
         }
     }
 
+    /// Whether the client has an access token that is not valid.
+    const fn is_invalid_token(&self) -> bool {
+        matches!(self, Self::Token(_) | Self::NoKeyId | Self::UnknownKeyId | Self::Subject | Self::Claim(_))
+    }
+
     /// The line for the log, which has nothing that a client chose. `None` for what a client can cause at will and the
     /// response says as well.
     pub fn log(&self) -> Option<String> {
@@ -239,13 +244,8 @@ impl Error {
         let reason = match self {
             Self::Token(SignatureError::Expired) => format!("access token expired: {RECONNECT}"),
             Self::Forbidden(..) => format!("access token lacks a channel: {RECONNECT}"),
-            Self::NoToken
-            | Self::FastlyKey
-            | Self::Token(_)
-            | Self::NoKeyId
-            | Self::UnknownKeyId
-            | Self::Subject
-            | Self::Claim(_) => format!("access token is not valid: {RECONNECT}"),
+            Self::NoToken => format!("access token is missing: {RECONNECT}"),
+            _ if self.is_invalid_token() => format!("access token is not valid: {RECONNECT}"),
             Self::Setting(_) => "a setting of the service cannot be used".to_owned(),
             Self::Publish(PublishError::Rejected { status }) => {
                 format!("not published: the GRIP proxy rejected it with status {status}")
@@ -282,7 +282,7 @@ impl Error {
             Self::Forbidden(..) => {
                 Some((WWW_AUTHENTICATE, value("Bearer realm=\"fanout-edge\", error=\"insufficient_scope\"")))
             }
-            Self::Token(_) | Self::NoKeyId | Self::UnknownKeyId | Self::Subject | Self::Claim(_) => {
+            _ if self.is_invalid_token() => {
                 Some((WWW_AUTHENTICATE, value("Bearer realm=\"fanout-edge\", error=\"invalid_token\"")))
             }
             _ => None,

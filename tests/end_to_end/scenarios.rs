@@ -15,7 +15,7 @@ use crate::support::{
     browser::{Browser, Page},
     claims,
     client::Client,
-    http::{Message, Reader, Response, Server, handshake, is_open, received, send, wait_until},
+    http::{Message, Reader, Response, Server, begins, handshake, is_open, received, send, wait_until},
     local_signature,
     process::Stack,
     sign_hs256,
@@ -160,17 +160,6 @@ fn next(client: &mut Client) -> WsMessage {
 #[track_caller]
 fn is(response: &Message, status: u16, body: &str) {
     assert_eq!((response.status(), response.text()), (status, format!("{body}\n")));
-}
-
-/// Checks the status and the beginning of the body.
-#[track_caller]
-fn begins(response: &Message, status: u16, body: &str) {
-    assert!(
-        response.status() == status && response.text().starts_with(body),
-        "{} {}",
-        response.status(),
-        response.text()
-    );
 }
 
 fn the_handshake_succeeds(stack: &Stack) {

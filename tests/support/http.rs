@@ -77,6 +77,13 @@ impl Message {
     }
 }
 
+/// Checks the status and the beginning of the body of a response.
+#[track_caller]
+pub fn begins(response: &Message, status: u16, body: &str) {
+    let seen = (response.status(), response.text());
+    assert!(seen.0 == status && seen.1.starts_with(body), "{seen:?}");
+}
+
 /// Sends a request and returns the response. Adds `Host`, `Connection: close` unless `Connection` is given, and
 /// `Content-Length` unless the request is a GET or chunked.
 #[track_caller]
