@@ -677,6 +677,10 @@ fn chat_room_and_game_handlers_work() {
     }
     bob.disconnect();
     assert_eq!(next(&mut alice), WsMessage::text("bob left"));
+    let bob = connect("bob");
+    assert_eq!(next(&mut alice), WsMessage::text("bob joined"));
+    bob.close(None);
+    assert_eq!(next(&mut alice), WsMessage::text("bob left"));
     let without_user = bearer(r#"{"x-fastly-read":["chat"]}"#);
     is(&handshake(stack.port, &target("chat"), &[("Authorization", &without_user)]), 401, "Sign in to chat");
 

@@ -24,7 +24,10 @@ pub fn chat(connection: &mut Connection<'_>) -> Result<(), Error> {
             Message::Text("/typing") => connection.publish_to_others("chat", format!("{user} is typing"))?,
             Message::Text(text) => connection.publish("chat", format!("{user}: {text}"))?,
             Message::Binary(_) => connection.close_with_reason(CloseCode::UNSUPPORTED_DATA, "text only"),
-            Message::Close(code) => connection.close(code),
+            Message::Close(code) => {
+                connection.close(code);
+                connection.publish("chat", format!("{user} left"))?;
+            }
             Message::Disconnect => connection.publish("chat", format!("{user} left"))?,
         }
     }

@@ -95,6 +95,7 @@ fn a_chat_names_its_speakers() {
         200,
         b"CLOSE 2\r\n\x03\xea\r\n",
     );
+    assert_eq!(published(&mut service), [everybody("alice left")]);
     is(&service.respond(with_token(batch("channel=chat", "DISCONNECT\r\n"), alice)), 200, "");
     assert_eq!(published(&mut service), [everybody("alice left")]);
 
