@@ -12,15 +12,15 @@ pub mod error;
 pub mod exchange;
 pub mod http;
 mod messages;
-mod options;
 pub mod platform;
+mod query;
 pub mod settings;
 
 use ::http::header::HeaderValue;
 
 use self::{
     access::origins,
-    endpoints::{broadcast, events, health, page, poll, stream, websocket},
+    endpoints::{broadcast, events, health, page, poll, websocket},
     error::Error,
     exchange::{Endpoint, Exchange},
     http::Outcome,
@@ -51,7 +51,6 @@ const ROUTES: &[Route] = &[
     own("/api/websocket", "GET", websocket::connect),
     own("/api/websocket", "POST", websocket::events),
     shared("/api/events", "GET", events::events),
-    shared("/api/stream", "GET", stream::stream),
     shared("/api/poll", "GET", poll::poll),
     shared("/api/broadcast", "POST", broadcast::broadcast),
 ];

@@ -29,6 +29,7 @@ use fastly::{
     http::{HeaderName, Method, Url, header, request::SendErrorCause, serve::Serve},
     secret_store::OpenError,
 };
+use uuid::Uuid;
 
 /// How long a backend may be silent on a developer's machine: `first_byte_timeout_ms` of fastly.toml. On Fastly the
 /// backend's own setting is in force.
@@ -186,6 +187,10 @@ impl Platform for Fastly<'_> {
             }
         }
         Ok(response)
+    }
+
+    fn new_uuid(&mut self) -> Uuid {
+        Uuid::now_v7()
     }
 
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {

@@ -19,6 +19,13 @@ pub const MAX_STATE_NAME_LENGTH: usize = 64;
 /// The longest value of a connection's state, in bytes as the proxy stores it.
 pub const MAX_STATE_LENGTH: usize = 512;
 
+/// The longest message that is published, in bytes. It fits into one publish request for each transport if JSON needs no
+/// escapes for it: else it may be shorter.
+pub const MAX_MESSAGE: usize = 64_000;
+
+/// How old the id of a message may be that is sent again, in seconds: so long the proxy remembers it.
+pub const MAX_ID_AGE: u64 = 60;
+
 /// The most messages that one batch of a client's messages may publish, each counted for each of its channels.
 pub const MAX_PUBLISHED: usize = 1000;
 

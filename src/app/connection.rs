@@ -1,6 +1,6 @@
 //! What a WebSocket handler is given: the messages of a client, who it is, what it requested, and how to respond.
 
-use std::{borrow::Cow, cell::OnceCell};
+use std::{borrow::Cow, cell::OnceCell, slice};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
@@ -13,13 +13,18 @@ use super::{
     bounds::{MAX_CHANNELS, MAX_FETCHED_BODY, MAX_PUBLISHED, MAX_STATE_LENGTH, MAX_STATE_NAME_LENGTH},
     error::Error,
     http::Request,
-    messages::{broadcast::Broadcast, channels},
-    options::Options,
+    messages::{
+        channels,
+        envelope::{self, Decoded, Envelope, Rejection, Welcome, to_json},
+        id::MessageId,
+        outbox::Broadcast,
+    },
     platform::Platform,
+    query::{Format, Query},
 };
 pub use super::{
-    messages::{broadcast::Content, channels::Channels},
-    options::Mode,
+    messages::{channels::Channels, content::Content},
+    query::Mode,
 };
 use crate::grip::{
     Channel, CloseCode, Control, Filter, Message, WebSocket,
@@ -38,14 +43,22 @@ pub type Handler = fn(&mut Connection<'_>) -> Result<(), Error>;
 /// it and the client often wait for 60.
 const HEARTBEAT: u32 = 30;
 
+/// The same for a client that gets envelopes: its script may expect to see one every 30 seconds.
+const JSON_HEARTBEAT: u32 = 25;
+
 /// The characters that are percent-encoded in a header, which must not have a space at its start or end.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// What the texts of a batch say, in their order; `None` stands for one that is not a valid envelope.
+pub(super) type Inbox<'a> = slice::Iter<'a, Option<Decoded>>;
 
 /// One batch of a client's messages, and the connection that it came on.
 pub struct Connection<'a> {
     ws: WebSocket<'a>,
+    /// What the texts of the batch say, if they are envelopes.
+    inbox: Option<Inbox<'a>>,
     request: &'a dyn Request,
-    options: &'a Options,
+    query: &'a Query,
     client: &'a Client,
     platform: &'a mut dyn Platform,
     outbox: Vec<Broadcast<'a>>,
@@ -76,12 +89,14 @@ pub(super) enum Client {
 impl<'a> Connection<'a> {
     pub(super) fn new(
         ws: WebSocket<'a>,
+        inbox: Option<Inbox<'a>>,
         request: &'a dyn Request,
-        options: &'a Options,
+        query: &'a Query,
         client: &'a Client,
         platform: &'a mut dyn Platform,
     ) -> Self {
-        Self { ws, request, options, client, platform, outbox: Vec::new(), subscribed: Vec::new(), fetched: 0 }
+        let (outbox, subscribed) = Default::default();
+        Self { ws, inbox, request, query, client, platform, outbox, subscribed, fetched: 0 }
     }
 
     /// Responds to the pings and the close that the handler did not receive or did not answer.
@@ -162,12 +177,12 @@ impl<'a> Connection<'a> {
 
     /// The channels that the client asks for: `?channel=NAME`, else `test`.
     pub const fn channels(&self) -> &'a Channels {
-        &self.options.channels
+        &self.query.channels
     }
 
     /// What the client asks to do with its messages: `?mode=publish`, `?echo=off`.
     pub const fn mode(&self) -> Mode {
-        self.options.mode
+        self.query.mode
     }
 
     /// Whether this is the first batch of the connection, which waits for [`accept`](Self::accept).
@@ -200,19 +215,32 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Tells the proxy what it has to know of each connection.
+    /// Tells the proxy what it has to know of each connection, and the client who it is.
     fn set_up(&mut self) {
         let id = Control::SetMeta { name: "user", value: self.ws.connection_id() };
         if self.ws.control(&id).is_err() {
             self.ws.close_with_reason(CloseCode::PROTOCOL_ERROR, "the Connection-Id is too long");
         }
-        self.heartbeat(HEARTBEAT);
+        match self.query.format {
+            Format::Raw => self.heartbeat(HEARTBEAT),
+            Format::Json => {
+                self.heartbeat(JSON_HEARTBEAT);
+                let since = MessageId::new(self.platform);
+                let welcome = Welcome { connection: Some(self.id()), user: self.user(), since };
+                self.ws.send(&to_json(&welcome));
+            }
+        }
     }
 
-    /// Lets the proxy send a heartbeat after that many seconds of silence: a pong, which no client answers, so it costs no
-    /// request. Accepting a connection sets it to 30; 0 turns it off.
+    /// Lets the proxy send a heartbeat after that many seconds of silence: a pong, or `{"type":"ping"}` to a client that
+    /// gets envelopes. No client answers it, so it costs no request. Accepting a connection sets it to 30 or 25; 0 turns it
+    /// off.
     pub fn heartbeat(&mut self, seconds: u32) {
-        let content = (seconds > 0).then_some(KeepAlive::Pong(b""));
+        let heartbeat = match self.query.format {
+            Format::Raw => KeepAlive::Pong(b""),
+            Format::Json => KeepAlive::Text(envelope::PING),
+        };
+        let content = (seconds > 0).then_some(heartbeat);
         let timeout = seconds.clamp(1, crate::grip::control::MAX_TIMEOUT);
         let control = Control::KeepAlive { content, timeout, mode: KeepAliveMode::Idle };
         // It is short, and the time is in range.
@@ -227,7 +255,7 @@ impl<'a> Connection<'a> {
     /// [`Error::ChannelName`]; [`Error::TooManyChannels`] if this batch subscribes to more than 20.
     pub fn subscribe(&mut self, channel: &str) -> Result<(), Error> {
         let channel = channels::parse(channel)?;
-        self.ws.subscribe_filtered(&channel, &[Filter::SkipSelf]);
+        self.ws.subscribe_filtered(&self.query.format.at_proxy(&channel), &[Filter::SkipSelf]);
         if !self.subscribed.contains(&channel) {
             self.subscribed.push(channel);
         }
@@ -241,18 +269,35 @@ impl<'a> Connection<'a> {
     pub fn unsubscribe(&mut self, channel: &str) -> Result<(), Error> {
         let channel = channels::parse(channel)?;
         self.subscribed.retain(|known| *known != channel);
-        self.ws.unsubscribe(&channel);
+        self.ws.unsubscribe(&self.query.format.at_proxy(&channel));
         Ok(())
     }
 
-    /// The next message of the batch; `None` after the last one. Pings are answered on the way.
+    /// The next message of the batch; `None` after the last one. Pings are answered on the way, and what is not a valid
+    /// envelope from a client that has to send envelopes.
     pub fn receive(&mut self) -> Option<Message<'a>> {
-        self.ws.receive()
+        loop {
+            let message = self.ws.receive()?;
+            let decoded = match (&mut self.inbox, message) {
+                (Some(inbox), Message::Text(_)) => inbox.next()?.as_ref(),
+                (Some(_), Message::Binary(_)) => None,
+                _ => return Some(message),
+            };
+            match decoded {
+                Some(Decoded::Text(text)) => return Some(Message::Text(text)),
+                Some(Decoded::Binary(bytes)) => return Some(Message::Binary(bytes)),
+                None => self.ws.send(&to_json(&Rejection::INVALID_MESSAGE)),
+            }
+        }
     }
 
-    /// Sends a message to the client: text as text, bytes as binary.
+    /// Sends a message to the client: text as text, bytes as binary, or either in an envelope if the client asks for that.
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
-        self.ws.send(message);
+        match (self.query.format, message.into()) {
+            (Format::Json, Message::Text(text)) => self.ws.send(&to_json(&Envelope::text(text))),
+            (Format::Json, Message::Binary(bytes)) => self.ws.send(&to_json(&Envelope::binary(bytes))),
+            (_, message) => self.ws.send(message),
+        }
     }
 
     /// Closes the connection with a code, or answers the client's close. Without a code the client sees 1000.
@@ -266,22 +311,15 @@ impl<'a> Connection<'a> {
     }
 
     /// Publishes a message to all subscribers of a channel, on every transport. All that a batch publishes goes out in as
-    /// few requests as it fits into, after the handler returns. If the proxy does not accept it, the connection is closed
+    /// few requests as it fits into, after the handler returns, each message with an id of its own and the
+    /// [user](Self::user). If the proxy does not accept it, the connection is closed
     /// with a code and a reason that says so.
     ///
     /// # Errors
     /// [`Error::ChannelName`]; [`Error::BatchTooLarge`] if the batch publishes more than 1,000 messages.
     pub fn publish(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
-        let channel = channels::parse(channel)?;
-        self.push(|| Broadcast::message(channel, message.into()))
-    }
-
-    /// Checks the length of the outbox before anything is built.
-    fn push(&mut self, broadcast: impl FnOnce() -> Broadcast<'a>) -> Result<(), Error> {
-        if self.outbox.len() >= MAX_PUBLISHED {
-            return Err(Error::BatchTooLarge);
-        }
-        self.outbox.push(broadcast());
+        let message = self.message(channel, message.into())?;
+        self.outbox.push(message);
         Ok(())
     }
 
@@ -290,8 +328,19 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub fn publish_to_others(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
-        let (channel, id) = (channels::parse(channel)?, self.id());
-        self.push(|| Broadcast::message(channel, message.into()).except(id))
+        let message = self.message(channel, message.into())?.except(self.id());
+        self.outbox.push(message);
+        Ok(())
+    }
+
+    fn message(&mut self, channel: &str, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
+        let channel = self.check_published(channel)?;
+        Ok(Broadcast::message(MessageId::new(self.platform), channel, content, self.user()))
+    }
+
+    /// Checks the name of the channel, and that the outbox is not full.
+    fn check_published(&self, channel: &str) -> Result<Channel, Error> {
+        if self.outbox.len() >= MAX_PUBLISHED { Err(Error::BatchTooLarge) } else { channels::parse(channel) }
     }
 
     /// Publishes a message of the client to each of its channels, if its [mode](Self::mode) asks for that: to all
@@ -300,8 +349,8 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// [`Error::BatchTooLarge`] if the batch publishes more than 1,000 messages, each counted for each channel.
     pub fn relay(&mut self, message: Message<'a>) -> Result<(), Error> {
-        for channel in self.options.channels.iter().map(Channel::as_str) {
-            match (self.options.mode, message) {
+        for channel in self.query.channels.iter().map(Channel::as_str) {
+            match (self.query.mode, message) {
                 (Mode::Publish, Message::Text(text)) => self.publish(channel, text)?,
                 (Mode::Publish, Message::Binary(bytes)) => self.publish(channel, bytes)?,
                 (Mode::PublishToOthers, Message::Text(text)) => self.publish_to_others(channel, text)?,
@@ -324,8 +373,9 @@ impl<'a> Connection<'a> {
         code: CloseCode,
         reason: impl Into<Cow<'a, str>>,
     ) -> Result<(), Error> {
-        let (channel, id) = (channels::parse(channel)?, self.id());
-        self.push(|| Broadcast::close(channel, code, reason).except(id))
+        let channel = self.check_published(channel)?;
+        self.outbox.push(Broadcast::close(channel, code, reason.into()).except(self.id()));
+        Ok(())
     }
 
     /// A value that was [stored](Self::set_state) for the connection. The proxy keeps it; no client can see or forge it. An

@@ -5,6 +5,5 @@ pub(super) mod events;
 pub(super) mod health;
 pub(super) mod page;
 pub(super) mod poll;
-pub(super) mod stream;
 mod subscribe;
 pub(super) mod websocket;

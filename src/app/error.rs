@@ -15,12 +15,7 @@ use super::{
     http::{BodyError, Response},
     platform::{BackendError, Counter},
 };
-use crate::grip::{
-    Channel, CloseCode,
-    publish::{PublishError, TooLarge},
-    signature::SignatureError,
-    websocket::RequestError,
-};
+use crate::grip::{Channel, CloseCode, publish::PublishError, signature::SignatureError, websocket::RequestError};
 
 /// How long a client that exceeded a limit waits, in seconds: the time for which its requests are counted.
 const WINDOW: &str = "60";
@@ -50,6 +45,13 @@ pub enum Error {
         /// Its values.
         values: [&'static str; 2],
     },
+    /// The name of a parameter of the query looks like that of another one.
+    LookAlike {
+        /// The name of the other one.
+        known: &'static str,
+    },
+    /// The id of a message that is sent again is not valid, or is too old.
+    MessageId,
     /// A WebSocket endpoint was requested without an upgrade.
     UpgradeRequired,
     /// A request from the proxy is not one of a WebSocket.
@@ -100,7 +102,10 @@ pub enum Error {
         limit: u32,
     },
     /// A message is too large to be published.
-    MessageTooLarge(TooLarge),
+    MessageTooLarge {
+        /// About how many bytes of this content could be published.
+        limit: usize,
+    },
     /// One batch of a client's messages publishes more than [`bounds`](super::bounds) allow.
     BatchTooLarge,
     /// The proxy did not accept a message, or perhaps not.
@@ -161,6 +166,8 @@ impl Error {
             | Self::TooManyChannels
             | Self::NotOneChannel
             | Self::Parameter { .. }
+            | Self::LookAlike { .. }
+            | Self::MessageId
             | Self::NotEvents
             | Self::Events(_)
             | Self::NotUtf8 { .. }
@@ -176,7 +183,7 @@ impl Error {
             Self::NotProxied | Self::Signature(_) | Self::Origin | Self::Forbidden(..) => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
-            Self::BodyTooLarge { .. } | Self::MessageTooLarge(_) | Self::BatchTooLarge => 413,
+            Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::BatchTooLarge => 413,
             Self::QueryTooLong => 414,
             Self::MediaType => 415,
             Self::UpgradeRequired => 426,
@@ -216,7 +223,8 @@ impl Error {
             | Self::NotUtf8 { .. }
             | Self::BodyTooLarge { .. }
             | Self::BodyIncomplete
-            | Self::MessageTooLarge(_) => None,
+            | Self::MessageTooLarge { .. }
+            | Self::MessageId => None,
             Self::NotProxied => Some("rejected a request without a Grip-Sig".to_owned()),
             Self::Signature(error) => Some(format!("rejected a Grip-Sig: {error}")),
             Self::Origin => Some("rejected a page of another origin".to_owned()),
@@ -249,13 +257,6 @@ impl Error {
             Self::Setting(_) => "a setting of the service cannot be used".to_owned(),
             Self::Publish(PublishError::Rejected { status }) => {
                 format!("not published: the GRIP proxy rejected it with status {status}")
-            }
-            Self::MessageTooLarge(error) => {
-                format!(
-                    "message too large: {} of at most {} bytes of JSON",
-                    error.length,
-                    crate::grip::publish::MAX_BODY
-                )
             }
             _ => self.to_string(),
         };
@@ -301,12 +302,6 @@ impl From<&SettingError> for Error {
 impl From<RequestError> for Error {
     fn from(error: RequestError) -> Self {
         Self::Events(error)
-    }
-}
-
-impl From<TooLarge> for Error {
-    fn from(error: TooLarge) -> Self {
-        Self::MessageTooLarge(error)
     }
 }
 

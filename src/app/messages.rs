@@ -1,4 +1,8 @@
-//! Messages: the channels that they go to, and their form on each transport.
+//! Messages: their channels, ids and forms, and how they are published.
 
-pub(crate) mod broadcast;
 pub(crate) mod channels;
+pub(crate) mod content;
+pub(crate) mod envelope;
+pub(crate) mod forms;
+pub(crate) mod id;
+pub(crate) mod outbox;

@@ -1,4 +1,6 @@
-//! What the host can do: publish, call backends, count, check a Fastly key.
+//! What the host can do: publish, call backends, make ids, count, check a Fastly key.
+
+use uuid::Uuid;
 
 use crate::grip::publish::Sender;
 
@@ -20,6 +22,9 @@ pub trait Platform: Sender {
         request: http::Request<Vec<u8>>,
         limit: usize,
     ) -> Result<http::Response<Vec<u8>>, BackendError>;
+
+    /// Returns a new UUID version 7, greater than all before it. Source: RFC 9562, section 5.7.
+    fn new_uuid(&mut self) -> Uuid;
 
     /// Adds `n` to the counter of `entry` and returns its total for the last 60 seconds. With 0 it only looks it up.
     ///

@@ -8,7 +8,7 @@
 //!
 //! {"items":[{"channel":"test","formats":{"ws-message":{"content":"Hello"}}}]}
 //! ```
-//! For the items see [`item`](super::item). The status 200 says that the proxy accepted the items, not that a subscriber
+//! For the items see [`item`](super::item). A status of 200 to 299 says that the proxy accepted the items, not that a subscriber
 //! got them. Source: <https://pushpin.org/docs/protocols/grip/#control> and Fastly's publishing API.
 
 mod authorization;
@@ -93,47 +93,95 @@ impl Publisher {
         Ok(self.request_with(body, now))
     }
 
-    /// The fewest requests that publish the groups of items in their order, at a time in seconds since 1970. A group is
-    /// one message, and is never split. Each request comes with the number of its groups.
-    ///
-    /// # Errors
-    /// [`TooLarge`] if a group alone does not fit into one request.
-    pub fn requests<'a, G: AsRef<[Item<'a>]>>(
-        &self,
-        groups: impl IntoIterator<Item = G>,
-        now: u64,
-    ) -> Result<Vec<(PublishRequest, usize)>, TooLarge> {
-        let mut requests = Vec::new();
-        let (mut body, mut count) = (HEAD.to_vec(), 0);
-        for group in groups {
-            let end = body.len();
-            for item in group.as_ref() {
-                write_item(&mut body, item);
-            }
-            if body.len() + TAIL.len() > MAX_BODY && count > 0 {
-                let mut next = HEAD.to_vec();
-                // What follows the earlier groups, without the comma that separates it from them.
-                next.extend_from_slice(&body[end + 1..]);
-                body.truncate(end);
-                body.extend_from_slice(TAIL);
-                requests.push((self.request_with(std::mem::replace(&mut body, next), now), count));
-                count = 0;
-            }
-            let length = body.len() + TAIL.len();
-            if length > MAX_BODY {
-                return Err(TooLarge { length });
-            }
-            count += 1;
-        }
-        if count > 0 {
-            body.extend_from_slice(TAIL);
-            requests.push((self.request_with(body, now), count));
-        }
-        Ok(requests)
+    /// Returns a packer, which fills requests with items, at a time in seconds since 1970.
+    pub const fn packer(&self, now: u64) -> Packer<'_> {
+        Packer { publisher: self, now, body: Vec::new(), full: Vec::new() }
     }
 
     fn request_with(&self, body: Vec<u8>, now: u64) -> PublishRequest {
         PublishRequest { url: self.url.clone(), authorization: self.authorization.header(now), body }
+    }
+}
+
+/// Packs items, in their order, into as few publish requests as they fit into.
+///
+/// ```
+/// use fanout_edge::grip::{
+///     Channel, Formats, Item, Publisher, WsMessage,
+///     publish::{Authorization, TooLarge},
+/// };
+///
+/// let channel = Channel::from_static("room");
+/// let text = "x".repeat(30_000);
+/// let formats = Formats { ws_message: Some(WsMessage::text(&text)), ..Formats::default() };
+/// let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::none());
+/// let mut packer = publisher.packer(1_800_000_000);
+/// for _ in 0..3 {
+///     packer.push(&[Item::new(&channel, formats.clone())])?;
+/// }
+/// assert_eq!(packer.finish().iter().map(|request| request.body.len()).collect::<Vec<_>>(), [60_129, 30_070]);
+/// # Ok::<(), TooLarge>(())
+/// ```
+pub struct Packer<'p> {
+    publisher: &'p Publisher,
+    now: u64,
+    /// The body of the request that is being filled, without its end; empty if there is none.
+    body: Vec<u8>,
+    full: Vec<PublishRequest>,
+}
+
+impl Packer<'_> {
+    /// Adds items, which stay together, to the request that is being filled, or to a new one if they do not fit.
+    ///
+    /// # Errors
+    /// [`TooLarge`] if they do not fit into one request alone. Then nothing is added.
+    pub fn push(&mut self, items: &[Item<'_>]) -> Result<(), TooLarge> {
+        let end = self.body.len();
+        if self.body.is_empty() {
+            self.body.extend_from_slice(HEAD);
+        }
+        for item in items {
+            write_item(&mut self.body, item);
+        }
+        if self.body.len() + TAIL.len() <= MAX_BODY {
+            return Ok(());
+        }
+        // What follows the earlier items, without the comma that separates it from them.
+        let alone = if end > 0 { HEAD.len() + self.body.len() - end - 1 } else { self.body.len() } + TAIL.len();
+        if alone > MAX_BODY {
+            self.body.truncate(end);
+            return Err(TooLarge { length: alone });
+        }
+        let mut next = HEAD.to_vec();
+        next.extend_from_slice(&self.body[end + 1..]);
+        self.body.truncate(end);
+        self.close();
+        self.body = next;
+        Ok(())
+    }
+
+    /// How many requests there are.
+    pub const fn len(&self) -> usize {
+        self.full.len() + !self.body.is_empty() as usize
+    }
+
+    /// Whether there is no request.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The requests, in the order in which they are to be sent.
+    pub fn finish(mut self) -> Vec<PublishRequest> {
+        if !self.body.is_empty() {
+            self.close();
+        }
+        self.full
+    }
+
+    fn close(&mut self) {
+        let mut body = std::mem::take(&mut self.body);
+        body.extend_from_slice(TAIL);
+        self.full.push(self.publisher.request_with(body, self.now));
     }
 }
 
@@ -171,7 +219,7 @@ impl PublishRequest {
     /// [`PublishError`], except that it is too large.
     pub fn send(self, sender: &mut (impl Sender + ?Sized)) -> Result<(), PublishError> {
         match sender.send(self) {
-            Ok(200) => Ok(()),
+            Ok(200..=299) => Ok(()),
             Ok(status) => Err(PublishError::Rejected { status }),
             Err(SendError::Unreachable) => Err(PublishError::Unreachable),
             Err(SendError::TimedOut) => Err(PublishError::TimedOut),

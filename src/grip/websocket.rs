@@ -220,6 +220,11 @@ impl<'a> WebSocket<'a> {
         Ok(())
     }
 
+    /// The events of the request that were not received yet.
+    pub fn events(&self) -> Events<'a> {
+        self.events.clone()
+    }
+
     /// The next message; `None` after the last one of the request. Pings are answered on the way, in order.
     ///
     /// Text that is not UTF-8 closes the connection with 1007, as RFC 6455, section 8.1 demands. A close with a code

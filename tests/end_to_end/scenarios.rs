@@ -8,6 +8,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
+use serde_json::{Value, json};
 use tungstenite::{Bytes, Message as WsMessage};
 
 use crate::support::{
@@ -34,6 +35,9 @@ const TESTS: &[Test] = &[
     ("messages_sent_without_waiting_are_sent_back_in_order", messages_sent_without_waiting_are_sent_back_in_order),
     ("a_broadcast_reaches_every_client", a_broadcast_reaches_every_client),
     ("a_broadcast_reaches_every_transport_of_its_channel", a_broadcast_reaches_every_transport_of_its_channel),
+    ("clients_that_ask_for_json_get_envelopes", clients_that_ask_for_json_get_envelopes),
+    ("a_broadcast_of_60000_bytes_reaches_every_transport", a_broadcast_of_60000_bytes_reaches_every_transport),
+    ("a_broadcast_that_is_sent_again_arrives_once", a_broadcast_that_is_sent_again_arrives_once),
     ("a_connection_subscribes_to_up_to_20_channels", a_connection_subscribes_to_up_to_20_channels),
     ("clients_in_publish_mode_reach_each_other", clients_in_publish_mode_reach_each_other),
     ("a_close_is_acknowledged_with_its_code", a_close_is_acknowledged_with_its_code),
@@ -221,29 +225,23 @@ fn broadcast_to(stack: &Stack, channel: &str, text: &str) {
 fn a_broadcast_reaches_every_transport_of_its_channel(stack: &Stack) {
     let mut websocket = Client::connect_with(stack.port, "/api/websocket?channel=room1", &[]);
     let mut events = Reader::get(stack.port, "/api/events?channel=room1");
-    let mut lines = Reader::get(stack.port, "/api/stream?channel=room1");
     let mut other_events = Reader::get(stack.port, "/api/events?channel=room2");
-    let mut other_lines = Reader::get(stack.port, "/api/stream?channel=room2");
     let mut other = Client::connect_with(stack.port, "/api/websocket?channel=room2", &[]);
     events.wait_for(": subscribed\n\n");
     wait_for_subscription(stack, &mut websocket, "room1");
     wait_for_subscription(stack, &mut other, "room2");
-    wait_for_stream(stack, &mut events, "events:room1");
-    wait_for_stream(stack, &mut lines, "lines:room1");
-    wait_for_stream(stack, &mut other_events, "events:room2");
-    wait_for_stream(stack, &mut other_lines, "lines:room2");
+    wait_for_stream(stack, &mut events, "room1");
+    wait_for_stream(stack, &mut other_events, "room2");
 
     let text = "two\r\nlines\rid: 7";
     broadcast_to(stack, "room1", text);
     assert_eq!(next(&mut websocket), WsMessage::text(text));
     events.wait_for("event: message\ndata: two\ndata: lines\ndata: id: 7\n\n");
-    lines.wait_for("two\r\nlines\rid: 7\n");
 
     let post = [("Content-Type", "application/octet-stream")];
     is(&send(stack.port, "POST /api/broadcast?channel=room1", &post, b"\xff\x00"), 200, "Ok");
     assert_eq!(next(&mut websocket), WsMessage::Binary(Bytes::from_static(b"\xff\x00")));
     events.wait_for("event: binary\ndata: /wA=\n\n");
-    lines.wait_for("/wA=\n");
 
     broadcast_to(stack, "room1", "");
     assert_eq!(next(&mut websocket), WsMessage::text(""));
@@ -256,10 +254,115 @@ fn a_broadcast_reaches_every_transport_of_its_channel(stack: &Stack) {
     // Nothing of this reached another channel.
     broadcast_to(stack, "room2", "elsewhere");
     assert_eq!(next(&mut other), WsMessage::text("elsewhere"));
-    for reader in [&mut other_events, &mut other_lines] {
-        reader.wait_for("elsewhere");
-        assert!(!reader.read.contains("two") && !reader.read.contains("wA="), "{}", reader.read);
+    other_events.wait_for("elsewhere");
+    assert!(!other_events.read.contains("two") && !other_events.read.contains("wA="), "{}", other_events.read);
+}
+
+/// Connects a client that asks for envelopes, and waits until its subscription is in effect. Returns its welcome, too. It
+/// connects to Pushpin, as clients connect to Fanout on Fastly: Viceroy 0.22 loses what arrives together with the 101.
+#[track_caller]
+fn subscribed_to_json(stack: &Stack, channel: &str, options: &str) -> (Client, Value) {
+    let target = format!("/api/websocket?format=json&channel={channel}{options}");
+    let mut client = Client::connect_with(stack.pushpin_port, &target, &[("Pushpin-Route", "self")]);
+    let welcome = json(&client.next());
+    wait_for_subscription(stack, &mut client, &format!("json:{channel}"));
+    (client, welcome)
+}
+
+#[track_caller]
+fn json(message: &WsMessage) -> Value {
+    serde_json::from_str(message.to_text().expect("text")).expect("JSON")
+}
+
+fn clients_that_ask_for_json_get_envelopes(stack: &Stack) {
+    let (mut alice, welcome) = subscribed_to_json(stack, "json1", "&mode=publish");
+    let (mut bob, _) = subscribed_to_json(stack, "json1", "&mode=publish&echo=off");
+    let mut raw = Client::connect_with(stack.port, "/api/websocket?channel=json1", &[]);
+    let mut events = Reader::get(stack.port, "/api/events?channel=json1&format=json");
+    wait_for_subscription(stack, &mut raw, "json1");
+    wait_for_stream(stack, &mut events, "json:json1");
+    assert_eq!((&welcome["type"], welcome["connection"].as_str().map(str::len)), (&Value::from("welcome"), Some(36)));
+    events.wait_for("event: message\ndata: {\"type\":\"welcome\",\"since\":\"");
+
+    let response = send(stack.port, "POST /api/broadcast?channel=json1", &[TEXT], "a \"b\"\n\u{2603}");
+    let id = response.header("message-id").expect("an id");
+    assert!(welcome["since"].as_str() < Some(id), "the cursor is less than the id of a later message");
+    let expected = json!({ "type": "message", "id": id, "channel": "json1", "data": "a \"b\"\n\u{2603}" });
+    for client in [&mut alice, &mut bob] {
+        assert_eq!(json(&next(client)), expected);
     }
+    assert_eq!(next(&mut raw), WsMessage::text("a \"b\"\n\u{2603}"));
+    events.wait_for(&format!("id: {id}\nevent: message\ndata: {{\"type\":\"message\",\"id\":\"{id}\","));
+
+    // What a client publishes, and whom that leaves out.
+    bob.send(r#"{"type":"message","base64":"/wA="}"#);
+    let published = json(&next(&mut alice));
+    assert_eq!((&published["base64"], published["id"].as_str() > Some(id)), (&Value::from("/wA="), true));
+    assert_eq!(next(&mut raw), WsMessage::Binary(Bytes::from_static(b"\xff\x00")));
+    assert!(bob.is_silent_for(Duration::from_millis(700)));
+    alice.send("hi");
+    assert_eq!(json(&next(&mut alice))["type"], "error");
+    let (mut echo, _) = subscribed_to_json(stack, "json2", "");
+    echo.echoes(r#"{"type":"message","data":"hi"}"#);
+    // A heartbeat that a script can see.
+    let heartbeat = echo.next_within(Duration::from_secs(27));
+    assert_eq!(heartbeat, Some(WsMessage::text(r#"{"type":"ping"}"#)));
+
+    let port = stack.port;
+    let poll = thread::spawn(move || send(port, "GET /api/poll?channel=json3&format=json", &[], ""));
+    wait_until("the poll gets a message", || {
+        broadcast_to(stack, "json3", "hi");
+        poll.is_finished()
+    });
+    let response = poll.join().expect("a poll");
+    let body: Value = serde_json::from_str(&response.text()).expect("JSON");
+    assert_eq!((&body[0]["data"], response.header("content-type")), (&Value::from("hi"), Some("application/json")));
+    assert_eq!(body[0]["id"].as_str(), response.header("message-id"));
+}
+
+fn a_broadcast_of_60000_bytes_reaches_every_transport(stack: &Stack) {
+    let mut websocket = Client::connect_with(stack.port, "/api/websocket?channel=large", &[]);
+    let (mut envelopes, _) = subscribed_to_json(stack, "large", "");
+    let mut events = Reader::get(stack.port, "/api/events?channel=large");
+    let mut json_events = Reader::get(stack.port, "/api/events?channel=large&format=json");
+    wait_for_subscription(stack, &mut websocket, "large");
+    wait_for_stream(stack, &mut events, "large");
+    wait_for_stream(stack, &mut json_events, "json:large");
+    let text = "X".repeat(60_000);
+    broadcast_to(stack, "large", &text);
+    assert!(next(&mut websocket) == WsMessage::text(&text));
+    assert!(json(&next(&mut envelopes))["data"] == *text);
+    for reader in [&mut events, &mut json_events] {
+        wait_until("the event arrives", || {
+            reader.read_on();
+            reader.read.matches('X').count() == 60_000
+        });
+    }
+    let port = stack.port;
+    let poll = thread::spawn(move || send(port, "GET /api/poll?channel=large", &[], ""));
+    wait_until("the poll gets a message", || {
+        broadcast_to(stack, "large", &text);
+        poll.is_finished()
+    });
+    assert_eq!(poll.join().expect("a poll").text().matches('X').count(), 60_000);
+}
+
+fn a_broadcast_that_is_sent_again_arrives_once(stack: &Stack) {
+    let mut websocket = Client::connect_with(stack.port, "/api/websocket?channel=again", &[]);
+    let mut events = Reader::get(stack.port, "/api/events?channel=again");
+    wait_for_subscription(stack, &mut websocket, "again");
+    wait_for_stream(stack, &mut events, "again");
+    for text in ["small".to_owned(), "L".repeat(60_000)] {
+        let first = send(stack.port, "POST /api/broadcast?channel=again", &[TEXT], &text);
+        let id = first.header("message-id").expect("an id");
+        let again = send(stack.port, &format!("POST /api/broadcast?channel=again&id={id}"), &[TEXT], &text);
+        assert_eq!((again.status(), again.header("message-id")), (200, Some(id)));
+        assert!(next(&mut websocket) == WsMessage::text(&text));
+    }
+    broadcast_to(stack, "again", "last");
+    assert_eq!(next(&mut websocket), WsMessage::text("last"));
+    events.wait_for("last");
+    assert_eq!((events.read.matches("small").count(), events.read.matches('L').count()), (1, 60_000));
 }
 
 /// Polls while the text is broadcast repeatedly, and returns the response: a poll does not show when it is subscribed.
@@ -378,7 +481,7 @@ fn the_page_works_in_a_browser() {
     browser.wait_for(&other, &shows("hello, other page"));
 
     // Each transport.
-    for transport in ["events", "stream", "poll"] {
+    for transport in ["events", "poll"] {
         browser.eval(&page, &click("connect"));
         browser.eval(&page, &set("transport", transport));
         browser.eval(&page, &click("connect"));
@@ -456,11 +559,11 @@ fn an_invalid_broadcast_is_rejected(stack: &Stack) {
         send(stack.port, "POST /api/broadcast", &[("Content-Type", "application/x-www-form-urlencoded")], "Hello");
     begins(&form, 415, "Unsupported Content-Type: add the header `Content-Type: text/plain`");
     begins(&broadcast(stack, b"\xff"), 400, "Invalid UTF-8 at byte 0: ");
-    let problem = "Message too large: the publish request would have 65539 bytes of JSON; the GRIP proxy accepts 65536 (about 16,000 bytes of plain text)";
-    is(&broadcast(stack, "x".repeat(16_303)), 413, problem);
+    is(&broadcast(stack, "x".repeat(64_001)), 413, "Body too large: send at most 64000 bytes");
+    begins(&broadcast(stack, "\n".repeat(64_000)), 413, "Message too large: at most ");
     assert_eq!(broadcast(stack, "x".repeat(1_000_000)).status(), 413);
     // None of them was published, but a message of the maximum size is.
-    let largest = "x".repeat(16_302);
+    let largest = "x".repeat(64_000);
     is(&broadcast(stack, &largest), 200, "Ok");
     assert!(next(&mut client) == WsMessage::text(largest), "not the largest message");
     is(&send(stack.port, "GET /api/broadcast", &[], ""), 405, "Method not allowed: use POST, OPTIONS");
@@ -621,7 +724,7 @@ fn a_handler_can_use_all_features_of_a_connection(stack: &Stack) {
     });
     // Close all other connections on a channel, WebSockets and streams.
     let mut events = Reader::get(stack.port, "/api/events?channel=tools");
-    wait_for_stream(stack, &mut events, "events:tools");
+    wait_for_stream(stack, &mut events, "tools");
     client.send("close-others tools");
     assert_eq!(other.closed(), Some((1001, "room closed".to_owned())));
     wait_until("the stream ends", || events.read_on() || events.read.ends_with("0\r\n\r\n"));
@@ -743,15 +846,15 @@ fn only_authorized_clients_connect_and_no_secret_leaks(open_output: String) {
         assert_eq!(handshake(stack.port, path, &[]).status(), 401);
         assert_eq!(handshake(stack.port, path, &[("Authorization", &*write_header)]).status(), 403);
     }
-    for path in ["/api/events", "/api/stream", "/api/poll"] {
+    for path in ["/api/events", "/api/poll"] {
         let response = send(stack.port, &format!("GET {path}?channel=room-1"), &[], "");
         assert_eq!(
             (response.status(), response.header("www-authenticate")),
             (401, Some("Bearer realm=\"fanout-edge\""))
         );
     }
-    wait_until("all of them are handled", || stack.handled() >= before + 7);
-    assert_eq!(stack.handled(), before + 7);
+    wait_until("all of them are handled", || stack.handled() >= before + 6);
+    assert_eq!(stack.handled(), before + 6);
     // A client that connects to Pushpin directly is rejected, too.
     let direct = handshake(stack.pushpin_port, "/api/websocket?channel=room-1", &[("Pushpin-Route", "self")]);
     assert_eq!(direct.status(), 401);
@@ -772,8 +875,8 @@ fn only_authorized_clients_connect_and_no_secret_leaks(open_output: String) {
         client.echoes("authorized");
     }
     let mut events = Reader::get(stack.port, &format!("/api/events?channel=room-1&token={read}"));
-    let mut lines =
-        Reader::get_with(stack.port, "/api/stream?channel=room-1", &format!("Authorization: {read_header}\r\n"));
+    let mut with_header =
+        Reader::get_with(stack.port, "/api/events?channel=room-1", &format!("Authorization: {read_header}\r\n"));
     let mut publisher = Client::connect_with(
         stack.port,
         &format!("{target}&mode=publish&echo=off"),
@@ -783,8 +886,8 @@ fn only_authorized_clients_connect_and_no_secret_leaks(open_output: String) {
     for client in clients.iter_mut().chain([&mut publisher]) {
         wait_for_subscription(&stack, client, "room-1");
     }
-    wait_for_stream(&stack, &mut events, "events:room-1");
-    wait_for_stream(&stack, &mut lines, "lines:room-1");
+    wait_for_stream(&stack, &mut events, "room-1");
+    wait_for_stream(&stack, &mut with_header, "room-1");
     let post = |query: &str, credential: &[(&str, &str)]| {
         send(stack.port, &format!("POST /api/broadcast?{query}"), &[&[TEXT], credential].concat(), "Hello")
     };
@@ -802,8 +905,9 @@ fn only_authorized_clients_connect_and_no_secret_leaks(open_output: String) {
         for client in &mut clients {
             assert_eq!(next(client), WsMessage::text(text));
         }
-        events.wait_for(&format!("data: {text}\n\n"));
-        lines.wait_for(&format!("{text}\n"));
+        for reader in [&mut events, &mut with_header] {
+            reader.wait_for(&format!("data: {text}\n\n"));
+        }
     }
 
     // A silent connection is checked after 20 seconds, Pushpin's shortest interval.
@@ -881,7 +985,7 @@ fn the_page_works_with_a_token(stack: &Stack, token: &str) {
     browser.wait_for(&page, &says("problem", "The WebSocket was rejected: 401: Access token required"));
     browser.eval(&page, &click("connect"));
     browser.eval(&page, &set("token", token));
-    for transport in ["websocket", "events", "stream", "poll"] {
+    for transport in ["websocket", "events", "poll"] {
         browser.eval(&page, &set("transport", transport));
         browser.eval(&page, &click("connect"));
         browser.wait_for(&page, &says("status", "connected to room-1"));

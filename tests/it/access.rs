@@ -20,7 +20,7 @@ const EVENTS: &str = "application/websocket-events";
 const SECRET: &str = "a secret for access tokens of the tests";
 const SECRET_BASE64: &str = "YSBzZWNyZXQgZm9yIGFjY2VzcyB0b2tlbnMgb2YgdGhlIHRlc3Rz";
 const REQUIRED: &str = "Access token required: send the header `Authorization: Bearer TOKEN`, ?token=TOKEN, or the WebSocket subprotocols `bearer, TOKEN`\n";
-const SUBSCRIBING: [&str; 4] = ["/api/websocket", "/api/events", "/api/stream", "/api/poll"];
+const SUBSCRIBING: [&str; 3] = ["/api/websocket", "/api/events", "/api/poll"];
 
 fn guarded() -> Service {
     guarded_with(SECRET)

@@ -6,23 +6,14 @@ use fanout_edge::{
         error::{Error, SettingError},
         platform::{BackendError, Counter},
     },
-    grip::{
-        Channel, WebSocket,
-        publish::{PublishError, TooLarge},
-        signature::SignatureError,
-    },
+    grip::{Channel, WebSocket, publish::PublishError, signature::SignatureError},
 };
 
 /// One of each variant; the match makes a new one a compile error here.
 fn all() -> Vec<(Error, u16, &'static str)> {
     let events = WebSocket::new(&[], b"").err().expect("there is no Connection-Id");
-    let large = TooLarge { length: 70_000 };
     let all = vec![
-        (
-            Error::NotFound,
-            404,
-            "Not found: use /api/websocket, /api/events, /api/stream, /api/poll, /api/broadcast or /api/health",
-        ),
+        (Error::NotFound, 404, "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast or /api/health"),
         (Error::MethodNotAllowed { allowed: "GET, POST".to_owned() }, 405, "Method not allowed: use GET, POST"),
         (Error::QueryTooLong, 414, "Query too long: use at most 3500 bytes, percent-encoded"),
         (Error::ChannelName, 400, "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~"),
@@ -89,14 +80,14 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             "Too many connections: at most 5 per minute, wait 60 seconds",
         ),
         (
-            Error::MessageTooLarge(large),
+            Error::MessageTooLarge { limit: 9 },
             413,
-            "Message too large: the publish request would have 70000 bytes of JSON; the GRIP proxy accepts 65536 (about 16,000 bytes of plain text)",
+            "Message too large: at most 9 bytes like these can be published, send less",
         ),
         (
             Error::BatchTooLarge,
             413,
-            "Too much to publish at once: at most 1000 messages in 32 requests, send less at a time",
+            "Too much to publish at once: at most 1000 messages in 32 requests of 64 KB, send less, then wait",
         ),
         (
             Error::Publish(PublishError::Unreachable),
@@ -128,6 +119,12 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             500,
             "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes, percent-encoded",
         ),
+        (Error::LookAlike { known: "channel" }, 400, "Misspelled parameter: write it exactly so, ?channel="),
+        (
+            Error::MessageId,
+            400,
+            "Invalid id: use the Message-Id of the first try, a UUID version 7 of the last 60 seconds",
+        ),
         (Error::Subprotocol, 400, "Missing subprotocol: offer the one that this service requires"),
         (Error::NotAccepted, 500, "The handler did not accept the connection: call connection.accept()"),
         (Error::reject(402, "Pay first"), 402, "Pay first"),
@@ -142,6 +139,8 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::TooManyChannels
             | Error::NotOneChannel
             | Error::Parameter { .. }
+            | Error::LookAlike { .. }
+            | Error::MessageId
             | Error::UpgradeRequired
             | Error::NotEvents
             | Error::Events(_)
@@ -161,7 +160,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::Claim(_)
             | Error::Forbidden(..)
             | Error::TooMany { .. }
-            | Error::MessageTooLarge(_)
+            | Error::MessageTooLarge { .. }
             | Error::BatchTooLarge
             | Error::Publish(_)
             | Error::PartlyPublished { .. }
@@ -187,13 +186,14 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (37, 37), "each variant is there once");
+    assert_eq!((variants.len(), all.len()), (39, 39), "each variant is there once");
 }
 
 #[test]
 fn every_error_says_what_to_do() {
     let advice = [
         "use ",
+        "write ",
         "send ",
         "Send ",
         "add ",
@@ -264,7 +264,8 @@ fn every_error_has_its_line_for_the_log() {
             | Error::NotUtf8 { .. }
             | Error::BodyTooLarge { .. }
             | Error::BodyIncomplete
-            | Error::MessageTooLarge(_) => None,
+            | Error::MessageTooLarge { .. }
+            | Error::MessageId => None,
             Error::NotProxied => Some("rejected a request without a Grip-Sig"),
             Error::Signature(_) => Some("rejected a Grip-Sig: expired"),
             Error::Origin => Some("rejected a page of another origin"),

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const EVENTS: &str = "application/websocket-events";
-const SUBSCRIBING: [&str; 4] = ["/api/websocket", "/api/events", "/api/stream", "/api/poll"];
+const SUBSCRIBING: [&str; 3] = ["/api/websocket", "/api/events", "/api/poll"];
 const FOREIGN: &str = "Origin not allowed: add it to the setting ALLOWED_ORIGINS\n";
 
 fn with(entries: &[(&str, &str)]) -> Settings {
@@ -149,7 +149,7 @@ fn openings_and_broadcasts_from_one_address_are_counted_apart() {
     }
     let mut open = |path: &str, address: &str| refusal(connect(path).from(Some(address)), &mut service);
     for round in 0..7 {
-        let refused = open(SUBSCRIBING[round % 4], "192.0.2.7");
+        let refused = open(SUBSCRIBING[round % 3], "192.0.2.7");
         assert_eq!(refused.is_some(), round >= 5);
         if let Some(response) = refused {
             is(&response, 429, "Too many connections: at most 5 per minute, wait 60 seconds\n");

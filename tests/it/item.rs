@@ -146,7 +146,9 @@ fn publisher() -> Publisher {
 fn a_publish_error_gives_the_cause() {
     for (result, expected) in [
         (Ok(200), Ok(())),
-        (Ok(204), Err(PublishError::Rejected { status: 204 })),
+        (Ok(204), Ok(())),
+        (Ok(299), Ok(())),
+        (Ok(302), Err(PublishError::Rejected { status: 302 })),
         (Ok(400), Err(PublishError::Rejected { status: 400 })),
         (Err(SendError::Unreachable), Err(PublishError::Unreachable)),
         (Err(SendError::TimedOut), Err(PublishError::TimedOut)),
@@ -183,32 +185,52 @@ fn a_publish_error_gives_the_cause() {
 }
 
 #[test]
-fn groups_are_packed_into_the_fewest_requests() {
+fn items_are_packed_into_the_fewest_requests() {
     // `{"items":[` and `]}` take 12 bytes, an item 57 without its text, and a comma stands between two items.
     let overhead = text("").to_json().len();
     let pack = |lengths: &[&[usize]]| {
-        let texts: Vec<Vec<String>> =
-            lengths.iter().map(|group| group.iter().map(|length| "x".repeat(length - overhead)).collect()).collect();
-        let groups = texts.iter().map(|group| group.iter().map(|content| text(content)).collect::<Vec<_>>());
-        let requests = publisher().requests(groups, 1)?;
-        for (request, _) in &requests {
+        let publisher = publisher();
+        let mut packer = publisher.packer(1);
+        for group in lengths {
+            let texts: Vec<_> = group.iter().map(|length| "x".repeat(length - overhead)).collect();
+            packer.push(&texts.iter().map(|content| text(content)).collect::<Vec<_>>())?;
+        }
+        let count = packer.len();
+        assert_eq!(packer.is_empty(), count == 0);
+        let requests = packer.finish();
+        assert_eq!(requests.len(), count);
+        for request in &requests {
             let body: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
             assert!(body["items"].as_array().is_some_and(|items| !items.is_empty()));
         }
-        Ok(requests.iter().map(|(request, count)| (request.body.len(), *count)).collect::<Vec<_>>())
+        Ok(requests.iter().map(|request| request.body.len()).collect::<Vec<_>>())
     };
     let most = MAX_BODY - 12;
     assert_eq!(pack(&[]), Ok(vec![]));
-    assert_eq!(pack(&[&[100]]), Ok(vec![(112, 1)]));
-    assert_eq!(pack(&[&[100], &[100, 200]]), Ok(vec![(414, 2)]));
-    assert_eq!(pack(&[&[most]]), Ok(vec![(MAX_BODY, 1)]));
-    assert_eq!(pack(&[&[100], &[most - 101]]), Ok(vec![(MAX_BODY, 2)]));
-    assert_eq!(pack(&[&[100], &[most - 100]]), Ok(vec![(112, 1), (MAX_BODY - 100, 1)]));
-    assert_eq!(pack(&[&[30_000], &[30_000], &[30_000], &[100]]), Ok(vec![(60_013, 2), (30_113, 2)]));
-    // A group is not split.
-    assert_eq!(pack(&[&[40_000], &[20_000, 20_000], &[100]]), Ok(vec![(40_012, 1), (40_114, 2)]));
+    assert_eq!(pack(&[&[100]]), Ok(vec![112]));
+    assert_eq!(pack(&[&[100], &[100, 200]]), Ok(vec![414]));
+    assert_eq!(pack(&[&[most]]), Ok(vec![MAX_BODY]));
+    assert_eq!(pack(&[&[100], &[most - 101]]), Ok(vec![MAX_BODY]));
+    assert_eq!(pack(&[&[100], &[most - 100]]), Ok(vec![112, MAX_BODY - 100]));
+    assert_eq!(pack(&[&[30_000], &[30_000], &[30_000], &[100]]), Ok(vec![60_013, 30_113]));
+    // What belongs together is not split.
+    assert_eq!(pack(&[&[40_000], &[20_000, 20_000], &[100]]), Ok(vec![40_012, 40_114]));
     assert_eq!(pack(&[&[most + 1]]), Err(TooLarge { length: MAX_BODY + 1 }));
     assert_eq!(pack(&[&[100], &[40_000, 40_000]]), Err(TooLarge { length: 80_013 }));
+}
+
+#[test]
+fn items_that_do_not_fit_leave_no_trace() {
+    let (publisher, large) = (publisher(), "x".repeat(70_000));
+    let mut packer = publisher.packer(1);
+    assert!(packer.push(&[text(&large)]).is_err());
+    assert!(packer.is_empty());
+    assert!(packer.push(&[text("a")]).is_ok());
+    assert!(packer.push(&[text("b"), text(&large)]).is_err());
+    assert!(packer.push(&[text("c")]).is_ok());
+    let bodies: Vec<_> = packer.finish().into_iter().map(|request| String::from_utf8(request.body)).collect();
+    let (a, c) = (text("a").to_json(), text("c").to_json());
+    assert_eq!(bodies, [Ok(format!(r#"{{"items":[{a},{c}]}}"#))]);
 }
 
 #[track_caller]

@@ -14,6 +14,7 @@ mod event;
 mod guard;
 mod headers;
 mod item;
+mod messages;
 mod page;
 mod recorded;
 mod signature;

@@ -4,13 +4,13 @@ use fanout_edge::{app::http::Response, grip::publish::SendError};
 use serde_json::{Value, json};
 
 use crate::{
-    service::{ACCEPTED, Request, Service, header, is, settings, subscribed},
+    service::{ACCEPTED, Request, Service, header, id, is, settings, subscribed},
     support::{LOCAL_GRIP_URL, NOW, local_signature},
 };
 
 const EVENTS: &str = "application/websocket-events";
 const NAME: &str = "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~\n";
-const SUBSCRIBING: [&str; 4] = ["/api/websocket", "/api/events", "/api/stream", "/api/poll"];
+const SUBSCRIBING: [&str; 3] = ["/api/websocket", "/api/events", "/api/poll"];
 
 #[track_caller]
 fn respond(request: Request) -> Response {
@@ -107,7 +107,7 @@ fn a_client_may_turn_its_echo_off() {
 fn contents(items: &[Value]) -> Vec<(String, String)> {
     items
         .iter()
-        .filter(|item| item["formats"]["ws-message"].is_object())
+        .filter(|item| item["channel"].as_str().is_some_and(|name| !name.starts_with("json:")))
         .map(|item| (item["channel"].as_str().expect("a name").to_owned(), item["formats"]["ws-message"].to_string()))
         .collect()
 }
@@ -146,10 +146,11 @@ fn a_message_that_is_not_published_closes_the_connection() {
         service.host.results.push_back(result);
         is(&service.respond(event("mode=publish", "TEXT 2\r\nhi\r\nCLOSE\r\n")), 200, "CLOSE\r\n");
     }
-    let large = format!("TEXT 2\r\nhi\r\nTEXT 10000\r\n{}\r\n", "x".repeat(65_536));
+    let large = format!("TEXT 2\r\nhi\r\nTEXT fa01\r\n{}\r\n", "x".repeat(64_001));
     let mut service = Service::local();
     let response = service.respond(event("mode=publish", &large));
-    is(&response, 200, closed(1009, "message too large: 262471 of at most 65536 bytes of JSON"));
+    let reason = "Message too large: at most 64000 bytes like these can be published, send less";
+    is(&response, 200, closed(1009, reason));
     assert!(service.host.published.is_empty());
 }
 
@@ -158,8 +159,8 @@ fn a_large_batch_is_packed_into_as_few_requests_as_it_fits_into() {
     let body = format!("TEXT 1388\r\n{}\r\n", "x".repeat(5000)).repeat(10);
     let mut service = Service::local();
     is(&service.respond(event("mode=publish", &body)), 200, "");
-    // Each message takes some 20,400 bytes in its forms, so three fit into one request.
-    assert_eq!(service.host.published.len(), 4);
+    // Each message takes some 31,200 bytes in its forms, so two fit into one request.
+    assert_eq!(service.host.published.len(), 5);
     assert!(service.host.published.iter().all(|request| request.body.len() <= 65_536));
     assert_eq!(contents(&service.take_items()).len(), 10);
 }
@@ -170,7 +171,7 @@ fn a_batch_that_is_published_in_part_says_how_much_of_it_was() {
     let mut service = Service::local();
     service.host.results.extend([Ok(200), Ok(200), Err(SendError::TimedOut)]);
     let response = service.respond(event("mode=publish", &body));
-    let reason = "At least 6 of 10 messages are published: the GRIP proxy did not respond in time";
+    let reason = "At least 4 of 10 messages are published: the GRIP proxy did not respond in time";
     is(&response, 200, closed(1011, reason));
     assert_eq!(response.log.as_deref(), Some(reason));
     assert_eq!(service.host.published.len(), 3, "what follows is not sent");
@@ -185,7 +186,7 @@ fn a_batch_that_is_published_in_part_says_how_much_of_it_was() {
 fn a_batch_that_publishes_too_much_closes_the_connection() {
     let closes = |query: &str, body: &str| {
         let mut service = Service::local();
-        let reason = "Too much to publish at once: at most 1000 messages in 32 requests, send less at a time";
+        let reason = "Too much to publish at once: at most 1000 messages in 32 requests of 64 KB, send less, then wait";
         is(&service.respond(event(query, body)), 200, closed(1009, reason));
         assert!(service.host.published.is_empty());
     };
@@ -195,7 +196,7 @@ fn a_batch_that_publishes_too_much_closes_the_connection() {
     assert!(service.host.published.len() <= 32);
     closes("mode=publish", &one.repeat(1001));
     closes("mode=publish&channel=a&channel=b", &one.repeat(501));
-    let large = format!("TEXT 3000\r\n{}\r\n", "x".repeat(12_288));
+    let large = format!("TEXT 2000\r\n{}\r\n", "x".repeat(8192));
     is(&Service::local().respond(event("mode=publish", &large.repeat(32))), 200, "");
     closes("mode=publish", &large.repeat(33));
 }
@@ -233,13 +234,9 @@ fn streams_and_polls_are_held() {
     is(&events, 200, ": subscribed\n\n");
     assert_eq!(header(&events, "content-type"), Some("text/event-stream"));
     assert_eq!(header(&events, "grip-hold"), Some("stream"));
-    assert_eq!(header(&events, "grip-channel"), Some("events:a, events:b"));
+    assert_eq!(header(&events, "grip-channel"), Some("a, b"));
     assert_eq!(header(&events, "grip-keep-alive"), Some(r":\n\n; format=cstring; timeout=20"));
     uncached(&events);
-    let lines = respond(signed("/api/stream"));
-    is(&lines, 200, "");
-    assert_eq!(header(&lines, "grip-channel"), Some("lines:test"));
-    uncached(&lines);
     let poll = respond(signed("/api/poll?channel=a"));
     is(&poll, 204, "");
     assert_eq!((header(&poll, "grip-hold"), header(&poll, "grip-timeout")), (Some("response"), Some("25")));
@@ -255,35 +252,30 @@ fn a_broadcast_goes_to_one_channel_in_each_form() {
     is(&several, 400, "Too many channels: broadcast to one of them, ?channel=NAME\n");
     is(&respond(post("channel=a%2Fb").with_body("x")), 400, NAME);
     let mut service = Service::local();
-    for (text, event, line) in [
-        ("", "event: message\ndata: \n\n", "\n"),
-        ("one\ntwo", "event: message\ndata: one\ndata: two\n\n", "one\ntwo\n"),
-        (
-            "one\r\ntwo\rthree\n",
-            "event: message\ndata: one\ndata: two\ndata: three\ndata: \n\n",
-            "one\r\ntwo\rthree\n\n",
-        ),
-        (
-            "event: x\n\nid: 7\nretry: 1",
-            "event: message\ndata: event: x\ndata: \ndata: id: 7\ndata: retry: 1\n\n",
-            "event: x\n\nid: 7\nretry: 1\n",
-        ),
-        (" \u{2603}", "event: message\ndata:  \u{2603}\n\n", " \u{2603}\n"),
+    for (text, event) in [
+        ("", "data: \n\n"),
+        ("one\ntwo", "data: one\ndata: two\n\n"),
+        ("one\r\ntwo\rthree\n", "data: one\ndata: two\ndata: three\ndata: \n\n"),
+        ("event: x\n\nid: 7\nretry: 1", "data: event: x\ndata: \ndata: id: 7\ndata: retry: 1\n\n"),
+        (" \u{2603}", "data:  \u{2603}\n\n"),
     ] {
         service.respond(post("channel=room").with_body(text));
-        let items = service.take_items();
-        let content = |place: usize| items[place]["formats"]["http-stream"]["content"].as_str().expect("text");
-        assert_eq!((content(1), content(2)), (event, line));
-        assert_eq!(items[0]["formats"]["http-response"]["body"], text);
-        assert_eq!(items[0]["formats"]["ws-message"]["content"], text);
+        let id = id(service.host.ids);
+        let [raw, _] = &service.take_items()[..] else { panic!("not two items") };
+        assert_eq!(raw["formats"]["http-stream"]["content"], format!("id: {id}\nevent: message\n{event}"));
+        assert_eq!(raw["formats"]["http-response"]["body"], text);
+        assert_eq!(raw["formats"]["ws-message"]["content"], text);
     }
     let binary =
         Request::new("POST", "/api/broadcast").with("Content-Type", "Application/Octet-Stream").with_body(b"\xff\x00");
     is(&service.respond(binary), 200, "Ok\n");
-    let items = service.take_items();
-    assert_eq!(items[0]["formats"]["ws-message"], json!({ "type": "binary", "content-bin": "/wA=" }));
-    assert_eq!(items[1]["formats"]["http-stream"]["content"], "event: binary\ndata: /wA=\n\n");
-    assert_eq!(items[2]["formats"]["http-stream"]["content"], "/wA=\n");
+    let id = id(service.host.ids);
+    let [raw, envelope] = &service.take_items()[..] else { panic!("not two items") };
+    assert_eq!(raw["formats"]["ws-message"], json!({ "type": "binary", "content-bin": "/wA=" }));
+    assert_eq!(raw["formats"]["http-stream"]["content"], format!("id: {id}\nevent: binary\ndata: /wA=\n\n"));
+    assert_eq!(raw["formats"]["http-response"]["headers"][0], json!(["content-type", "application/octet-stream"]));
+    let json = format!(r#"{{"type":"message","id":"{id}","channel":"test","base64":"/wA="}}"#);
+    assert_eq!(envelope["formats"]["ws-message"], json!({ "content": json }));
 }
 
 #[test]
@@ -342,9 +334,7 @@ fn cross_origin_requests_are_allowed_unless_the_settings_say_otherwise() {
 
 #[test]
 fn a_preflight_is_answered() {
-    for (path, methods) in
-        [("/api/broadcast", "POST"), ("/api/events", "GET"), ("/api/stream", "GET"), ("/api/poll", "GET")]
-    {
+    for (path, methods) in [("/api/broadcast", "POST"), ("/api/events", "GET"), ("/api/poll", "GET")] {
         let preflight = Request::new("OPTIONS", path)
             .with("Origin", "https://a.example")
             .with("Access-Control-Request-Method", methods)

@@ -183,7 +183,7 @@ const KINDS: &[Kind] = &[
     }),
     ("access token for another channel", 3, &["403"], |random, _| {
         let token = access_token(SECRET, now() + 60, r#"{"x-fastly-read":["other"],"x-fastly-write":["other"]}"#);
-        let start = random.pick(&["GET /api/poll", "GET /api/stream", "GET /api/websocket", "POST /api/broadcast"]);
+        let start = random.pick(&["GET /api/poll", "GET /api/events", "GET /api/websocket", "POST /api/broadcast"]);
         let start = format!("{start}?channel=test&token={token}");
         Hostile::new(&start, &[("Content-Type", "text/plain")], "x")
     }),
@@ -201,7 +201,7 @@ const KINDS: &[Kind] = &[
         Hostile::new(&format!("GET {path}{text}~,"), &[("Authorization", &context.bearer)], "")
     }),
     ("too long queries", 2, &["414"], |random, context| {
-        let path = random.pick(&["/api/poll", "/api/websocket", "/api/stream"]);
+        let path = random.pick(&["/api/poll", "/api/websocket", "/api/events"]);
         let start = format!("GET {path}?x={}", "a".repeat(3_500 + random.below(3_000)));
         Hostile::new(&start, &[("Upgrade", "websocket"), ("Authorization", &context.bearer)], "")
     }),

@@ -17,6 +17,7 @@ use fanout_edge::{
         publish::{PublishRequest, SendError, Sender},
     },
 };
+use uuid::{Builder, Uuid};
 
 /// Settings from these entries, for the service `SERVICE1`. Names of Config Store entries begin with `config:`.
 pub fn settings(entries: &[(&str, &str)]) -> Settings {
@@ -131,6 +132,8 @@ pub struct Host {
     pub fastly_key: Option<&'static str>,
     pub is_local: bool,
     pub backends: Vec<&'static str>,
+    /// How many ids were made.
+    pub ids: u64,
     has_valid_fastly_key: bool,
 }
 
@@ -146,6 +149,7 @@ impl Default for Host {
             fastly_key: None,
             is_local: false,
             backends: vec!["self", "publisher"],
+            ids: 0,
             has_valid_fastly_key: false,
         }
     }
@@ -170,6 +174,11 @@ impl Platform for Host {
         if response.body().len() > limit { Err(BackendError::TooLarge) } else { Ok(response) }
     }
 
+    fn new_uuid(&mut self) -> Uuid {
+        self.ids += 1;
+        id(self.ids)
+    }
+
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
         if !self.can_count {
             return Err(CannotCount);
@@ -190,6 +199,13 @@ impl Platform for Host {
     fn has_backend(&self, name: &str) -> bool {
         self.backends.contains(&name)
     }
+}
+
+/// The id that the host makes as its n-th, at the time [`NOW`].
+pub fn id(n: u64) -> Uuid {
+    let mut random = [0; 10];
+    random[2..].copy_from_slice(&n.to_be_bytes());
+    Builder::from_unix_timestamp_millis(NOW * 1000, &random).into_uuid()
 }
 
 /// The service and its host.

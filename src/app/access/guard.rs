@@ -41,22 +41,23 @@ pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Err
     limits.check(exchange.request, exchange.platform, Counter::Openings)
 }
 
-/// Checks a broadcast before it is published: its origin, the rate limit, and a `Fastly-Key` or its token.
+/// Checks a broadcast before it is published: its origin, the rate limit, and a `Fastly-Key` or its token. Returns the user
+/// whom the token names.
 ///
 /// # Errors
 /// [`Error::Origin`], [`Error::TooMany`], [`Error::FastlyKey`], [`Error::Setting`], or as [`check_token`].
-pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) -> Result<(), Error> {
+pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) -> Result<Option<String>, Error> {
     check_origin(exchange)?;
     let limits = exchange.settings.limits.as_ref()?;
     limits.count(exchange.request, exchange.platform, Counter::Broadcasts)?;
     let has_key =
         matches!(exchange.settings.access, Ok(Some(_))) && exchange.request.header("fastly-key") != Header::Missing;
     if has_key && exchange.platform.has_valid_fastly_key() {
-        return Ok(());
+        return Ok(None);
     }
     match check_token(exchange.request, exchange.settings, &[Right::Write], [channel], exchange.now) {
         Err(Error::NoToken) if has_key => Err(Error::FastlyKey),
-        checked => checked.map(drop),
+        checked => Ok(checked?.and_then(|verified| verified.identity.into_user())),
     }
 }
 

@@ -5,7 +5,7 @@ use http::{
     HeaderMap,
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, VARY,
+        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, VARY,
     },
 };
 use url::{Position, Url};
@@ -46,16 +46,20 @@ impl Origins {
 
     /// The headers of a response to a page of that origin. They never allow credentials.
     pub(crate) fn headers_for(&self, origin: Header<'_>) -> HeaderMap {
+        const EXPOSED: HeaderValue = HeaderValue::from_static("Message-Id");
+        let mut headers = HeaderMap::from_iter([(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)]);
         match self {
-            Self::Any => HeaderMap::from_iter([(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))]),
+            Self::Any => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            }
             Self::Listed(origins) => {
-                let mut headers = HeaderMap::from_iter([(VARY, HeaderValue::from_static("Origin"))]);
+                headers.insert(VARY, HeaderValue::from_static("Origin"));
                 if let Some(known) = origins.iter().find(|known| is(known, origin)) {
                     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, known.clone());
                 }
-                headers
             }
         }
+        headers
     }
 
     /// Whether a request comes from a listed origin, from the service's own page, or from no page at all. Not for requests

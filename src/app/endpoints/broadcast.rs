@@ -1,26 +1,34 @@
 //! `POST /api/broadcast`: one message to every subscriber of a channel, on whatever transport.
 
+use http::header::HeaderValue;
+
 use crate::{
     app::{
         access::guard,
+        bounds::{MAX_BACKEND_REQUESTS, MAX_MESSAGE},
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
         messages::{
-            broadcast::{Broadcast, Content, pack, send},
-            channels,
+            content::Content,
+            forms::MESSAGE_ID,
+            id::MessageId,
+            outbox::{Broadcast, pack, send},
         },
+        query::Query,
     },
-    grip::{Header, Headers, publish::MAX_BODY},
+    grip::{Channel, Header, Headers},
 };
 
 /// Publishes the body. Only what the proxy accepted is `Ok`.
 pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let channel = channels::published(exchange.request)?;
-    let publisher = exchange.settings.publisher.as_ref()?;
-    guard::check_broadcast(exchange, &channel)?;
+    let Query { channels, id, .. } = Query::of(exchange.request)?;
+    let channel = channels.into_one()?;
+    let id = id.map(|id| MessageId::parse(&id, exchange.now)).transpose()?;
+    exchange.settings.publisher.as_ref()?;
+    let user = guard::check_broadcast(exchange, &channel)?;
     let kind = kind_of(exchange.request).ok_or(Error::MediaType)?;
-    let body = exchange.body(MAX_BODY)?;
+    let body = exchange.body(MAX_MESSAGE)?;
     let content = match kind {
         Kind::Binary => Content::from(&*body),
         Kind::Text => {
@@ -28,9 +36,26 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             Content::from(text)
         }
     };
-    let message = [Broadcast::message(channel, content)];
-    send(pack(&message, publisher, 1, exchange.now)?, exchange.platform)?;
-    Ok(Response::text(200, "Ok").into())
+    let id = id.unwrap_or_else(|| MessageId::new(exchange.platform));
+    // A retry of what was perhaps published names the same id, so errors have it, too.
+    let response = match publish(exchange, id, channel, content, user.as_deref()) {
+        Ok(()) => Response::text(200, "Ok"),
+        Err(error) => error.response(),
+    };
+    let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");
+    Ok(response.with_header(MESSAGE_ID, id).into())
+}
+
+fn publish(
+    exchange: &mut Exchange<'_>,
+    id: MessageId,
+    channel: Channel,
+    content: Content<'_>,
+    user: Option<&str>,
+) -> Result<(), Error> {
+    let publisher = exchange.settings.publisher.as_ref()?;
+    let message = [Broadcast::message(id, channel, content, user)];
+    send(pack(&message, publisher, MAX_BACKEND_REQUESTS, exchange.now)?, exchange.platform)
 }
 
 #[derive(Clone, Copy)]

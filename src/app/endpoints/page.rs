@@ -14,9 +14,9 @@ const PAGE: &str = include_str!("../../client/page.html");
 
 /// Allows its own script and style, by their SHA-256, and connections to its own origin, nothing else.
 /// Source: Content Security Policy Level 3.
-const POLICY: &str = "default-src 'none'; script-src 'sha256-GO1jdXPljLrJKxx35diST6ticW/Y3YIyi3s8In3ql4A='; style-src 'sha256-RLiAyMdVb83WwmzF7oeEGeCQe8TzJRoxWrvzBLOO3ZU='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'sha256-itwQLZU/jrayHNQSdHpNlg7m9enRFtfAqEeD5XRSkKE='; style-src 'sha256-RLiAyMdVb83WwmzF7oeEGeCQe8TzJRoxWrvzBLOO3ZU='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const TAG: &str = "\"4d0b95f597db79c2\"";
+const TAG: &str = "\"3b97c05f004baa10\"";
 
 /// Sends the page, unless the browser has it.
 pub(crate) fn page(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {

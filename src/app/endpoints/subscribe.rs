@@ -11,44 +11,77 @@ use crate::{
             guard,
             proof::{self, Source},
             right::Right,
+            token::Identity,
         },
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
-        messages::channels::Channels,
+        messages::{
+            channels::Channels,
+            envelope::{Welcome, to_json},
+            id::MessageId,
+        },
         platform::SELF_BACKEND,
+        query::{Format, Query},
     },
     grip::{Channel, Hold},
 };
 
-/// Hands a client off to the proxy, and responds to the proxy when it asks for the client: with the response, held.
-pub(crate) fn subscribe(
-    exchange: &mut Exchange<'_>,
-    response: Response,
-    hold: impl Fn(&Channels) -> Hold,
-) -> Result<Outcome, Error> {
+/// A client that the proxy asks for: its checks are done, and its response is to be held.
+pub(crate) struct Subscriber {
+    format: Format,
+    channels: Channels,
+    identity: Option<Identity>,
+    since: MessageId,
+}
+
+/// Checks a client. `None` if it is to be [handed off](HAND_OFF).
+///
+/// # Errors
+/// As [`guard::check_opening`], [`guard::count_opening`] and [`guard::check_token`].
+pub(crate) fn admit(exchange: &mut Exchange<'_>) -> Result<Option<Subscriber>, Error> {
     let source = proof::source(exchange.request, exchange.settings, exchange.now)?;
-    let channels = Channels::of(exchange.request)?;
-    match source {
-        Source::Client => {
-            guard::check_opening(exchange, &[Right::Read], &channels)?;
-            guard::count_opening(exchange)?;
-            Ok(Outcome::HandOff { backend: SELF_BACKEND })
-        }
-        Source::Proxy { .. } => {
-            guard::check_token(exchange.request, exchange.settings, &[Right::Read], channels.iter(), exchange.now)?;
-            // Nothing between the proxy and the client is to store, change or buffer it.
-            let mut response = response
-                .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
-                .with_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-            response.headers.extend(hold(&channels).headers());
-            Ok(response.into())
-        }
+    let Query { channels, format, .. } = Query::of(exchange.request)?;
+    if source == Source::Client {
+        guard::check_opening(exchange, &[Right::Read], &channels)?;
+        guard::count_opening(exchange)?;
+        return Ok(None);
+    }
+    let rights = &[Right::Read];
+    let verified = guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?;
+    let identity = verified.map(|verified| verified.identity);
+    Ok(Some(Subscriber { format, channels, identity, since: MessageId::new(exchange.platform) }))
+}
+
+/// What happens to a client that is not the proxy.
+pub(crate) const HAND_OFF: Outcome = Outcome::HandOff { backend: SELF_BACKEND };
+
+impl Subscriber {
+    /// The envelope that it gets first, and its id, if it asks for envelopes.
+    pub(crate) fn welcome(&self) -> Option<(MessageId, String)> {
+        let user = self.identity.as_ref().and_then(Identity::user);
+        let welcome = || to_json(&Welcome { connection: None, user, since: self.since });
+        self.wants_json().then(|| (self.since, welcome()))
+    }
+
+    /// Whether it asks for envelopes.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Returns a hold of that kind on all of its channels.
+    pub(crate) fn hold(&self, kind: fn(&Channel) -> Hold) -> Hold {
+        let name = |channel| self.format.at_proxy(channel);
+        let first = kind(&name(self.channels.first()));
+        self.channels.iter().skip(1).fold(first, |hold, channel| hold.with_channel(&name(channel)))
     }
 }
 
-/// Returns a hold of that kind on all of the channels, by the names that the transport has for them.
-pub(crate) fn hold(kind: fn(&Channel) -> Hold, channels: &Channels, name: fn(&Channel) -> Channel) -> Hold {
-    let first = kind(&name(channels.first()));
-    channels.iter().skip(1).fold(first, |hold, channel| hold.with_channel(&name(channel)))
+/// The response, held. Nothing between the proxy and the client is to store, change or buffer it.
+pub(crate) fn held(response: Response, hold: &Hold) -> Outcome {
+    let mut response = response
+        .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
+        .with_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response.headers.extend(hold.headers());
+    response.into()
 }

@@ -13,9 +13,12 @@ use crate::{
         error::Error,
         exchange::Exchange,
         http::{Outcome, Request, Response},
-        messages::broadcast::{pack, send},
-        options::Options,
+        messages::{
+            envelope,
+            outbox::{pack, send},
+        },
         platform::{Counter, SELF_BACKEND},
+        query::{Format, Query},
         settings::Settings,
     },
     grip::{Header, Message, WebSocket, signature::LEEWAY, websocket::is_websocket_over_http},
@@ -27,9 +30,9 @@ pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     if proof::source(exchange.request, exchange.settings, exchange.now)? != Source::Client {
         return Err(Error::UpgradeRequired);
     }
-    let options = Options::of(exchange.request)?;
-    guard::check_opening(exchange, options.rights(), &options.channels)?;
-    if options.publishes() {
+    let query = Query::of(exchange.request)?;
+    guard::check_opening(exchange, query.rights(), &query.channels)?;
+    if query.publishes() {
         exchange.settings.publisher.as_ref()?;
     }
     // Only this spelling is a WebSocket to the proxy: it would send any other back as a plain GET.
@@ -48,11 +51,11 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     if !is_websocket_over_http(exchange.request) {
         return Err(Error::NotEvents);
     }
-    let options = Options::of(exchange.request)?;
+    let query = Query::of(exchange.request)?;
     let body = exchange.body(MAX_EVENTS_BODY)?;
     let (request, settings, now): (&dyn Request, _, _) = (exchange.request, exchange.settings, exchange.now);
     let mut ws = WebSocket::new(request, &body)?;
-    let (client, expires_at) = match check_client(request, settings, &options, &proof, now) {
+    let (client, expires_at) = match check_client(request, settings, &query, &proof, now) {
         Ok(checked) => checked,
         Err(error) if ws.is_opening() => return Err(error),
         Err(error) => return Ok(end(ws, &error).into()),
@@ -60,7 +63,12 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     if !matches!(client, Client::Anonymous) {
         ws.set_keep_alive_interval(check_again_after(expires_at, now));
     }
-    let mut connection = Connection::new(ws, request, &options, &client, exchange.platform);
+    let decoded = match query.format {
+        Format::Raw => None,
+        Format::Json => Some(envelope::decode(ws.events())),
+    };
+    let inbox = decoded.as_deref().map(<[_]>::iter);
+    let mut connection = Connection::new(ws, inbox, request, &query, &client, exchange.platform);
     let handled = (exchange.on_websocket)(&mut connection);
     let mut batch = connection.finish();
     let accepted = handled.and_then(|()| if batch.ws.is_accepted() { Ok(()) } else { Err(Error::NotAccepted) });
@@ -86,7 +94,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
 fn check_client(
     request: &dyn Request,
     settings: &Settings,
-    options: &Options,
+    query: &Query,
     proof: &Proof<'_>,
     now: u64,
 ) -> Result<(Client, u64), Error> {
@@ -94,7 +102,7 @@ fn check_client(
         Proof::Ticket { expires_at } if matches!(settings.access, Ok(None)) => Ok((Client::Anonymous, expires_at)),
         Proof::Ticket { expires_at } => Ok((Client::Ticketed(OnceCell::new()), expires_at)),
         Proof::Signature { expires_at, .. } => {
-            match guard::check_token(request, settings, options.rights(), options.channels.iter(), now)? {
+            match guard::check_token(request, settings, query.rights(), query.channels.iter(), now)? {
                 None => Ok((Client::Anonymous, expires_at)),
                 Some(verified) => Ok((Client::Verified(verified.identity), verified.expires_at.min(expires_at))),
             }

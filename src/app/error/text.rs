@@ -6,8 +6,8 @@ use super::{Error, Right, WINDOW, counted};
 use crate::{
     app::{
         bounds::{
-            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_PUBLISHED, MAX_QUERY, MAX_STATE_LENGTH,
-            MAX_USER_LENGTH,
+            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY,
+            MAX_STATE_LENGTH, MAX_USER_LENGTH,
         },
         platform::BackendError,
     },
@@ -19,7 +19,7 @@ impl fmt::Display for Error {
         const REJECTED: &str = "Access token rejected";
         match self {
             Self::NotFound => f.write_str(
-                "Not found: use /api/websocket, /api/events, /api/stream, /api/poll, /api/broadcast or /api/health",
+                "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast or /api/health",
             ),
             Self::MethodNotAllowed { allowed } => write!(f, "Method not allowed: use {allowed}"),
             Self::QueryTooLong => write!(f, "Query too long: use at most {MAX_QUERY} bytes, percent-encoded"),
@@ -31,6 +31,11 @@ impl fmt::Display for Error {
             Self::Parameter { name, values: [one, other] } => {
                 write!(f, "Invalid {name}: use {name}={one} or {name}={other}")
             }
+            Self::LookAlike { known } => write!(f, "Misspelled parameter: write it exactly so, ?{known}="),
+            Self::MessageId => write!(
+                f,
+                "Invalid id: use the Message-Id of the first try, a UUID version 7 of the last {MAX_ID_AGE} seconds"
+            ),
             Self::UpgradeRequired => f.write_str(
                 "This is a WebSocket endpoint: connect with a WebSocket client, npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)",
             ),
@@ -71,12 +76,12 @@ impl fmt::Display for Error {
             Self::TooMany { counter, limit } => {
                 write!(f, "Too many {}: at most {limit} per minute, wait {WINDOW} seconds", counted(*counter))
             }
-            Self::MessageTooLarge(error) => {
-                write!(f, "Message too large: {error} (about 16,000 bytes of plain text)")
+            Self::MessageTooLarge { limit } => {
+                write!(f, "Message too large: at most {limit} bytes like these can be published, send less")
             }
             Self::BatchTooLarge => write!(
                 f,
-                "Too much to publish at once: at most {MAX_PUBLISHED} messages in {MAX_BACKEND_REQUESTS} requests, send less at a time"
+                "Too much to publish at once: at most {MAX_PUBLISHED} messages in {MAX_BACKEND_REQUESTS} requests of 64 KB, send less, then wait"
             ),
             Self::Publish(PublishError::TimedOut) => {
                 f.write_str("The message may or may not be published: the GRIP proxy did not respond in time")
@@ -88,6 +93,9 @@ impl fmt::Display for Error {
                 write!(f, "The message is not published: {error}; correct FANOUT_API_TOKEN or GRIP_URL")
             }
             Self::Publish(error) => write!(f, "The message is not published: {error}"),
+            Self::PartlyPublished { total: 1, error, .. } => {
+                write!(f, "The message is published for some transports only: {error}")
+            }
             Self::PartlyPublished { published, total, error } => {
                 // What was not rejected may be published all the same.
                 let least = if matches!(error, PublishError::Rejected { .. }) { "" } else { "At least " };

@@ -1,67 +1,56 @@
-//! The channels of a request, and their names on each transport.
+//! The channels of a request, and their names at the proxy.
 
 use crate::{
     app::{
         bounds::{MAX_CHANNEL_LENGTH, MAX_CHANNELS},
         error::Error,
-        http::Request,
     },
     grip::Channel,
 };
 
 /// The channel of a request that names none.
-const DEFAULT: Channel = Channel::from_static("test");
+static DEFAULT: Channel = Channel::from_static("test");
 
-/// The channels of a subscriber: at least one, at most [`MAX_CHANNELS`], each once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Channels {
-    first: Channel,
-    more: Vec<Channel>,
-}
+/// The channels that a request names: at most [`MAX_CHANNELS`], each once, in their order. Without one: `test`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Channels(Vec<Channel>);
 
 impl Channels {
-    /// The channels that the query names, in their order: `?channel=a&channel=b`. Without one: `test`.
+    /// Adds a channel.
     ///
     /// # Errors
-    /// [`Error::ChannelName`] or [`Error::TooManyChannels`].
-    pub(crate) fn of(request: &(impl Request + ?Sized)) -> Result<Self, Error> {
-        let mut channels: Option<Self> = None;
-        for (name, value) in url::form_urlencoded::parse(request.query().as_bytes()) {
-            if name != "channel" {
-                continue;
-            }
-            let channel = parse(&value)?;
-            match &mut channels {
-                None => channels = Some(Self { first: channel, more: Vec::new() }),
-                Some(channels) if channels.iter().any(|known| *known == channel) => {}
-                Some(channels) => channels.more.push(channel),
-            }
+    /// [`Error::TooManyChannels`].
+    pub(crate) fn add(&mut self, channel: Channel) -> Result<(), Error> {
+        if self.0.contains(&channel) {
+            return Ok(());
         }
-        let channels = channels.unwrap_or_else(|| Self { first: DEFAULT, more: Vec::new() });
-        if channels.more.len() < MAX_CHANNELS { Ok(channels) } else { Err(Error::TooManyChannels) }
+        if self.0.len() >= MAX_CHANNELS {
+            return Err(Error::TooManyChannels);
+        }
+        self.0.push(channel);
+        Ok(())
     }
 
     /// The first one.
-    pub const fn first(&self) -> &Channel {
-        &self.first
+    pub fn first(&self) -> &Channel {
+        self.0.first().unwrap_or(&DEFAULT)
     }
 
     /// All of them, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Channel> + Clone {
-        std::iter::once(&self.first).chain(&self.more)
+        std::iter::once(self.first()).chain(self.0.iter().skip(1))
+    }
+
+    /// The only one.
+    ///
+    /// # Errors
+    /// [`Error::NotOneChannel`] if there are several.
+    pub(crate) fn into_one(mut self) -> Result<Channel, Error> {
+        if self.0.len() > 1 { Err(Error::NotOneChannel) } else { Ok(self.0.pop().unwrap_or_else(|| DEFAULT.clone())) }
     }
 }
 
-/// The one channel that the query names.
-///
-/// # Errors
-/// As [`Channels::of`]; [`Error::NotOneChannel`] if there are several.
-pub(crate) fn published(request: &(impl Request + ?Sized)) -> Result<Channel, Error> {
-    let channels = Channels::of(request)?;
-    if channels.more.is_empty() { Ok(channels.first) } else { Err(Error::NotOneChannel) }
-}
-
-/// Parses the name of a channel. A colon is reserved for the names of the transports.
+/// Parses the name of a channel. A colon is reserved for names of the service's own.
 ///
 /// # Errors
 /// [`Error::ChannelName`].
@@ -72,16 +61,7 @@ pub(crate) fn parse(name: &str) -> Result<Channel, Error> {
     Channel::new(name).map_err(|_| Error::ChannelName)
 }
 
-/// The proxy's name of a channel for Server-Sent Events: a stream has one format, so each kind of it has a name.
-pub(crate) fn for_events(channel: &Channel) -> Channel {
-    prefixed("events:", channel)
-}
-
-/// The proxy's name of a channel for plain lines.
-pub(crate) fn for_lines(channel: &Channel) -> Channel {
-    prefixed("lines:", channel)
-}
-
-fn prefixed(prefix: &str, channel: &Channel) -> Channel {
-    channel.with_prefix(prefix).expect("a name of 64 bytes and a prefix are no more than 128")
+/// The proxy's name of a channel for clients that ask for `format=json`.
+pub(crate) fn for_json(channel: &Channel) -> Channel {
+    channel.with_prefix("json:").expect("a name of 64 bytes and a prefix are no more than 128")
 }

@@ -1,0 +1,128 @@
+//! Envelopes: messages as JSON objects, for clients that ask for `format=json`.
+//!
+//! # Format
+//! To the client:
+//! ```text
+//! {"type":"welcome","connection":"46d8…","user":"alice","since":"01997c3a-…"}
+//! {"type":"message","id":"01997c3a-…","channel":"room1","data":"hi","from":"alice"}
+//! {"type":"message","id":"01997c3a-…","channel":"room1","base64":"AAEC"}
+//! {"type":"error","error":"Invalid message: …"}
+//! {"type":"ping"}
+//! ```
+//! From the client: `{"type":"message","data":"hi"}`, or `base64` in place of `data`. Bytes are in standard base64 with
+//! padding. A message that was not published, but sent by the handler to this client alone, has neither `id` nor `channel`.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
+
+use super::{content::Content, id::MessageId};
+use crate::grip::{Channel, Event, Events};
+
+/// The heartbeat of a WebSocket.
+pub(crate) const PING: &str = r#"{"type":"ping"}"#;
+
+const INVALID: &str =
+    r#"Invalid message: send {"type":"message","data":"TEXT"}, or {"type":"message","base64":"BYTES"}, as text"#;
+
+/// The first thing that a subscriber gets.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "welcome")]
+pub(crate) struct Welcome<'a> {
+    /// The id of the connection, if it is a WebSocket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connection: Option<&'a str>,
+    /// The user: the claim `sub` of the verified token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<&'a str>,
+    /// An id that is less than that of each message that the subscriber gets.
+    pub(crate) since: MessageId,
+}
+
+/// A message.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "message")]
+pub(crate) struct Envelope<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a Channel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+}
+
+impl<'a> Envelope<'a> {
+    /// A message that was published to a channel, by a user if a verified token named one.
+    pub(crate) fn published(
+        id: MessageId,
+        channel: &'a Channel,
+        content: &'a Content<'_>,
+        from: Option<&'a str>,
+    ) -> Self {
+        let (id, channel) = (Some(id), Some(channel));
+        match content {
+            Content::Text(text) => Self { id, channel, from, ..Self::text(text) },
+            Content::Binary(bytes) => Self { id, channel, from, ..Self::binary(bytes) },
+        }
+    }
+
+    /// A text for one client.
+    pub(crate) const fn text(text: &'a str) -> Self {
+        Self { id: None, channel: None, data: Some(text), base64: None, from: None }
+    }
+
+    /// Bytes for one client.
+    pub(crate) fn binary(bytes: &[u8]) -> Self {
+        Self { id: None, channel: None, data: None, base64: Some(BASE64_STANDARD.encode(bytes)), from: None }
+    }
+}
+
+/// The response to what is no message.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "error")]
+pub(crate) struct Rejection {
+    error: &'static str,
+}
+
+impl Rejection {
+    /// The response to a message of a client that is not valid.
+    pub(crate) const INVALID_MESSAGE: Self = Self { error: INVALID };
+}
+
+/// The JSON of an envelope.
+pub(crate) fn to_json(envelope: &impl Serialize) -> String {
+    serde_json::to_string(envelope).expect("strings under known keys are JSON")
+}
+
+/// What a client sent in an envelope.
+pub(crate) enum Decoded {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+#[derive(Deserialize)]
+struct Incoming {
+    #[serde(rename = "type")]
+    kind: String,
+    data: Option<String>,
+    base64: Option<String>,
+}
+
+/// Decodes the texts in a sequence of events, in their order; `None` stands for one that is not a valid envelope.
+pub(crate) fn decode(events: Events<'_>) -> Vec<Option<Decoded>> {
+    let texts = events.filter_map(|event| if let Event::Text(text) = event { Some(text) } else { None });
+    texts.map(decode_one).collect()
+}
+
+fn decode_one(text: &[u8]) -> Option<Decoded> {
+    match serde_json::from_slice(text).ok()? {
+        Incoming { kind, data: Some(data), base64: None } if kind == "message" => Some(Decoded::Text(data)),
+        Incoming { kind, data: None, base64: Some(base64) } if kind == "message" => {
+            BASE64_STANDARD.decode(base64).ok().map(Decoded::Binary)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! A message in the form of each transport: what a WebSocket, a stream of events and a poll get.
+//!
+//! # Format
+//! Two items with the same id, each with all three forms: one on the channel itself, and for clients that ask for
+//! `format=json` one on `json:` and the channel, in which the message is an [`envelope`](super::envelope).
+
+use std::borrow::Cow;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use http::{
+    HeaderMap, HeaderName,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+
+use super::{
+    channels,
+    content::Content,
+    envelope::{Envelope, to_json},
+    id::MessageId,
+};
+use crate::grip::{
+    Channel, Formats, Item, ItemId, WsMessage,
+    item::{HeldResponse, HttpResponse, HttpStream},
+};
+
+/// The header of a response that has the id of the message in it.
+pub(crate) const MESSAGE_ID: HeaderName = HeaderName::from_static("message-id");
+
+/// A message in all of its forms.
+pub(crate) struct Forms<'a> {
+    content: &'a Content<'a>,
+    ids: Ids,
+    raw: Form<'a>,
+    json: Form<'a>,
+    envelope: String,
+    meta: &'a [(&'a str, &'a str)],
+}
+
+/// What the items of one channel share.
+struct Form<'a> {
+    channel: Cow<'a, Channel>,
+    /// As a Server-Sent Event.
+    event: String,
+    /// Of the response to a poll.
+    headers: HeaderMap,
+    /// The body of that response, if it is not the content.
+    body: Option<String>,
+}
+
+/// The id of an item with all formats, and of those that have one each: the proxy would take several items with one id for
+/// the same.
+struct Ids {
+    all: String,
+    each: [String; 3],
+}
+
+impl<'a> Forms<'a> {
+    /// The forms of a message with that id, for a channel, by a user if a verified token named one.
+    pub(crate) fn new(
+        id: MessageId,
+        channel: &'a Channel,
+        content: &'a Content<'a>,
+        from: Option<&'a str>,
+        meta: &'a [(&'a str, &'a str)],
+    ) -> Self {
+        let (kind, content_type, text) = match content {
+            Content::Text(text) => ("message", "text/plain; charset=utf-8", Cow::Borrowed(&**text)),
+            Content::Binary(bytes) => ("binary", "application/octet-stream", Cow::Owned(BASE64_STANDARD.encode(bytes))),
+        };
+        let headers = |content_type| {
+            let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type)), (MESSAGE_ID, id)])
+        };
+        let envelope = to_json(&Envelope::published(id, channel, content, from));
+        Self {
+            content,
+            ids: Ids {
+                all: id.to_string(),
+                each: ["http-response", "http-stream", "ws-message"].map(|format| format!("{id}:{format}")),
+            },
+            raw: Form {
+                channel: Cow::Borrowed(channel),
+                event: event(id, kind, &text),
+                headers: headers(content_type),
+                body: None,
+            },
+            json: Form {
+                channel: Cow::Owned(channels::for_json(channel)),
+                event: event(id, "message", &envelope),
+                headers: headers("application/json"),
+                body: Some(format!("[{envelope}]")),
+            },
+            envelope,
+            meta,
+        }
+    }
+
+    /// The items on the channel itself and on that of the envelopes, each with all formats.
+    pub(crate) fn items(&self) -> [Item<'_>; 2] {
+        let item = |form, formats| self.item(form, &self.ids.all, formats);
+        let (raw, json) = (self.formats(&self.raw), self.formats(&self.json));
+        [item(&self.raw, raw), item(&self.json, json)]
+    }
+
+    /// The same as one item for each format.
+    pub(crate) fn parts(&self) -> [[Item<'_>; 3]; 2] {
+        [&self.raw, &self.json].map(|form| {
+            let [response, stream, ws] = &self.ids.each;
+            let Formats { http_response, http_stream, ws_message } = self.formats(form);
+            [
+                self.item(form, response, Formats { http_response, ..Formats::default() }),
+                self.item(form, stream, Formats { http_stream, ..Formats::default() }),
+                self.item(form, ws, Formats { ws_message, ..Formats::default() }),
+            ]
+        })
+    }
+
+    fn item<'s>(&'s self, form: &'s Form<'_>, id: &'s str, formats: Formats<'s>) -> Item<'s> {
+        Item { id: ItemId::new(id), no_seq: true, meta: self.meta, ..Item::new(&form.channel, formats) }
+    }
+
+    fn formats<'s>(&'s self, form: &'s Form<'_>) -> Formats<'s> {
+        let (message, body) = match (&form.body, self.content) {
+            (Some(body), _) => (WsMessage::text(&self.envelope), body.as_bytes()),
+            (None, Content::Text(text)) => (WsMessage::text(text), text.as_bytes()),
+            (None, Content::Binary(bytes)) => (WsMessage::binary(bytes), &**bytes),
+        };
+        Formats {
+            http_response: Some(HttpResponse::Response(HeldResponse::ok(&form.headers, body))),
+            http_stream: Some(HttpStream::Content(form.event.as_bytes())),
+            ws_message: Some(message),
+        }
+    }
+}
+
+/// A text as a Server-Sent Event: a `data` field for each of its lines, wherever a browser sees the end of one.
+/// Source: HTML, section 9.2.6.
+pub(crate) fn event(id: MessageId, name: &str, text: &str) -> String {
+    let mut event = format!("id: {id}\nevent: {name}\n");
+    for line in text.replace("\r\n", "\n").split(['\n', '\r']) {
+        event.push_str("data: ");
+        event.push_str(line);
+        event.push('\n');
+    }
+    event.push('\n');
+    event
+}

@@ -1,0 +1,133 @@
+//! What is to be published, and the publish requests that do it.
+
+use std::borrow::Cow;
+
+use super::{channels, content::Content, forms::Forms, id::MessageId};
+use crate::{
+    app::{bounds::MAX_MESSAGE, error::Error, platform::Platform},
+    grip::{
+        Channel, CloseCode, Formats, Item, Publisher, WsMessage,
+        item::HttpStream,
+        publish::{MAX_BODY, Packer, PublishRequest},
+    },
+};
+
+/// About how much JSON surrounds a message, at most.
+const AROUND: usize = 500;
+
+/// Something for the subscribers of one channel, on all transports.
+pub(crate) struct Broadcast<'a> {
+    channel: Channel,
+    action: Action<'a>,
+    /// The meta `sender`, if somebody is left out: the id of that connection.
+    sender: Option<[(&'static str, &'a str); 1]>,
+}
+
+enum Action<'a> {
+    Message { id: MessageId, content: Content<'a>, from: Option<&'a str> },
+    Close { code: CloseCode, reason: Cow<'a, str> },
+}
+
+impl<'a> Broadcast<'a> {
+    /// A message with that id, by a user if a verified token named one.
+    pub(crate) const fn message(id: MessageId, channel: Channel, content: Content<'a>, from: Option<&'a str>) -> Self {
+        Self { channel, action: Action::Message { id, content, from }, sender: None }
+    }
+
+    /// The end of the connections: a WebSocket gets the code and the reason, a stream just ends.
+    pub(crate) const fn close(channel: Channel, code: CloseCode, reason: Cow<'a, str>) -> Self {
+        Self { channel, action: Action::Close { code, reason }, sender: None }
+    }
+
+    /// Returns self for all but one connection, by its id.
+    pub(crate) const fn except(mut self, connection_id: &'a str) -> Self {
+        self.sender = Some([("sender", connection_id)]);
+        self
+    }
+}
+
+/// Publish requests, to be sent in their order.
+pub(crate) struct Requests {
+    requests: Vec<PublishRequest>,
+    /// For each message the number of requests that publish it and what comes before it.
+    ends: Vec<usize>,
+}
+
+/// The requests that publish messages in their order, as few as they fit into, at a time in seconds since 1970. A message
+/// that does not fit into one request is divided: into its two items, then into one for each format.
+///
+/// # Errors
+/// [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if there would be more than `most` requests.
+pub(crate) fn pack(
+    messages: &[Broadcast<'_>],
+    publisher: &Publisher,
+    most: usize,
+    now: u64,
+) -> Result<Requests, Error> {
+    let mut packer = publisher.packer(now);
+    let mut ends = Vec::with_capacity(messages.len());
+    for message in messages {
+        let meta = message.sender.as_ref().map_or(&[][..], |sender| &sender[..]);
+        match &message.action {
+            Action::Message { id, content, from } => {
+                // Each form is at least as long as the content.
+                if content.len() > MAX_MESSAGE {
+                    return Err(Error::MessageTooLarge { limit: MAX_MESSAGE });
+                }
+                push(&mut packer, &Forms::new(*id, &message.channel, content, *from, meta), content.len())?;
+            }
+            Action::Close { code, reason } => {
+                let json = channels::for_json(&message.channel);
+                let ws_message = Some(WsMessage::Close { code: *code, reason });
+                let formats = Formats { ws_message, http_stream: Some(HttpStream::Close), ..Formats::default() };
+                let item = |channel| Item { meta, ..Item::new(channel, formats.clone()) };
+                let items = [item(&message.channel), item(&json)];
+                packer.push(&items).map_err(|_| Error::MessageTooLarge { limit: MAX_MESSAGE })?;
+            }
+        }
+        if packer.len() > most {
+            return Err(Error::BatchTooLarge);
+        }
+        ends.push(packer.len());
+    }
+    Ok(Requests { requests: packer.finish(), ends })
+}
+
+fn push(packer: &mut Packer<'_>, forms: &Forms<'_>, length: usize) -> Result<(), Error> {
+    let items = forms.items();
+    if packer.push(&items).is_ok() {
+        return Ok(());
+    }
+    for (item, parts) in items.into_iter().zip(forms.parts()) {
+        if packer.push(&[item]).is_ok() {
+            continue;
+        }
+        for part in parts {
+            if packer.push(&[part]).is_err() {
+                let longest = forms.parts().iter().flatten().map(|part| part.to_json().len()).max().unwrap_or(MAX_BODY);
+                let limit = length * (MAX_BODY - AROUND) / longest.saturating_sub(AROUND).max(1);
+                return Err(Error::MessageTooLarge { limit });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends the requests, one after the other.
+///
+/// # Errors
+/// [`Error::Publish`] if the proxy did not accept the first one, [`Error::PartlyPublished`] if it did not accept a later
+/// one. What follows is not sent.
+pub(crate) fn send(Requests { requests, ends }: Requests, platform: &mut dyn Platform) -> Result<(), Error> {
+    for (accepted, request) in requests.into_iter().enumerate() {
+        match request.send(platform) {
+            Ok(()) => {}
+            Err(error) if accepted == 0 => return Err(Error::Publish(error)),
+            Err(error) => {
+                let published = ends.iter().filter(|end| **end <= accepted).count();
+                return Err(Error::PartlyPublished { published, total: ends.len(), error });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! What the query of a request asks for.
+
+use super::{
+    access::right::Right,
+    error::Error,
+    http::Request,
+    messages::channels::{self, Channels},
+};
+use crate::grip::Channel;
+
+/// The parameters of all endpoints. Others are ignored, unless their names look like these.
+const PARAMETERS: [&str; 6] = ["channel", "echo", "format", "id", "mode", "token"];
+
+/// # Format
+/// `?channel=a&channel=b`, `&format=json`, `&echo=off`, `&mode=publish`, `&id=01997c3a-…`. The parameter `token` is read by
+/// [`token`](super::access::token).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Query {
+    /// The channels that it names, or `test`.
+    pub(crate) channels: Channels,
+    /// The form in which a subscriber gets messages.
+    pub(crate) format: Format,
+    /// What is to become of a WebSocket client's messages.
+    pub(crate) mode: Mode,
+    /// The id of a message that is sent again.
+    pub(crate) id: Option<String>,
+}
+
+/// The form in which a subscriber gets messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// As they were published. This is the default.
+    Raw,
+    /// In an [`envelope`](super::messages::envelope).
+    Json,
+}
+
+/// What is to become of a client's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// They come back. This is the default.
+    Echo,
+    /// Nothing: the client only listens (`echo=off`).
+    Listen,
+    /// They are published to the client's channels (`mode=publish`).
+    Publish,
+    /// They are published to all others on the client's channels (`mode=publish&echo=off`).
+    PublishToOthers,
+}
+
+impl Query {
+    /// Parses the query of a request.
+    ///
+    /// # Errors
+    /// [`Error::ChannelName`], [`Error::TooManyChannels`], [`Error::Parameter`] or [`Error::LookAlike`].
+    pub(crate) fn of(request: &(impl Request + ?Sized)) -> Result<Self, Error> {
+        let (mut channels, mut format, mut id) = (Channels::default(), Format::Raw, None);
+        let (mut echoes, mut publishes) = (true, false);
+        for (name, value) in url::form_urlencoded::parse(request.query().as_bytes()) {
+            match (&*name, &*value) {
+                ("channel", name) => channels.add(channels::parse(name)?)?,
+                ("echo", "on") => echoes = true,
+                ("echo", "off") => echoes = false,
+                ("echo", _) => return Err(Error::Parameter { name: "echo", values: ["on", "off"] }),
+                ("format", "raw") => format = Format::Raw,
+                ("format", "json") => format = Format::Json,
+                ("format", _) => return Err(Error::Parameter { name: "format", values: ["raw", "json"] }),
+                ("mode", "echo") => publishes = false,
+                ("mode", "publish") => publishes = true,
+                ("mode", _) => return Err(Error::Parameter { name: "mode", values: ["echo", "publish"] }),
+                ("id", _) => id = Some(value.into_owned()),
+                ("token", _) => {}
+                (name, _) => check_unknown(name)?,
+            }
+        }
+        let mode = match (publishes, echoes) {
+            (false, true) => Mode::Echo,
+            (false, false) => Mode::Listen,
+            (true, true) => Mode::Publish,
+            (true, false) => Mode::PublishToOthers,
+        };
+        Ok(Self { channels, format, mode, id })
+    }
+
+    /// Whether the client's messages are published.
+    pub(crate) const fn publishes(&self) -> bool {
+        matches!(self.mode, Mode::Publish | Mode::PublishToOthers)
+    }
+
+    /// The rights that a WebSocket client needs for it on each of its channels.
+    pub(crate) const fn rights(&self) -> &'static [Right] {
+        if self.publishes() { &[Right::Read, Right::Write] } else { &[Right::Read] }
+    }
+}
+
+impl Format {
+    /// The proxy's name of a channel, for clients that ask for this format.
+    pub(crate) fn at_proxy(self, channel: &Channel) -> Channel {
+        match self {
+            Self::Raw => channel.clone(),
+            Self::Json => channels::for_json(channel),
+        }
+    }
+}
+
+/// A message for one room must not go to everybody on `test`, as the room's parameter has another name: a list in the style
+/// of axios or PHP, another case, a plural, a typing error.
+///
+/// # Errors
+/// [`Error::LookAlike`].
+fn check_unknown(name: &str) -> Result<(), Error> {
+    const LONGEST: usize = 16;
+    let stem = || name.split(['[', '.']).next().unwrap_or_default().bytes();
+    let letters: Vec<u8> = stem().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect();
+    if letters.len() > LONGEST {
+        return Ok(());
+    }
+    let looks_like = |known: &&str| {
+        let (known, plural) = (known.as_bytes(), letters.strip_suffix(b"s"));
+        letters == known || plural == Some(known) || known.len() >= 6 && is_one_edit_apart(&letters, known)
+    };
+    match PARAMETERS.into_iter().find(looks_like) {
+        Some(known) => Err(Error::LookAlike { known }),
+        None => Ok(()),
+    }
+}
+
+/// Whether one letter is missing, added, replaced or swapped with its neighbor.
+fn is_one_edit_apart(a: &[u8], b: &[u8]) -> bool {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&a[same..], &b[same..]);
+    match (a, b) {
+        ([x, y, a @ ..], [z, w, b @ ..]) if x == w && y == z && a == b => true,
+        ([_, a @ ..], [_, b @ ..]) if a == b => true,
+        ([_, rest @ ..], other) if rest == other => true,
+        (other, [_, rest @ ..]) if rest == other => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,341 @@
+//! Messages: their ids, their forms in envelopes, and how a large one is divided.
+
+use fanout_edge::app::http::Response;
+use serde_json::{Value, json};
+use uuid::{Builder, Uuid};
+
+use crate::{
+    service::{Request, Service, header, id, is, settings},
+    support::{LOCAL_GRIP_URL, NOW, access_token, local_signature},
+};
+
+const SECRET: &str = "a-secret-of-at-least-32-characters";
+const INVALID: &str = r#"{"type":"error","error":"Invalid message: send {\"type\":\"message\",\"data\":\"TEXT\"}, or {\"type\":\"message\",\"base64\":\"BYTES\"}, as text"}"#;
+
+fn broadcast(query: &str) -> Request {
+    Request::new("POST", &format!("/api/broadcast{query}")).with("Content-Type", "text/plain")
+}
+
+/// An event of a WebSocket that asks for envelopes.
+fn event(query: &str, body: &str) -> Request {
+    Request::new("POST", &format!("/api/websocket?format=json{query}"))
+        .with("Grip-Sig", local_signature(NOW))
+        .with("Content-Type", "application/websocket-events")
+        .with("Connection-Id", "c1")
+        .with_body(body)
+}
+
+fn text(text: &str) -> String {
+    format!("TEXT {:x}\r\n{text}\r\n", text.len())
+}
+
+/// A text for the client, as the proxy gets it.
+fn sent(content: &str) -> String {
+    text(&format!("m:{content}"))
+}
+
+#[track_caller]
+fn message_id(response: &Response) -> Uuid {
+    header(response, "message-id").and_then(|id| id.parse().ok()).expect("a UUID")
+}
+
+/// The items of all publish requests, by channel, with their ids and the names of their formats.
+fn published(service: &mut Service) -> Vec<Vec<(String, String, Vec<String>)>> {
+    let item = |item: &Value| {
+        let text = |name: &str| item[name].as_str().expect("a text").to_owned();
+        assert_eq!(item["no-seq"], true);
+        let formats = item["formats"].as_object().expect("an object");
+        (text("channel"), text("id"), formats.keys().cloned().collect())
+    };
+    let requests = service.take_published();
+    let items = |body: &[u8]| serde_json::from_slice::<Value>(body).expect("JSON")["items"].clone();
+    requests
+        .iter()
+        .map(|request| {
+            assert!(request.body.len() <= 65_536);
+            items(&request.body).as_array().expect("a list").iter().map(item).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn a_response_to_a_broadcast_has_the_id_of_the_message() {
+    let mut service = Service::local();
+    let response = service.respond(broadcast("").with_body("x"));
+    is(&response, 200, "Ok\n");
+    assert_eq!(message_id(&response), id(1));
+    assert_eq!(header(&response, "access-control-expose-headers"), Some("Message-Id"));
+    service.host.results.push_back(Ok(500));
+    let response = service.respond(broadcast("").with_body("x"));
+    assert_eq!((response.status, message_id(&response)), (502, id(2)));
+    let response = service.respond(broadcast("").with_body("\n".repeat(60_000)));
+    assert_eq!((response.status, message_id(&response)), (413, id(3)));
+    // There is no id before the message is accepted.
+    assert_eq!(header(&service.respond(broadcast("?channel=a:b").with_body("x")), "message-id"), None);
+    assert_eq!(service.host.ids, 3);
+}
+
+#[test]
+fn a_retry_names_the_id_of_the_first_try() {
+    let at = |seconds: u64| Builder::from_unix_timestamp_millis(seconds * 1000, &[7; 10]).into_uuid();
+    let mut service = Service::local();
+    for first in [at(NOW), at(NOW - 60), at(NOW + 5)] {
+        let upper = first.to_string().to_uppercase();
+        for query in [format!("?id={first}"), format!("?id={upper}")] {
+            let response = service.respond(broadcast(&query).with_body("x"));
+            is(&response, 200, "Ok\n");
+            assert_eq!(message_id(&response), first);
+            assert_eq!(service.take_items()[0]["id"], first.to_string());
+        }
+    }
+    let v4 = Builder::from_random_bytes([7; 16]).into_uuid().to_string();
+    let (first, old, future) = (at(NOW).to_string(), at(NOW - 61).to_string(), at(NOW + 6).to_string());
+    let (braced, plain) = (format!("{{{first}}}"), first.replace('-', ""));
+    let not_rfc = format!("{}0{}", &first[..19], &first[20..]);
+    for wrong in ["", "1", &v4, &old, &future, &braced, &plain, &not_rfc, &first[1..]] {
+        let response = service.respond(broadcast(&format!("?id={wrong}")).with_body("x"));
+        let problem = "Invalid id: use the Message-Id of the first try, a UUID version 7 of the last 60 seconds\n";
+        is(&response, 400, problem);
+    }
+    assert!(service.host.published.is_empty());
+}
+
+#[test]
+fn a_large_message_is_divided_into_as_few_requests_as_it_fits_into() {
+    let mut service = Service::local();
+    let id = |service: &Service| id(service.host.ids).to_string();
+    let all = || ["http-response", "http-stream", "ws-message"].map(str::to_owned).to_vec();
+    is(&service.respond(broadcast("").with_body("x".repeat(10_000))), 200, "Ok\n");
+    let whole =
+        |id: &str| [("test", id), ("json:test", id)].map(|(channel, id)| (channel.to_owned(), id.to_owned(), all()));
+    let first = id(&service);
+    assert_eq!(published(&mut service), [whole(&first)]);
+    // One request for each item.
+    is(&service.respond(broadcast("").with_body("x".repeat(20_000))), 200, "Ok\n");
+    let second = id(&service);
+    assert_eq!(published(&mut service), whole(&second).map(|item| vec![item]));
+    // One for each item and format: with ids of their own, as the proxy would drop all but the first of the same id.
+    for length in [60_000, 64_000] {
+        is(&service.respond(broadcast("").with_body("x".repeat(length))), 200, "Ok\n");
+        let third = id(&service);
+        let parts = ["test", "json:test"].into_iter().flat_map(|channel| {
+            let part = |format: String| vec![(channel.to_owned(), format!("{third}:{format}"), vec![format])];
+            all().into_iter().map(part).collect::<Vec<_>>()
+        });
+        assert_eq!(published(&mut service), parts.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_message_that_does_not_fit_in_any_form_is_rejected_with_its_limit() {
+    let limit = |request: Request| {
+        let mut service = Service::local();
+        let response = service.respond(request);
+        assert!(service.host.published.is_empty());
+        assert_eq!(response.status, 413);
+        let text = String::from_utf8_lossy(&response.body).into_owned();
+        let limit = text
+            .strip_prefix("Message too large: at most ")?
+            .strip_suffix(" bytes like these can be published, send less\n")?;
+        limit.parse::<usize>().ok()
+    };
+    let binary = || Request::new("POST", "/api/broadcast").with("Content-Type", "application/octet-stream");
+    let fits = |request: Request| is(&Service::local().respond(request), 200, "Ok\n");
+    // Each newline begins another field of an event, a quotation mark and a control character are escaped twice.
+    for unit in ["\n", "\r\n", "\"", "\\", "\u{1}", "\u{1f600}\n"] {
+        let body = |bytes: usize| unit.repeat(bytes / unit.len());
+        let least = limit(broadcast("").with_body(body(63_000))).expect("a limit");
+        assert!((7_000..32_600).contains(&least), "{least} for {unit:?}");
+        fits(broadcast("").with_body(body(least)));
+        assert!(limit(broadcast("").with_body(body(least + 1000))).is_some(), "{unit:?}");
+    }
+    let least = limit(binary().with_body([0xff; 63_000])).expect("a limit");
+    assert!((48_000..49_000).contains(&least), "{least}");
+    fits(binary().with_body(vec![0xff; least]));
+}
+
+#[test]
+fn a_message_that_is_published_in_part_says_so() {
+    let mut service = Service::local();
+    service.host.results.extend([Ok(202), Ok(204), Ok(500)]);
+    let response = service.respond(broadcast("").with_body("x".repeat(60_000)));
+    let problem = "The message is published for some transports only: the GRIP proxy rejected it with status 500\n";
+    is(&response, 502, problem);
+    assert_eq!((message_id(&response), service.take_published().len()), (id(1), 3));
+    // The retry publishes the same items, so that what was published is dropped by the proxy.
+    let mut retry = || {
+        let query = format!("?id={}", id(1));
+        is(&service.respond(broadcast(&query).with_body("x".repeat(60_000))), 200, "Ok\n");
+        published(&mut service)
+    };
+    assert_eq!(retry(), retry());
+}
+
+#[test]
+fn a_json_websocket_is_welcomed_and_hears_envelopes() {
+    let mut service = Service::local();
+    let response = service.respond(event("&channel=a&channel=b", "OPEN\r\n"));
+    let control = |json: &str| text(&format!("c:{json}"));
+    let expected = [
+        "OPEN\r\n".to_owned(),
+        control(r#"{"type":"set-meta","name":"user","value":"c1"}"#),
+        control(r#"{"type":"keep-alive","content":"{\"type\":\"ping\"}","timeout":25}"#),
+        sent(&format!(r#"{{"type":"welcome","connection":"c1","since":"{}"}}"#, id(1))),
+        control(r#"{"type":"subscribe","channel":"json:a","filters":["skip-self"]}"#),
+        control(r#"{"type":"subscribe","channel":"json:b","filters":["skip-self"]}"#),
+    ];
+    is(&response, 200, expected.concat());
+}
+
+#[test]
+fn a_json_websocket_sends_and_gets_envelopes() {
+    let responds = |body: &str, expected: &[&str]| {
+        let expected: String = expected.iter().copied().map(sent).collect();
+        is(&Service::local().respond(event("", body)), 200, expected);
+    };
+    let hi = r#"{"type":"message","data":"hi"}"#;
+    responds(&text(hi), &[hi]);
+    let spaced = " { \"data\" : \"h\\u0069\", \"type\" : \"message\", \"x\" : [1] } ";
+    responds(&text(spaced), &[hi]);
+    let bytes = r#"{"type":"message","base64":"AAEC"}"#;
+    responds(&text(bytes), &[bytes]);
+    // What is not valid is answered in its place, and does no harm to the rest.
+    let (one, two) = (r#"{"type":"message","data":"1"}"#, r#"{"type":"message","data":"2"}"#);
+    let body = text(one) + &text("hi") + "BINARY 1\r\nb\r\nPING 1\r\np\r\n" + &text(two);
+    let expected = sent(one) + &sent(INVALID) + &sent(INVALID) + "PONG 1\r\np\r\n" + &sent(two);
+    is(&Service::local().respond(event("", &body)), 200, expected);
+    for wrong in [
+        "",
+        "{}",
+        "null",
+        "[]",
+        r#""hi""#,
+        r#"{"type":"message"}"#,
+        r#"{"type":"message","data":1}"#,
+        r#"{"type":"message","data":"a","base64":"AAEC"}"#,
+        r#"{"type":"message","base64":"?"}"#,
+        r#"{"type":"ping"}"#,
+        r#"{"type":"message","data":"a"} x"#,
+        r#"{"type":"message","data":"a","data":"b"}"#,
+        r#"{"data":"a"}"#,
+    ] {
+        responds(&text(wrong), &[INVALID]);
+    }
+    // A close is a close, and text that is not UTF-8 is a violation of the protocol.
+    is(&Service::local().respond(event("", "CLOSE 2\r\n\x0c\x00\r\n")), 200, "CLOSE 2\r\n\x0c\x00\r\n");
+    let request = event("", "").with_body(b"TEXT 1\r\n\xff\r\n");
+    assert!(Service::local().respond(request).body.starts_with(b"CLOSE "));
+}
+
+#[test]
+fn a_json_websocket_publishes_what_its_envelopes_say() {
+    let mut service = Service::local();
+    let body = text(r#"{"type":"message","data":"hi \"you\""}"#) + &text(r#"{"type":"message","base64":"/wA="}"#);
+    is(&service.respond(event("&mode=publish&echo=off&channel=a", &body)), 200, "");
+    let items = service.take_items();
+    let message = |place: usize| &items[place]["formats"]["ws-message"];
+    assert_eq!(message(0), &json!({ "content": "hi \"you\"" }));
+    let envelope = format!(r#"{{"type":"message","id":"{}","channel":"a","data":"hi \"you\""}}"#, id(1));
+    assert_eq!(message(1), &json!({ "content": envelope }));
+    assert_eq!(message(2), &json!({ "type": "binary", "content-bin": "/wA=" }));
+    assert!(items.iter().all(|item| item["meta"] == json!({ "sender": "c1" })), "both kinds of clients are filtered");
+    assert_eq!(items[2]["id"], id(2).to_string(), "each message has an id of its own");
+}
+
+#[test]
+fn envelopes_name_the_user_of_a_verified_token() {
+    let entries = [("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", SECRET)];
+    let claims = r#"{"sub":"al\"ice","x-fastly-read":["*"],"x-fastly-write":["*"]}"#;
+    let bearer = format!("Bearer {}", access_token(SECRET, NOW + 60, claims));
+    let mut service = Service::new(settings(&entries));
+    let envelope = |service: &mut Service| service.take_items()[1]["formats"]["ws-message"]["content"].clone();
+    let message =
+        |n: u64| format!(r#"{{"type":"message","id":"{}","channel":"test","data":"hi","from":"al\"ice"}}"#, id(n));
+    is(&service.respond(broadcast("").with("Authorization", &*bearer).with_body("hi")), 200, "Ok\n");
+    assert_eq!(envelope(&mut service), message(1));
+    is(
+        &service.respond(
+            event("&mode=publish", &text(r#"{"type":"message","data":"hi"}"#)).with("Authorization", &*bearer),
+        ),
+        200,
+        "",
+    );
+    assert_eq!(envelope(&mut service), message(2));
+    let response = service.respond(event("", "OPEN\r\n").with("Authorization", &*bearer));
+    let welcome = format!(r#"{{"type":"welcome","connection":"c1","user":"al\"ice","since":"{}"}}"#, id(3));
+    assert!(String::from_utf8_lossy(&response.body).contains(&welcome));
+    // Who has a Fastly-Key is no user.
+    service.host.fastly_key = Some("key");
+    let request = broadcast("").with("Fastly-Key", "key").with("Authorization", &*bearer).with_body("hi");
+    is(&service.respond(request), 200, "Ok\n");
+    assert!(!envelope(&mut service).to_string().contains("from"));
+}
+
+#[test]
+fn json_events_begin_with_a_welcome_and_json_polls_have_their_own_channel() {
+    let get = |path: &str| Service::local().respond(Request::new("GET", path).with("Grip-Sig", local_signature(NOW)));
+    let events = get("/api/events?format=json&channel=a");
+    let since = id(1);
+    let welcome = format!(
+        r#"id: {since}
+event: message
+data: {{"type":"welcome","since":"{since}"}}"#
+    );
+    is(&events, 200, format!(": subscribed\n\n{welcome}\n\n"));
+    assert_eq!(header(&events, "grip-channel"), Some("json:a"));
+    let poll = get("/api/poll?format=json&channel=a&channel=b");
+    is(&poll, 204, "");
+    assert_eq!(header(&poll, "grip-channel"), Some("json:a, json:b"));
+    assert_eq!(header(&poll, "content-type"), Some("application/json"));
+    assert_eq!(header(&get("/api/poll?format=raw"), "grip-channel"), Some("test"));
+    let rejected = Service::local().respond(Request::new("GET", "/api/poll?format=xml"));
+    is(&rejected, 400, "Invalid format: use format=raw or format=json\n");
+}
+
+#[test]
+fn a_misspelled_parameter_is_rejected() {
+    for (name, known) in [
+        ("channel[]", "channel"),
+        ("channel%5B0%5D", "channel"),
+        ("channels", "channel"),
+        ("Channel", "channel"),
+        ("CHANNEL", "channel"),
+        ("%20channel", "channel"),
+        ("chanel", "channel"),
+        ("channell", "channel"),
+        ("chnanel", "channel"),
+        ("chamnel", "channel"),
+        ("channel.name", "channel"),
+        ("Format", "format"),
+        ("fromat", "format"),
+        ("ID", "id"),
+        ("ids", "id"),
+        ("Mode", "mode"),
+        ("echo[]", "echo"),
+        ("Token", "token"),
+    ] {
+        let problem = format!("Misspelled parameter: write it exactly so, ?{known}=\n");
+        for request in [
+            broadcast(&format!("?{name}=room1")).with_body("x"),
+            Request::new("GET", &format!("/api/events?{name}=room1")),
+            Request::new("GET", &format!("/api/poll?channel=a&{name}=room1")),
+            Request::new("GET", &format!("/api/websocket?{name}=room1")).with("Upgrade", "websocket"),
+        ] {
+            is(&Service::local().respond(request), 400, &problem);
+        }
+    }
+    for name in [
+        "_",
+        "t",
+        "cachebuster",
+        "chan",
+        "change",
+        "models",
+        "formula",
+        "identity",
+        "taken",
+        "channel_name_of_the_room",
+    ] {
+        is(&Service::local().respond(broadcast(&format!("?{name}=x&channel=a")).with_body("x")), 200, "Ok\n");
+    }
+}
