@@ -14,6 +14,7 @@ pub mod http;
 mod messages;
 pub mod platform;
 mod query;
+pub mod sandbox;
 pub mod settings;
 
 use ::http::header::HeaderValue;

@@ -16,17 +16,25 @@ use fanout_edge::{
         exchange::Exchange,
         http::{BodyError, Outcome, Request, Response},
         platform::{BackendError, CannotCount, Counter, PUBLISHER_BACKEND, Platform},
+        sandbox::Usage,
         settings::{self, Lookup, Settings, Unreadable},
     },
     grip::{
         Header, Headers,
+        headers::elements,
         publish::{PublishRequest, SendError, Sender},
     },
 };
 use fastly::{
-    Backend, Body, ConfigStore, SecretStore, config_store,
+    Backend, Body, ConfigStore, SecretStore,
+    compute_runtime::{elapsed_vcpu_ms, heap_memory_snapshot_mib},
+    config_store,
     erl::{CounterDuration, RateCounter},
-    http::{HeaderName, Method, Url, header, request::SendErrorCause, serve::Serve},
+    http::{
+        HeaderName, Method, Url, header,
+        request::SendErrorCause,
+        serve::{NextRequestOptions, RequestPromise},
+    },
     secret_store::OpenError,
 };
 use uuid::Uuid;
@@ -35,58 +43,52 @@ use uuid::Uuid;
 /// backend's own setting is in force.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long one sandbox serves, and how long it waits for its next request. The settings are read once for each, so a
-/// changed one takes effect within the sum of both.
-const LIFETIME: Duration = Duration::from_secs(55);
-const MAX_IDLE: Duration = Duration::from_secs(5);
-
-/// After that many requests, or above that much memory, a sandbox makes way for a new one.
-const MAX_REQUESTS: usize = 10_000;
-const MAX_MEMORY_MIB: u32 = 32;
-
 const FASTLY_KEY: &str = "fastly-key";
 
-/// Serves requests, one after the other, until a limit is reached. A panic ends the sandbox and that one request.
+/// Serves requests, one after the other, until the sandbox retires. A panic ends the sandbox and that one request.
 pub(crate) fn run(on_websocket: Handler) {
-    let serve = Serve::new().with_max_lifetime(LIFETIME).with_timeout(MAX_IDLE).with_max_requests(MAX_REQUESTS);
-    let mut kept = Kept { settings: None, notice: None, on_websocket };
-    serve.with_max_memory(MAX_MEMORY_MIB).run_with_context(handle, &mut kept);
-}
-
-/// What a sandbox keeps from one request to the next.
-struct Kept {
-    settings: Option<Settings>,
-    notice: Option<&'static str>,
-    on_websocket: Handler,
-}
-
-fn handle(mut request: fastly::Request, kept: &mut Kept) {
-    let settings = kept.settings.get_or_insert_with(read_settings);
-    if kept.notice != settings.notice() {
-        kept.notice = settings.notice();
-        if let Some(line) = kept.notice {
-            eprintln!("{line}");
-        }
+    let started = Instant::now();
+    let settings = read_settings();
+    if let Some(line) = settings.notice() {
+        eprintln!("{line}");
     }
+    let mut usage = Usage::default();
+    let mut request = fastly::Request::from_client();
+    loop {
+        handle(request, &settings, on_websocket, &mut usage.backend_requests);
+        usage.requests += 1;
+        usage.age = started.elapsed();
+        usage.cpu_ms = elapsed_vcpu_ms().unwrap_or(u64::MAX);
+        usage.memory_mib = heap_memory_snapshot_mib().unwrap_or(u32::MAX);
+        let Some(time) = usage.may_wait(&settings) else { return };
+        // Where no next request can be had, for instance after a hand-off, the sandbox is at its end.
+        let next = RequestPromise::new(&NextRequestOptions::from_timeout(time)).and_then(RequestPromise::wait);
+        let Ok(next) = next else { return };
+        request = next;
+    }
+}
+
+fn handle(mut request: fastly::Request, settings: &Settings, on_websocket: Handler, backend_requests: &mut usize) {
     let mut body = request.has_body().then(|| request.take_body());
     let outcome = app::decide(&mut Exchange {
         request: &mut ClientRequest { head: &request, body: &mut body },
-        platform: &mut Fastly { request: &request },
+        platform: &mut Fastly { request: &request, backend_requests },
         settings,
         now: now(),
-        on_websocket: kept.on_websocket,
+        on_websocket,
     });
     match outcome {
         Outcome::Response(response) => send(response),
-        Outcome::HandOff { backend } => {
+        Outcome::HandOff { backend, query } => {
+            if let Some(query) = query {
+                request.set_query_str(query);
+            }
             if let Some(body) = body {
                 request.set_body(body);
             }
             hand_off(request, backend);
         }
     }
-    // What could not be read now may be there for the next request.
-    kept.settings.take_if(|settings| settings.are_incomplete());
 }
 
 struct ClientRequest<'a> {
@@ -96,9 +98,19 @@ struct ClientRequest<'a> {
 
 impl Headers for ClientRequest<'_> {
     fn header(&self, name: &str) -> Header<'_> {
-        // The SDK panics for a text that is no header name.
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return Header::Missing };
-        Header::of(self.head.get_header_all(name).map(|value| value.to_str().ok()))
+        Header::of(self.lines(name))
+    }
+
+    fn list(&self, name: &str) -> Vec<&str> {
+        elements(self.lines(name))
+    }
+}
+
+impl ClientRequest<'_> {
+    /// The lines of a header; `None` stands for one that is not text. The SDK panics for a text that is no header name.
+    fn lines(&self, name: &str) -> impl Iterator<Item = Option<&str>> {
+        let lines = HeaderName::from_bytes(name.as_bytes()).map(|name| self.head.get_header_all(name));
+        lines.into_iter().flatten().map(|value| value.to_str().ok())
     }
 }
 
@@ -139,6 +151,29 @@ fn read(mut from: Body, limit: usize) -> Result<Vec<u8>, BodyError> {
 /// The platform, while it serves one request.
 struct Fastly<'a> {
     request: &'a fastly::Request,
+    backend_requests: &'a mut usize,
+}
+
+impl Fastly<'_> {
+    /// Sends a request to a backend, never to the cache.
+    fn send_to(&mut self, backend: &str, request: fastly::Request) -> Result<fastly::Response, BackendError> {
+        *self.backend_requests += 1;
+        let start = Instant::now();
+        let error = match request.with_pass(true).send(backend) {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        let cause = error.root_cause();
+        eprintln!("the backend `{backend}` failed: {cause}");
+        Err(match cause {
+            SendErrorCause::HttpResponseTimeout | SendErrorCause::ConnectionTimeout | SendErrorCause::DnsTimeout => {
+                BackendError::TimedOut
+            }
+            // Viceroy does not say which of its errors is a timeout.
+            SendErrorCause::InternalError(_) if start.elapsed() >= PATIENCE => BackendError::TimedOut,
+            _ => BackendError::Unreachable,
+        })
+    }
 }
 
 impl Sender for Fastly<'_> {
@@ -149,7 +184,7 @@ impl Sender for Fastly<'_> {
         if let Some(authorization) = request.authorization {
             to_proxy.set_header(header::AUTHORIZATION, authorization);
         }
-        match send_to(PUBLISHER_BACKEND, to_proxy) {
+        match self.send_to(PUBLISHER_BACKEND, to_proxy) {
             Ok(response) => Ok(response.get_status().as_u16()),
             Err(BackendError::TimedOut) => Err(SendError::TimedOut),
             Err(_) => Err(SendError::Unreachable),
@@ -174,7 +209,7 @@ impl Platform for Fastly<'_> {
         for (name, value) in &head.headers {
             to_backend.append_header(name, value);
         }
-        let mut from_backend = send_to(backend, to_backend)?;
+        let mut from_backend = self.send_to(backend, to_backend)?;
         let body = read(from_backend.take_body(), limit).map_err(|error| match error {
             BodyError::TooLarge => BackendError::TooLarge,
             BodyError::Incomplete => BackendError::Unreachable,
@@ -213,25 +248,6 @@ impl Platform for Fastly<'_> {
     fn has_backend(&self, name: &str) -> bool {
         Backend::from_name(name).is_ok_and(|backend| backend.exists())
     }
-}
-
-/// Sends a request to a backend, never to the cache.
-fn send_to(backend: &str, request: fastly::Request) -> Result<fastly::Response, BackendError> {
-    let start = Instant::now();
-    let error = match request.with_pass(true).send(backend) {
-        Ok(response) => return Ok(response),
-        Err(error) => error,
-    };
-    let cause = error.root_cause();
-    eprintln!("the backend `{backend}` failed: {cause}");
-    Err(match cause {
-        SendErrorCause::HttpResponseTimeout | SendErrorCause::ConnectionTimeout | SendErrorCause::DnsTimeout => {
-            BackendError::TimedOut
-        }
-        // Viceroy does not say which of its errors is a timeout.
-        SendErrorCause::InternalError(_) if start.elapsed() >= PATIENCE => BackendError::TimedOut,
-        _ => BackendError::Unreachable,
-    })
 }
 
 fn now() -> u64 {

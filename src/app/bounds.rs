@@ -26,11 +26,16 @@ pub const MAX_MESSAGE: usize = 64_000;
 /// How old the id of a message may be that is sent again, in seconds: so long the proxy remembers it.
 pub const MAX_ID_AGE: u64 = 60;
 
-/// The most messages that one batch of a client's messages may publish, each counted for each of its channels.
-pub const MAX_PUBLISHED: usize = 1000;
+/// The most messages that one batch of a client's messages may publish, each counted for each of its channels: so many short
+/// ones fit into [`MAX_BACKEND_REQUESTS`].
+pub const MAX_PUBLISHED: usize = 200;
 
-/// The most requests to backends for each request to the service, to publish and by the handler: Fastly's limit.
-pub const MAX_BACKEND_REQUESTS: usize = 32;
+/// About how many bytes of text fit into them, however they are divided.
+pub const MAX_PUBLISHED_BYTES: usize = 30_000;
+
+/// The most requests to backends for each request to the service, to publish and by the handler: a message of the largest
+/// size takes all of them. Fastly allows 10 on trial accounts, perhaps for all requests of a [sandbox](super::sandbox).
+pub const MAX_BACKEND_REQUESTS: usize = 6;
 
 /// The longest body of a request from the proxy, in bytes. Pushpin puts at most 200,000 bytes of messages into one, but
 /// does not count the framing: 200,000 messages of one byte make 2.2 MB.

@@ -10,7 +10,9 @@ use super::{
         right::Right,
         token::{self, Identity},
     },
-    bounds::{MAX_CHANNELS, MAX_FETCHED_BODY, MAX_PUBLISHED, MAX_STATE_LENGTH, MAX_STATE_NAME_LENGTH},
+    bounds::{
+        MAX_BACKEND_REQUESTS, MAX_CHANNELS, MAX_FETCHED_BODY, MAX_PUBLISHED, MAX_STATE_LENGTH, MAX_STATE_NAME_LENGTH,
+    },
     error::Error,
     http::Request,
     messages::{
@@ -19,7 +21,7 @@ use super::{
         id::MessageId,
         outbox::Broadcast,
     },
-    platform::Platform,
+    platform::{BackendError, Platform},
     query::{Format, Query},
 };
 pub use super::{
@@ -316,7 +318,7 @@ impl<'a> Connection<'a> {
     /// with a code and a reason that says so.
     ///
     /// # Errors
-    /// [`Error::ChannelName`]; [`Error::BatchTooLarge`] if the batch publishes more than 1,000 messages.
+    /// [`Error::ChannelName`]; [`Error::BatchTooLarge`] if the batch publishes more than 200 messages.
     pub fn publish(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
         let message = self.message(channel, message.into())?;
         self.outbox.push(message);
@@ -347,7 +349,7 @@ impl<'a> Connection<'a> {
     /// subscribers, or to all others.
     ///
     /// # Errors
-    /// [`Error::BatchTooLarge`] if the batch publishes more than 1,000 messages, each counted for each channel.
+    /// [`Error::BatchTooLarge`] if the batch publishes more than 200 messages, each counted for each channel.
     pub fn relay(&mut self, message: Message<'a>) -> Result<(), Error> {
         for channel in self.query.channels.iter().map(Channel::as_str) {
             match (self.query.mode, message) {
@@ -403,11 +405,14 @@ impl<'a> Connection<'a> {
     }
 
     /// Sends a request through a backend of the service, waits, and returns the response with its body, of at most
-    /// 100,000 bytes. Fastly allows 32 requests to backends for each batch, of which publishing takes at least one.
+    /// 100,000 bytes. A batch may make 6 requests to backends, of which publishing takes at least one.
     ///
     /// # Errors
     /// [`Error::Backend`] names the backend if there is no such response. An error status of the backend is a response.
     pub fn fetch(&mut self, backend: &str, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, Error> {
+        if self.fetched >= MAX_BACKEND_REQUESTS {
+            return Err(Error::Backend { name: backend.to_owned(), error: BackendError::TooMany });
+        }
         self.fetched += 1;
         let response = self.platform.fetch(backend, request, MAX_FETCHED_BODY);
         response.map_err(|error| Error::Backend { name: backend.to_owned(), error })

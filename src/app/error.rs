@@ -6,7 +6,7 @@ mod text;
 
 use http::{
     HeaderName,
-    header::{ALLOW, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE},
+    header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE},
 };
 
 pub use self::setting::SettingError;
@@ -54,12 +54,18 @@ pub enum Error {
     MessageId,
     /// A WebSocket endpoint was requested without an upgrade.
     UpgradeRequired,
+    /// The `Upgrade` of a WebSocket is not spelled as the proxy takes it.
+    UpgradeSpelling,
     /// A request from the proxy is not one of a WebSocket.
     NotEvents,
     /// A request from the proxy is one of a WebSocket, but not valid.
     Events(RequestError),
     /// A broadcast has a `Content-Type` that cannot be published.
     MediaType,
+    /// A broadcast of text has a `charset` other than UTF-8.
+    Charset,
+    /// A broadcast has a `Content-Encoding`: it is compressed.
+    ContentCoding,
     /// A broadcast of text is not UTF-8.
     NotUtf8 {
         /// The first byte that is not.
@@ -168,6 +174,7 @@ impl Error {
             | Self::Parameter { .. }
             | Self::LookAlike { .. }
             | Self::MessageId
+            | Self::UpgradeSpelling
             | Self::NotEvents
             | Self::Events(_)
             | Self::NotUtf8 { .. }
@@ -185,7 +192,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => 405,
             Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::BatchTooLarge => 413,
             Self::QueryTooLong => 414,
-            Self::MediaType => 415,
+            Self::MediaType | Self::Charset | Self::ContentCoding => 415,
             Self::UpgradeRequired => 426,
             Self::TooMany { .. } => 429,
             Self::State | Self::NotAccepted => 500,
@@ -195,7 +202,7 @@ impl Error {
             },
             Self::Backend { error, .. } => match error {
                 BackendError::Missing => 503,
-                BackendError::Url => 500,
+                BackendError::Url | BackendError::TooMany => 500,
                 BackendError::TimedOut => 504,
                 BackendError::Unreachable | BackendError::TooLarge => 502,
             },
@@ -220,6 +227,8 @@ impl Error {
             | Self::UpgradeRequired
             | Self::NotEvents
             | Self::MediaType
+            | Self::Charset
+            | Self::ContentCoding
             | Self::NotUtf8 { .. }
             | Self::BodyTooLarge { .. }
             | Self::BodyIncomplete
@@ -278,6 +287,7 @@ impl Error {
         match self {
             Self::MethodNotAllowed { allowed } => Some((ALLOW, HeaderValue::try_from(allowed).ok()?)),
             Self::UpgradeRequired => Some((UPGRADE, value("websocket"))),
+            Self::ContentCoding => Some((ACCEPT_ENCODING, value("identity"))),
             Self::TooMany { .. } => Some((RETRY_AFTER, value(WINDOW))),
             Self::NoToken | Self::FastlyKey => Some((WWW_AUTHENTICATE, value("Bearer realm=\"fanout-edge\""))),
             Self::Forbidden(..) => {

@@ -78,4 +78,6 @@ pub enum BackendError {
     TimedOut,
     /// The body of its response is too large.
     TooLarge,
+    /// It was not called: the batch has made all the requests to backends that it may make.
+    TooMany,
 }

@@ -1,4 +1,5 @@
-//! The settings: entries of the Secret Store `fanout` and of the Config Store `fanout_config`.
+//! The settings: entries of the Secret Store `fanout` and of the Config Store `fanout_config`. Only secrets are in the Secret
+//! Store, as Fastly allows five reads of it for each request.
 
 use std::num::NonZeroU32;
 
@@ -15,13 +16,13 @@ pub const CONFIG_STORE: &str = "fanout_config";
 
 /// Publishing on Fastly: an API token that may publish.
 const API_TOKEN: &str = "FANOUT_API_TOKEN";
-/// The service whose Fanout is used, if it is not the running one.
+/// In the Config Store: the service whose Fanout is used, if it is not the running one.
 const SERVICE_ID: &str = "FANOUT_SERVICE_ID";
 /// Another GRIP proxy, in place of the two above. See [`GripUri`].
 const GRIP_URL: &str = "GRIP_URL";
 /// The key of that proxy's signatures, if it is too long for the URL. See [`VerifyKey::parse`].
 const VERIFY_KEY: &str = "GRIP_VERIFY_KEY";
-/// `off` if the signature of each request of a connection is to be verified. See [`Tickets`].
+/// In the Config Store: `off` if the signature of each request of a connection is to be verified. See [`Tickets`].
 const CONNECTION_TICKETS: &str = "CONNECTION_TICKETS";
 
 /// The keys of access tokens. Without them all clients may subscribe and publish.
@@ -33,6 +34,11 @@ const ALLOWED_ORIGINS: &str = "ALLOWED_ORIGINS";
 const BROADCASTS_PER_MINUTE: &str = "BROADCASTS_PER_MINUTE";
 /// In the Config Store: a rate limit. See [`Limits`].
 const OPENINGS_PER_MINUTE: &str = "OPENINGS_PER_MINUTE";
+
+/// In the Config Store: after how many requests a [sandbox](super::sandbox) retires; 1 gives each request one of its own.
+const SANDBOX_REQUESTS: &str = "SANDBOX_REQUESTS";
+
+const DEFAULT_SANDBOX_REQUESTS: u32 = 1000;
 
 /// What the service knows of its GRIP proxy, and its access rules. Each part may be unusable without the others.
 pub struct Settings {
@@ -48,6 +54,8 @@ pub struct Settings {
     pub(super) origins: Result<Origins, SettingError>,
     /// The rate limits.
     pub(super) limits: Result<Limits, SettingError>,
+    /// After how many requests a sandbox retires.
+    pub(super) sandbox_requests: Result<u32, SettingError>,
 }
 
 /// What a store has under a name.
@@ -70,15 +78,18 @@ impl Settings {
         let secret = |name| {
             secrets(name).map(trimmed).map_err(|Unreadable| SettingError::secret(name, "cannot be read as text"))
         };
+        // An empty entry here is a mistake, not a wish to allow everything.
+        let config = |name| config(name).map_err(|Unreadable| SettingError::config(name, "cannot be read as text"));
         let (verifier, publisher) = match secret(GRIP_URL) {
             Ok(Some(uri)) => from_grip_url(&uri, secret(VERIFY_KEY)),
-            Ok(None) => from_fanout(secret(SERVICE_ID), secret(API_TOKEN), running_service_id),
+            Ok(None) => from_fanout(config(SERVICE_ID), secret(API_TOKEN), running_service_id),
             Err(error) => (Err(error.clone()), Err(error)),
         };
-        let uses_tickets = secret(CONNECTION_TICKETS).and_then(|value| match value.as_deref() {
-            None | Some("on") => Ok(true),
-            Some("off") => Ok(false),
-            Some(_) => Err(SettingError::secret(CONNECTION_TICKETS, "must be on or off")),
+        let uses_tickets = config(CONNECTION_TICKETS).and_then(|value| match value.as_deref().map(str::trim) {
+            None => Ok(true),
+            Some(on) if on.eq_ignore_ascii_case("on") => Ok(true),
+            Some(off) if off.eq_ignore_ascii_case("off") => Ok(false),
+            Some(_) => Err(SettingError::config(CONNECTION_TICKETS, "must be on or off")),
         });
         let access_key = secrets(ACCESS_KEY).map_err(|Unreadable| {
             SettingError::secret(ACCESS_KEY, "cannot be read: is the store linked to the service?")
@@ -95,29 +106,34 @@ impl Settings {
             _ => None,
         };
         let verifier = uses_tickets.and(verifier);
-        // An empty entry here is a mistake, not a wish to allow everything.
-        let config = |name| config(name).map_err(|Unreadable| SettingError::config(name, "cannot be read as text"));
         let origins = config(ALLOWED_ORIGINS).and_then(|value| {
-            Origins::parse(value.as_deref().unwrap_or("*").trim()).ok_or_else(|| {
-                SettingError::config(
-                    ALLOWED_ORIGINS,
-                    "must be *, none, or origins separated by spaces, such as https://example.com, in lower case and without a slash at the end",
-                )
+            Origins::parse(value.as_deref().unwrap_or("*")).map_err(|text| {
+                let problem = "must be *, none, or origins separated by spaces, such as https://example.com";
+                // Anything else may be a secret that was put into the wrong place.
+                let quoted = if text.contains("://") { format!(": `{text}` is no origin") } else { String::new() };
+                SettingError::config(ALLOWED_ORIGINS, format_args!("{problem}{quoted}"))
             })
         });
-        let limit = |name| {
-            let limit = config(name)?.map(|value| value.trim().parse::<NonZeroU32>());
-            limit.transpose().map_err(|_| SettingError::config(name, "must be a positive integer"))
+        let number = |name| {
+            let number = config(name)?.map(|value| value.trim().parse::<NonZeroU32>());
+            number.transpose().map_err(|_| SettingError::config(name, "must be a positive integer"))
         };
-        let limits = limit(BROADCASTS_PER_MINUTE)
-            .and_then(|broadcasts| Ok(Limits { broadcasts, openings: limit(OPENINGS_PER_MINUTE)? }));
-        Self { verifier, publisher, tickets, access, origins, limits }
+        let limits = number(BROADCASTS_PER_MINUTE)
+            .and_then(|broadcasts| Ok(Limits { broadcasts, openings: number(OPENINGS_PER_MINUTE)? }));
+        let sandbox_requests =
+            number(SANDBOX_REQUESTS).map(|number| number.map_or(DEFAULT_SANDBOX_REQUESTS, NonZeroU32::get));
+        Self { verifier, publisher, tickets, access, origins, limits, sandbox_requests }
     }
 
-    /// Whether something is missing, could not be read or cannot be used: they should be read again.
+    /// Whether something is missing, could not be read or cannot be used: they should be read again soon.
     pub const fn are_incomplete(&self) -> bool {
         let are_usable = self.verifier.is_ok() && self.publisher.is_ok() && self.access.is_ok();
-        !are_usable || self.origins.is_err() || self.limits.is_err()
+        !are_usable || self.origins.is_err() || self.limits.is_err() || self.sandbox_requests.is_err()
+    }
+
+    /// After how many requests a sandbox retires.
+    pub fn sandbox_requests(&self) -> u32 {
+        *self.sandbox_requests.as_ref().unwrap_or(&DEFAULT_SANDBOX_REQUESTS)
     }
 
     /// What the log should say once about them.
@@ -155,8 +171,8 @@ fn from_fanout(
     running_service_id: &str,
 ) -> Pair {
     let service = service_id.and_then(|id| {
-        let id = id.as_deref().unwrap_or(running_service_id);
-        Service::new(id).ok_or_else(|| SettingError::secret(SERVICE_ID, "is not a service id"))
+        let id = id.as_deref().map_or(running_service_id, str::trim);
+        Service::new(id).ok_or_else(|| SettingError::config(SERVICE_ID, "is not a service id"))
     });
     let verifier = service.as_ref().map(Service::verifier).map_err(Clone::clone);
     let publisher = service.and_then(|service| {

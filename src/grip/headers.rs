@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderValue};
 
-/// The headers of a request: a list of names and values, or a [`HeaderMap`]. Each header that the protocols use has one
-/// value.
+/// The headers of a request: a list of names and values, or a [`HeaderMap`]. Most headers that the protocols use have
+/// one value, others are lists.
 ///
 /// ```
 /// use fanout_edge::grip::{Header, Headers};
@@ -16,23 +16,39 @@ use http::{HeaderMap, HeaderValue};
 pub trait Headers {
     /// The header with that name. Names are case-insensitive.
     fn header(&self, name: &str) -> Header<'_>;
+
+    /// The elements of a header that is a list, which may stand in several lines. Lines that are not text are skipped. See
+    /// [`elements`].
+    fn list(&self, name: &str) -> Vec<&str>;
 }
 
 impl<const N: usize> Headers for [(&str, &str); N] {
     fn header(&self, name: &str) -> Header<'_> {
-        in_list(self, name)
+        Header::of(in_list(self, name))
+    }
+
+    fn list(&self, name: &str) -> Vec<&str> {
+        elements(in_list(self, name))
     }
 }
 
 impl<N: AsRef<str>, V: AsRef<str>> Headers for &[(N, V)] {
     fn header(&self, name: &str) -> Header<'_> {
-        in_list(self, name)
+        Header::of(in_list(self, name))
+    }
+
+    fn list(&self, name: &str) -> Vec<&str> {
+        elements(in_list(self, name))
     }
 }
 
 impl<N: AsRef<str>, V: AsRef<str>> Headers for Vec<(N, V)> {
     fn header(&self, name: &str) -> Header<'_> {
-        in_list(self, name)
+        Header::of(in_list(self, name))
+    }
+
+    fn list(&self, name: &str) -> Vec<&str> {
+        elements(in_list(self, name))
     }
 }
 
@@ -40,11 +56,28 @@ impl Headers for HeaderMap {
     fn header(&self, name: &str) -> Header<'_> {
         Header::of(self.get_all(name).iter().map(|value| value.to_str().ok()))
     }
+
+    fn list(&self, name: &str) -> Vec<&str> {
+        elements(self.get_all(name).iter().map(|value| value.to_str().ok()))
+    }
 }
 
-fn in_list<'a>(list: &'a [(impl AsRef<str>, impl AsRef<str>)], name: &str) -> Header<'a> {
-    let named = list.iter().filter(|(known, _)| known.as_ref().eq_ignore_ascii_case(name));
-    Header::of(named.map(|(_, value)| Some(value.as_ref())))
+fn in_list<'a>(list: &'a [(impl AsRef<str>, impl AsRef<str>)], name: &str) -> impl Iterator<Item = Option<&'a str>> {
+    let named = list.iter().filter(move |(known, _)| known.as_ref().eq_ignore_ascii_case(name));
+    named.map(|(_, value)| Some(value.as_ref()))
+}
+
+/// The elements of a list in these lines; `None` stands for one that is not text, and is skipped. Source: RFC 9110, sections
+/// 5.3 and 5.6.1.
+///
+/// ```
+/// use fanout_edge::grip::headers::elements;
+///
+/// assert_eq!(elements([Some("a, b,"), None, Some(" c")]), ["a", "b", "c"]);
+/// ```
+pub fn elements<'a>(lines: impl IntoIterator<Item = Option<&'a str>>) -> Vec<&'a str> {
+    let elements = lines.into_iter().flatten().flat_map(|line| line.split(',')).map(str::trim);
+    elements.filter(|element| !element.is_empty()).collect()
 }
 
 /// One header of a request.

@@ -194,8 +194,7 @@ impl<'a> WebSocket<'a> {
 
     /// The subprotocols that the client offers, the preferred one first.
     pub fn protocols(&self) -> impl Iterator<Item = &'a str> {
-        let offered = self.headers.header("sec-websocket-protocol").value().unwrap_or_default();
-        offered.split(',').map(str::trim).filter(|protocol| !protocol.is_empty())
+        self.headers.list("sec-websocket-protocol").into_iter()
     }
 
     /// Accepts an opening connection with one of the [`protocols`](Self::protocols).

@@ -38,6 +38,10 @@ const TESTS: &[Test] = &[
     ("clients_that_ask_for_json_get_envelopes", clients_that_ask_for_json_get_envelopes),
     ("a_broadcast_of_60000_bytes_reaches_every_transport", a_broadcast_of_60000_bytes_reaches_every_transport),
     ("a_broadcast_that_is_sent_again_arrives_once", a_broadcast_that_is_sent_again_arrives_once),
+    (
+        "a_query_with_characters_that_browsers_leave_as_they_are_is_accepted",
+        a_query_with_characters_that_browsers_leave_as_they_are_is_accepted,
+    ),
     ("a_connection_subscribes_to_up_to_20_channels", a_connection_subscribes_to_up_to_20_channels),
     ("clients_in_publish_mode_reach_each_other", clients_in_publish_mode_reach_each_other),
     ("a_close_is_acknowledged_with_its_code", a_close_is_acknowledged_with_its_code),
@@ -85,6 +89,10 @@ pub fn run() -> ExitCode {
     }));
     trials.push(Trial::test("the_page_works_in_a_browser", || {
         the_page_works_in_a_browser();
+        Ok(())
+    }));
+    trials.push(Trial::test("the_service_works_without_reused_sandboxes", || {
+        the_service_works_without_reused_sandboxes();
         Ok(())
     }));
     trials.push(Trial::test("chat_room_and_game_handlers_work", || {
@@ -412,6 +420,24 @@ fn clients_in_publish_mode_reach_each_other(stack: &Stack) {
     listener.send("not published");
     for client in [&mut alice, &mut bob, &mut listener] {
         assert!(client.is_silent_for(Duration::from_millis(700)));
+    }
+}
+
+fn the_service_works_without_reused_sandboxes() {
+    let stack = Stack::start_without_reuse();
+    messages_are_sent_back_unchanged(&stack);
+    a_broadcast_reaches_every_client(&stack);
+    clients_in_publish_mode_reach_each_other(&stack);
+    let sandboxes = stack.output().matches("There is no ACCESS_KEY").count();
+    assert!(sandboxes >= 30, "{sandboxes} sandboxes");
+}
+
+fn a_query_with_characters_that_browsers_leave_as_they_are_is_accepted(stack: &Stack) {
+    for query in ["filter={}", "filter=100%", "filter=a|b^c`d\\e", "filter=%zz"] {
+        let target = format!("/api/events?channel=t&{query}");
+        Reader::get(stack.port, &target).wait_for(": subscribed");
+        let target = format!("/api/websocket?channel=t&{query}");
+        Client::connect_with(stack.port, &target, &[]).echoes("hello");
     }
 }
 

@@ -117,6 +117,9 @@ fn a_token_is_found_in_the_header_the_subprotocols_and_the_query() {
         let request = connect("/api/websocket").with("Sec-WebSocket-Protocol", &*protocols);
         assert!(is_handed_off(request, guarded()), "{protocols}");
     }
+    // A list may stand in several lines.
+    let lines = connect("/api/websocket").with("Sec-WebSocket-Protocol", "chat, bearer");
+    assert!(is_handed_off(lines.with("sec-websocket-protocol", &*read), guarded()));
     for protocols in ["bearer", "chat", &*format!("{read}, bearer"), &*format!("Bearer, {read}")] {
         rejected(connect("/api/websocket").with("Sec-WebSocket-Protocol", protocols), guarded(), 401, REQUIRED);
     }

@@ -396,8 +396,15 @@ fn requests_to_backends_and_publish_requests_have_one_limit() {
         let response = service.respond(batch("", body));
         (response.log.is_some(), service.host.published.len())
     };
-    assert_eq!(respond(fetch.clone() + &large(31)), (false, 31));
-    assert_eq!(respond(fetch + &large(32)), (true, 0));
+    assert_eq!(respond(fetch.clone() + &large(5)), (false, 5));
+    assert_eq!(respond(fetch + &large(6)), (true, 0));
+    let mut service = open(toolbox);
+    let ok = || Ok(http::Response::new(Vec::new()));
+    service.host.responses.extend((0..6).map(|_| ok()));
+    let response = service.respond(batch("", text("fetch http://rooms.example/").repeat(7)));
+    let problem = "The backend `rooms` was not called: use at most 6 requests to backends for each batch";
+    is(&response, 200, [sent("200 OK").repeat(6).as_bytes(), &closed(1011, problem)].concat());
+    assert_eq!(service.host.fetched.len(), 6);
 }
 
 #[test]

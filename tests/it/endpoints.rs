@@ -70,10 +70,15 @@ fn a_client_without_an_upgrade_is_told_how_to_connect() {
     let response = responds(get(), 426, how);
     assert_eq!(header(&response, "upgrade"), Some("websocket"));
     // Spellings that the proxy would send back as a plain GET.
-    for upgrade in ["WebSocket", "WEBSOCKET", "websocket, h2c", "h2c", ""] {
+    let spelling =
+        "Invalid Upgrade: send `Upgrade: websocket` once, in exactly this spelling, as the GRIP proxy takes no other\n";
+    for upgrade in ["WebSocket", "WEBSOCKET", "websocket, h2c"] {
+        responds(get().with("Upgrade", upgrade), 400, spelling);
+    }
+    responds(connect().with("Upgrade", "websocket"), 400, spelling);
+    for upgrade in ["h2c", "", "h2c, x"] {
         responds(get().with("Upgrade", upgrade), 426, how);
     }
-    responds(connect().with("Upgrade", "websocket"), 426, how);
 }
 
 #[test]
@@ -164,6 +169,8 @@ fn a_broadcast_is_published() {
         "text/plain; charset=US-ASCII",
         "text/plain ; Charset=utf-8 ; x",
         "text/plain; format=flowed",
+        "text/plain; charset=utf8",
+        "text/plain; charset = \"ascii\"",
     ] {
         let request = Request::new("POST", "/api/broadcast").with("content-type", content_type).with_body("Hello");
         let mut service = Service::local();
@@ -205,23 +212,36 @@ fn a_broadcast_with_another_content_type_is_rejected() {
         let mut service = Service::local();
         let response = service.respond(request.with_body("Hello"));
         assert_eq!((response.status, service.host.published.len()), (415, 0));
-        assert!(text(&response).contains("`Content-Type: text/plain`"), "{}", text(&response));
+        assert!(text(&response).starts_with("Unsupported Content-Type: "), "{}", text(&response));
     };
     let post = || Request::new("POST", "/api/broadcast");
     rejected(post());
-    for content_type in [
-        "application/x-www-form-urlencoded",
-        "text/html",
-        "text/plainer",
-        "text/plain; charset=latin1",
-        "text/plain; charset=utf-8; charset=latin1",
-        "text/plain, text/html",
-        "text",
-        "",
-    ] {
+    for content_type in
+        ["application/x-www-form-urlencoded", "text/html", "text/plainer", "text/plain, text/html", "text", ""]
+    {
         rejected(post().with("Content-Type", content_type));
     }
     rejected(broadcast().with("Content-Type", "text/plain"));
+    for content_type in
+        ["text/plain; charset=latin1", "text/plain; charset=utf-8; charset=latin1", "text/plain;charset="]
+    {
+        let problem = "Unsupported charset: send text in UTF-8, Content-Type: text/plain; charset=utf-8\n";
+        responds(post().with("Content-Type", content_type).with_body("Hello"), 415, problem);
+    }
+}
+
+#[test]
+fn a_compressed_broadcast_is_rejected() {
+    for content_type in ["text/plain", "application/octet-stream"] {
+        let post = || Request::new("POST", "/api/broadcast").with("Content-Type", content_type).with_body("Hello");
+        for codings in [&["gzip"][..], &["identity, br"], &["identity", "deflate"], &["x"]] {
+            let request = codings.iter().fold(post(), |request, coding| request.with("Content-Encoding", *coding));
+            let problem = "Unsupported Content-Encoding: send the body as it is, not compressed, without this header\n";
+            let response = responds(request, 415, problem);
+            assert_eq!(header(&response, "accept-encoding"), Some("identity"));
+        }
+        responds(post().with("Content-Encoding", "Identity"), 200, "Ok\n");
+    }
 }
 
 #[test]
@@ -348,7 +368,7 @@ fn on_fastly_only_the_token_is_required() {
     for token in ["token", " token\n"] {
         for (id, service_id) in [(None, "SERVICE1"), (Some("OTHER1"), "OTHER1")] {
             let mut entries = vec![("FANOUT_API_TOKEN", token)];
-            entries.extend(id.map(|id| ("FANOUT_SERVICE_ID", id)));
+            entries.extend(id.map(|id| ("config:FANOUT_SERVICE_ID", id)));
             let mut service = Service::new(settings(&entries));
             is(&service.respond(broadcast().with_body("Hello")), 200, "Ok\n");
             let [request] = &service.host.published[..] else { panic!("not one request") };
@@ -383,9 +403,9 @@ fn an_invalid_setting_is_reported_by_name() {
             "cannot be used: the secret is too short: use at least 12 bytes".to_owned(),
         ),
         (
-            &[("FANOUT_API_TOKEN", "token"), ("FANOUT_SERVICE_ID", "s3cret/x")],
+            &[("FANOUT_API_TOKEN", "token"), ("config:FANOUT_SERVICE_ID", "s3cret/x")],
             Side::Both,
-            "FANOUT_SERVICE_ID",
+            "config:FANOUT_SERVICE_ID",
             "is not a service id".to_owned(),
         ),
         (
@@ -395,13 +415,16 @@ fn an_invalid_setting_is_reported_by_name() {
             "has characters that no token has".to_owned(),
         ),
         (
-            &[("GRIP_URL", LOCAL_GRIP_URL), ("CONNECTION_TICKETS", "of")],
+            &[("GRIP_URL", LOCAL_GRIP_URL), ("config:CONNECTION_TICKETS", "of")],
             Side::Verifier,
-            "CONNECTION_TICKETS",
+            "config:CONNECTION_TICKETS",
             "must be on or off".to_owned(),
         ),
     ] {
-        let problem = format!("{entry} of the secret store `fanout` {problem}");
+        let problem = match entry.strip_prefix("config:") {
+            None => format!("{entry} of the secret store `fanout` {problem}"),
+            Some(entry) => format!("{entry} of the config store `fanout_config` {problem}"),
+        };
         unusable(|| settings(entries), side, &problem);
         assert!(!problem.contains("s3cret"));
     }
@@ -424,13 +447,9 @@ fn the_entry_with_the_verify_key_wins_over_the_url() {
 
 #[test]
 fn an_unreadable_setting_is_never_taken_for_a_missing_one() {
-    for (unreadable, side) in [
-        ("GRIP_URL", Side::Both),
-        ("GRIP_VERIFY_KEY", Side::Verifier),
-        ("FANOUT_SERVICE_ID", Side::Both),
-        ("FANOUT_API_TOKEN", Side::Publisher),
-        ("CONNECTION_TICKETS", Side::Verifier),
-    ] {
+    for (unreadable, side) in
+        [("GRIP_URL", Side::Both), ("GRIP_VERIFY_KEY", Side::Verifier), ("FANOUT_API_TOKEN", Side::Publisher)]
+    {
         let entry = |name: &'static str| match name {
             name if name == unreadable => Err(Unreadable),
             "FANOUT_API_TOKEN" if unreadable != "GRIP_URL" => Ok(Some("token".to_owned())),
@@ -439,6 +458,12 @@ fn an_unreadable_setting_is_never_taken_for_a_missing_one() {
         };
         let problem = format!("{unreadable} of the secret store `fanout` cannot be read as text");
         unusable(|| Settings::read(&entry, &|_| Ok(None), "SERVICE1"), side, &problem);
+    }
+    let token = |entry: &'static str| Ok((entry == "FANOUT_API_TOKEN").then(|| "token".to_owned()));
+    for (unreadable, side) in [("FANOUT_SERVICE_ID", Side::Both), ("CONNECTION_TICKETS", Side::Verifier)] {
+        let config = |entry: &'static str| if entry == unreadable { Err(Unreadable) } else { Ok(None) };
+        let problem = format!("{unreadable} of the config store `fanout_config` cannot be read as text");
+        unusable(|| Settings::read(&token, &config, "SERVICE1"), side, &problem);
     }
     let local = |entry: &'static str| Ok((entry == "GRIP_URL").then(|| LOCAL_GRIP_URL.to_owned()));
     for name in ["ALLOWED_ORIGINS", "BROADCASTS_PER_MINUTE"] {
@@ -457,7 +482,7 @@ fn incomplete_settings_are_read_again() {
         &[][..],
         &[("GRIP_URL", "http://127.0.0.1/")],
         &[("FANOUT_API_TOKEN", "two words")],
-        &[("FANOUT_API_TOKEN", "token"), ("CONNECTION_TICKETS", "of")],
+        &[("FANOUT_API_TOKEN", "token"), ("config:CONNECTION_TICKETS", "of")],
         &[("FANOUT_API_TOKEN", "token"), ("config:ALLOWED_ORIGINS", "example.com")],
     ] {
         assert!(settings(entries).are_incomplete(), "{entries:?}");

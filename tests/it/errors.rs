@@ -38,7 +38,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::MediaType,
             415,
-            "Unsupported Content-Type: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …) or application/octet-stream, in UTF-8",
+            "Unsupported Content-Type: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …) or application/octet-stream, once",
         ),
         (
             Error::NotUtf8 { at: 3 },
@@ -87,7 +87,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::BatchTooLarge,
             413,
-            "Too much to publish at once: at most 1000 messages in 32 requests of 64 KB, send less, then wait",
+            "Too much to publish at once: at most 200 messages or about 30000 bytes, once for each channel; send less, then wait",
         ),
         (
             Error::Publish(PublishError::Unreachable),
@@ -125,6 +125,17 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             400,
             "Invalid id: use the Message-Id of the first try, a UUID version 7 of the last 60 seconds",
         ),
+        (
+            Error::UpgradeSpelling,
+            400,
+            "Invalid Upgrade: send `Upgrade: websocket` once, in exactly this spelling, as the GRIP proxy takes no other",
+        ),
+        (Error::Charset, 415, "Unsupported charset: send text in UTF-8, Content-Type: text/plain; charset=utf-8"),
+        (
+            Error::ContentCoding,
+            415,
+            "Unsupported Content-Encoding: send the body as it is, not compressed, without this header",
+        ),
         (Error::Subprotocol, 400, "Missing subprotocol: offer the one that this service requires"),
         (Error::NotAccepted, 500, "The handler did not accept the connection: call connection.accept()"),
         (Error::reject(402, "Pay first"), 402, "Pay first"),
@@ -142,9 +153,12 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::LookAlike { .. }
             | Error::MessageId
             | Error::UpgradeRequired
+            | Error::UpgradeSpelling
             | Error::NotEvents
             | Error::Events(_)
             | Error::MediaType
+            | Error::Charset
+            | Error::ContentCoding
             | Error::NotUtf8 { .. }
             | Error::BodyTooLarge { .. }
             | Error::BodyIncomplete
@@ -186,7 +200,7 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (39, 39), "each variant is there once");
+    assert_eq!((variants.len(), all.len()), (42, 42), "each variant is there once");
 }
 
 #[test]
@@ -261,6 +275,8 @@ fn every_error_has_its_line_for_the_log() {
             | Error::UpgradeRequired
             | Error::NotEvents
             | Error::MediaType
+            | Error::Charset
+            | Error::ContentCoding
             | Error::NotUtf8 { .. }
             | Error::BodyTooLarge { .. }
             | Error::BodyIncomplete
@@ -280,6 +296,6 @@ fn every_error_has_its_line_for_the_log() {
         assert_eq!(error.log().as_deref(), expected, "{status} {text}");
     }
     let status = |error| Error::Backend { name: String::new(), error }.status();
-    use BackendError::{Missing, TimedOut, TooLarge as Large, Unreachable, Url};
-    assert_eq!([Missing, Url, Unreachable, TimedOut, Large].map(status), [503, 500, 502, 504, 502]);
+    use BackendError::{Missing, TimedOut, TooLarge as Large, TooMany, Unreachable, Url};
+    assert_eq!([Missing, Url, Unreachable, TimedOut, Large, TooMany].map(status), [503, 500, 502, 504, 502, 500]);
 }

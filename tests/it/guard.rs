@@ -292,7 +292,7 @@ fn a_monitor_sees_what_can_be_used() {
             "version": env!("CARGO_PKG_VERSION"),
             "status": "ok",
             "checks": {
-                "verifier": "ok", "publisher": "ok", "access": access, "origins": "ok", "limits": "ok",
+                "verifier": "ok", "publisher": "ok", "access": access, "origins": "ok", "limits": "ok", "sandbox": "ok",
                 "backend_self": "ok", "backend_publisher": "ok",
             },
         })
@@ -313,10 +313,11 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
     let get = || Request::new("GET", "/api/health");
     let broken = || {
         let mut service = Service::new(settings(&[
-            ("FANOUT_SERVICE_ID", "no id"),
+            ("config:FANOUT_SERVICE_ID", "no id"),
             ("ACCESS_KEY", "s3cret"),
             ("config:ALLOWED_ORIGINS", "s3cret.example"),
             ("config:BROADCASTS_PER_MINUTE", "s3cret"),
+            ("config:SANDBOX_REQUESTS", "s3cret"),
         ]));
         service.host.fastly_key = Some("valid");
         service.host.backends = vec!["publisher"];
@@ -324,7 +325,7 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
     };
     let checks = json!({
         "verifier": "FANOUT_SERVICE_ID", "publisher": "FANOUT_SERVICE_ID", "access": "ACCESS_KEY",
-        "origins": "ALLOWED_ORIGINS", "limits": "BROADCASTS_PER_MINUTE",
+        "origins": "ALLOWED_ORIGINS", "limits": "BROADCASTS_PER_MINUTE", "sandbox": "SANDBOX_REQUESTS",
         "backend_self": "missing", "backend_publisher": "ok",
     });
     let public = json!({ "version": env!("CARGO_PKG_VERSION"), "status": "problem", "checks": checks });
@@ -338,10 +339,11 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
         assert_eq!(
             seen["why"],
             json!([
-                "The entry FANOUT_SERVICE_ID of the secret store `fanout` is not a service id",
+                "The entry FANOUT_SERVICE_ID of the config store `fanout_config` is not a service id",
                 "The entry ACCESS_KEY of the secret store `fanout` cannot be used: the secret is too short: use at least 32 bytes (openssl rand -base64 32)",
-                "The entry ALLOWED_ORIGINS of the config store `fanout_config` must be *, none, or origins separated by spaces, such as https://example.com, in lower case and without a slash at the end",
+                "The entry ALLOWED_ORIGINS of the config store `fanout_config` must be *, none, or origins separated by spaces, such as https://example.com",
                 "The entry BROADCASTS_PER_MINUTE of the config store `fanout_config` must be a positive integer",
+                "The entry SANDBOX_REQUESTS of the config store `fanout_config` must be a positive integer",
                 "The service has no backend `self`: add it",
             ])
         );

@@ -17,6 +17,7 @@ mod item;
 mod messages;
 mod page;
 mod recorded;
+mod sandbox;
 mod signature;
 mod ticket;
 mod transports;

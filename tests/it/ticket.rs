@@ -212,8 +212,8 @@ fn tickets_need_a_public_key_and_a_long_token_and_can_be_turned_off() {
     let jwt = |key: &str| url(&format!("iss=me&key={key}&"));
     for (entries, secret, on) in [
         (&[("FANOUT_API_TOKEN", long)][..], long, true),
-        (&[("FANOUT_API_TOKEN", long), ("CONNECTION_TICKETS", "on")], long, true),
-        (&[("FANOUT_API_TOKEN", long), ("CONNECTION_TICKETS", " off\n")], long, false),
+        (&[("FANOUT_API_TOKEN", long), ("config:CONNECTION_TICKETS", "On")], long, true),
+        (&[("FANOUT_API_TOKEN", long), ("config:CONNECTION_TICKETS", " off\n")], long, false),
         (&[("FANOUT_API_TOKEN", &long[1..])], &long[1..], false),
         (&[], "", false),
         (&[("GRIP_URL", &LOCAL_GRIP_URL.replace("viceroy&", &format!("{ISSUER}&key={LOCAL_KEY}&")))], LOCAL_KEY, false),
@@ -240,7 +240,7 @@ fn tickets_need_a_public_key_and_a_long_token_and_can_be_turned_off() {
 
 #[test]
 fn without_tickets_each_signature_is_verified() {
-    let proxy = Proxy::with(&[("CONNECTION_TICKETS", "off")]);
+    let proxy = Proxy::with(&[("config:CONNECTION_TICKETS", "off")]);
     let response = proxy.respond(proxy.signed(NOW).with_body("OPEN\r\n"), NOW);
     assert_eq!((response.status, given(&response)), (200, None));
     let ticket = ticket_key(TOKEN, ISSUER).authenticate(good_claims()).expect("a token");

@@ -1,6 +1,9 @@
 //! Channels and transports: what subscribes to what, and the form in which a message arrives there.
 
-use fanout_edge::{app::http::Response, grip::publish::SendError};
+use fanout_edge::{
+    app::http::{Outcome, Response},
+    grip::publish::SendError,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -186,19 +189,24 @@ fn a_batch_that_is_published_in_part_says_how_much_of_it_was() {
 fn a_batch_that_publishes_too_much_closes_the_connection() {
     let closes = |query: &str, body: &str| {
         let mut service = Service::local();
-        let reason = "Too much to publish at once: at most 1000 messages in 32 requests of 64 KB, send less, then wait";
+        let reason = "Too much to publish at once: at most 200 messages or about 30000 bytes, once for each channel; send less, then wait";
         is(&service.respond(event(query, body)), 200, closed(1009, reason));
         assert!(service.host.published.is_empty());
     };
     let one = "TEXT 1\r\nx\r\n";
     let mut service = Service::local();
-    is(&service.respond(event("mode=publish", &one.repeat(1000))), 200, "");
-    assert!(service.host.published.len() <= 32);
-    closes("mode=publish", &one.repeat(1001));
-    closes("mode=publish&channel=a&channel=b", &one.repeat(501));
+    is(&service.respond(event("mode=publish", &one.repeat(200))), 200, "");
+    assert!(service.host.published.len() <= 6);
+    closes("mode=publish", &one.repeat(201));
+    closes("mode=publish&channel=a&channel=b", &one.repeat(101));
     let large = format!("TEXT 2000\r\n{}\r\n", "x".repeat(8192));
-    is(&Service::local().respond(event("mode=publish", &large.repeat(32))), 200, "");
-    closes("mode=publish", &large.repeat(33));
+    is(&Service::local().respond(event("mode=publish", &large.repeat(6))), 200, "");
+    closes("mode=publish", &large.repeat(7));
+    // As much as the reason says, however it is divided.
+    for length in [1, 75, 100, 500, 1000, 3000, 5000, 9000, 10_000, 11_000, 15_000, 20_000, 22_000, 30_000] {
+        let body = format!("TEXT {length:x}\r\n{}\r\n", "x".repeat(length)).repeat((30_000 / length).min(200));
+        is(&Service::local().respond(event("mode=publish", &body)), 200, "");
+    }
 }
 
 #[test]
@@ -219,7 +227,7 @@ fn a_publishing_client_without_echo_is_left_out() {
 
 #[test]
 fn a_client_cannot_publish_without_a_publishing_token() {
-    let mut service = Service::new(settings(&[("FANOUT_SERVICE_ID", "SERVICE1")]));
+    let mut service = Service::new(settings(&[("config:FANOUT_SERVICE_ID", "SERVICE1")]));
     assert_eq!(service.respond(connect("/api/websocket", "mode=publish")).status, 503);
     assert!(service.hands_off(connect("/api/websocket", "")));
 }
@@ -300,35 +308,74 @@ fn cross_origin_requests_are_allowed_unless_the_settings_say_otherwise() {
         assert_eq!((header(&response, ALLOW), header(&response, "vary")), (allowed, Some("Origin")), "{origin}");
     }
     assert_eq!(header(&with("none").respond(get("https://a.example")), ALLOW), None);
-    for origins in [
-        "https://xn--bcher-kva.example",
-        "capacitor://localhost",
-        "http://[::1]:3000",
-        "https://a.example:8443",
-        " https://a.example  https://b.example\n",
+    // Listed in another spelling than browsers send it.
+    for (listed, origin) in [
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("https://a.example:8443", "https://a.example:8443"),
+        (" https://b.example  https://a.example\n", "https://a.example"),
+        ("https://a.example/", "https://a.example"),
+        ("HTTPS://A.example", "https://a.example"),
+        ("https://a.example:443", "https://a.example"),
+        ("http://a.example:80/", "http://a.example"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("tauri://localhost/", "tauri://localhost"),
+        ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop"),
+        ("ionic://localhost:8100", "ionic://localhost:8100"),
     ] {
-        assert_eq!(with(origins).respond(get("null")).status, 204, "{origins}");
+        assert_eq!(header(&with(listed).respond(get(origin)), ALLOW), Some(origin), "{listed}");
+        assert_eq!(header(&with(listed).respond(get("https://c.example")), ALLOW), None, "{listed}");
     }
-    for origins in [
-        "",
-        " ",
-        "a.example",
-        "https://",
-        "https://a.example/",
-        "https://A.example",
-        "https://a.example:443",
-        "https://user@a.example",
-        "https://*.example",
-        "https://b\u{fc}cher.example",
-        "data:text/plain,x",
-        "https://a.example, https://b.example",
-        "https://a.example;https://b.example",
-        "* https://a.example",
+    assert_eq!(header(&with("None").respond(get("https://a.example")), ALLOW), None);
+    for (origins, named) in [
+        ("", None),
+        (" ", None),
+        ("a.example", None),
+        ("null", None),
+        ("https://a.example null", None),
+        ("* https://a.example", None),
+        ("data:text/plain,x", None),
+        ("https://", Some("https://")),
+        ("https://a.example/path", Some("https://a.example/path")),
+        ("https://a.example?x", Some("https://a.example?x")),
+        ("https://b.example https://a.example#x", Some("https://a.example#x")),
+        ("https://user@a.example", Some("https://user@a.example")),
+        ("https://*.example", Some("https://*.example")),
+        ("https://b\u{fc}cher.example", Some("https://b\u{fc}cher.example")),
+        ("https://a.example, https://b.example", Some("https://a.example,")),
+        ("https://a.example;https://b.example", Some("https://a.example;https://b.example")),
+        ("wss://a.example", Some("wss://a.example")),
+        ("file:///index.html", Some("file:///index.html")),
+        ("file://host", Some("file://host")),
+        ("capacitor://", Some("capacitor://")),
     ] {
         let response = with(origins).respond(get("https://a.example"));
-        let problem = "The entry ALLOWED_ORIGINS of the config store `fanout_config` must be *, none, or origins separated by spaces, such as https://example.com, in lower case and without a slash at the end\n";
+        let named = named.map_or_else(String::new, |named| format!(": `{named}` is no origin"));
+        let problem = format!(
+            "The entry ALLOWED_ORIGINS of the config store `fanout_config` must be *, none, or origins separated by spaces, such as https://example.com{named}\n"
+        );
         assert_eq!(String::from_utf8_lossy(&response.body), problem, "{origins}");
         assert_eq!(response.status, 503);
+    }
+}
+
+#[test]
+fn a_query_that_the_proxy_cannot_take_is_encoded() {
+    for (query, encoded) in [
+        ("channel=a&x=!$'()*,;:@/?[]", None),
+        ("channel=a&x=%7B%7d%zz", Some("channel=a&x=%7B%7d%25zz")),
+        ("x={}|^`\\\"<>", Some("x=%7B%7D%7C%5E%60%5C%22%3C%3E")),
+        ("x=%", Some("x=%25")),
+        ("x=%4", Some("x=%254")),
+        ("x=%%41", Some("x=%25%41")),
+        ("x=\u{fc}#", Some("x=%C3%BC%23")),
+    ] {
+        for path in SUBSCRIBING {
+            match Service::local().decide(connect(path, query)) {
+                Outcome::HandOff { query, .. } => assert_eq!(query.as_deref(), encoded),
+                Outcome::Response(response) => panic!("{path}?{query}: {response:?}"),
+            }
+        }
     }
 }
 
@@ -345,7 +392,10 @@ fn a_preflight_is_answered() {
         let methods = format!("{methods}, OPTIONS");
         assert_eq!(header(&response, "access-control-allow-methods"), Some(&*methods));
         assert_eq!(header(&response, "allow"), Some(&*methods));
-        assert_eq!(header(&response, "access-control-allow-headers"), Some("Authorization, Content-Type"));
+        assert_eq!(
+            header(&response, "access-control-allow-headers"),
+            Some("Authorization, Cache-Control, Content-Type, Last-Event-ID, *")
+        );
         assert_eq!(header(&response, "access-control-allow-credentials"), None);
         assert_eq!(header(&response, "access-control-max-age"), Some("86400"));
     }

@@ -300,7 +300,7 @@ fn subscriptions_and_control_frames_are_sent() {
 
 #[test]
 fn only_an_offered_subprotocol_is_accepted() {
-    let request = request().with("Sec-WebSocket-Protocol", "chat.v2, chat.v1,");
+    let request = request().with("Sec-WebSocket-Protocol", "chat.v2,").with("Sec-WebSocket-Protocol", "chat.v1,");
     let mut ws = WebSocket::new(&request, b"OPEN\r\n").expect("a valid request");
     assert_eq!(ws.protocols().collect::<Vec<_>>(), ["chat.v2", "chat.v1"]);
     assert!(ws.accept_with_protocol("other").is_err());

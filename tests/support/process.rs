@@ -387,6 +387,14 @@ impl Stack {
         Self::start_with(&manifest, ports).expect("the service starts")
     }
 
+    /// Starts the handlers of `tests/handlers`, each request in a sandbox of its own.
+    pub fn start_without_reuse() -> Self {
+        let manifest = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
+        let once = "\nALLOWED_ORIGINS = \"*\"\nSANDBOX_REQUESTS = \"1\"\n";
+        Self::start_with(&manifest.replace("\nALLOWED_ORIGINS = \"*\"\n", once), free_ports())
+            .expect("the service starts")
+    }
+
     /// Runs plain `fastly compute serve`, which builds the shipped program.
     pub fn start_plainly() -> Self {
         let ports @ [port, pushpin_port, publish_port] = free_ports();

@@ -88,6 +88,10 @@ impl Headers for Request {
     fn header(&self, name: &str) -> Header<'_> {
         self.headers.header(name)
     }
+
+    fn list(&self, name: &str) -> Vec<&str> {
+        self.headers.list(name)
+    }
 }
 
 impl app::http::Request for Request {
@@ -256,7 +260,7 @@ impl Service {
     }
 
     pub fn hands_off(&mut self, request: Request) -> bool {
-        matches!(self.decide(request), Outcome::HandOff { backend: "self" })
+        matches!(self.decide(request), Outcome::HandOff { backend: "self", .. })
     }
 
     /// Returns the publish requests since the last call.

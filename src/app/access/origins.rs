@@ -18,6 +18,11 @@ use crate::{
 /// How long a browser may cache the response to a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 
+/// What a page of another origin may send. A `*` does not include `Authorization`, and older browsers do not know it, so what
+/// clients are known to send is named: polyfills of EventSource send `Cache-Control` and `Last-Event-ID`.
+const ALLOWED_HEADERS: HeaderValue =
+    HeaderValue::from_static("Authorization, Cache-Control, Content-Type, Last-Event-ID, *");
+
 /// The origins that are allowed, besides the service's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origins {
@@ -28,18 +33,23 @@ pub(crate) enum Origins {
 }
 
 impl Origins {
-    /// Parses the setting. `None` if it is not valid.
+    /// Parses the setting.
     ///
     /// # Format
-    /// `*`, or `none`, or origins as browsers send them, separated by spaces: `https://example.com
-    /// http://localhost:3000`, in lower case and with a port only if it is not the default of the scheme.
-    pub(crate) fn parse(setting: &str) -> Option<Self> {
-        match setting {
-            "*" => Some(Self::Any),
-            "none" => Some(Self::Listed(Vec::new())),
+    /// `*`, or `none`, or origins, separated by spaces: `https://example.com http://localhost:3000 capacitor://localhost`.
+    /// They are compared in the form in which browsers send them: without a slash at the end, and for web origins in lower
+    /// case and without the default port.
+    ///
+    /// # Errors
+    /// The first text that cannot be an origin; an empty one if there is none.
+    pub(crate) fn parse(setting: &str) -> Result<Self, &str> {
+        match setting.trim() {
+            "" => Err(""),
+            "*" => Ok(Self::Any),
+            none if none.eq_ignore_ascii_case("none") => Ok(Self::Listed(Vec::new())),
             list => {
-                let origins: Option<Vec<_>> = list.split_whitespace().map(parse_origin).collect();
-                origins.filter(|origins| !origins.is_empty()).map(Self::Listed)
+                let origins = list.split_whitespace().map(|text| parse_origin(text).ok_or(text));
+                origins.collect::<Result<_, _>>().map(Self::Listed)
             }
         }
     }
@@ -86,13 +96,17 @@ fn is(known: &HeaderValue, origin: Header<'_>) -> bool {
     origin.value().is_some_and(|origin| known == origin)
 }
 
-/// An origin in exactly the form in which browsers send it.
+/// An origin in the form in which browsers send it; `None` if none sends it. Source: the URL standard, section 4.7.
 fn parse_origin(text: &str) -> Option<HeaderValue> {
     // The `url` crate is built without the Unicode tables of domain names.
     let url = Some(text).filter(|text| text.is_ascii()).and_then(|text| Url::parse(text).ok())?;
     let has_host = url.host_str().is_some_and(|host| !host.is_empty() && !host.contains(['*', ',', ';']));
-    let origin = format!("{}://{}", url.scheme(), &url[Position::BeforeHost..Position::AfterPort]);
-    if has_host && origin == text { HeaderValue::try_from(origin).ok() } else { None }
+    let is_bare = matches!(&url[Position::AfterPort..], "" | "/")
+        && url[Position::BeforeUsername..Position::BeforeHost].is_empty();
+    // Pages have other schemes.
+    let is_page = !matches!(url.scheme(), "ws" | "wss" | "ftp" | "file");
+    let origin = || format!("{}://{}", url.scheme(), &url[Position::BeforeHost..Position::AfterPort]);
+    if has_host && is_bare && is_page { HeaderValue::try_from(origin()).ok() } else { None }
 }
 
 /// The response to a browser that asks what it may send.
@@ -100,6 +114,6 @@ pub(crate) fn preflight(methods: HeaderValue) -> Response {
     Response::empty(204)
         .with_header(ALLOW, methods.clone())
         .with_header(ACCESS_CONTROL_ALLOW_METHODS, methods)
-        .with_header(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Authorization, Content-Type"))
+        .with_header(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS)
         .with_header(ACCESS_CONTROL_MAX_AGE, MAX_AGE)
 }

@@ -117,8 +117,7 @@ pub(crate) fn of_request(request: &(impl Request + ?Sized)) -> Result<Cow<'_, st
         Header::Invalid => return Err(Error::Token(SignatureError::Malformed)),
         Header::Missing => {}
     }
-    let offered = request.header("sec-websocket-protocol").value().unwrap_or_default();
-    let mut protocols = offered.split(',').map(str::trim).skip_while(|protocol| *protocol != PROTOCOL);
+    let mut protocols = request.list("sec-websocket-protocol").into_iter().skip_while(|protocol| *protocol != PROTOCOL);
     if let Some(token) = protocols.nth(1) {
         return Ok(token.into());
     }

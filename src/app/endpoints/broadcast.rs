@@ -27,7 +27,7 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let id = id.map(|id| MessageId::parse(&id, exchange.now)).transpose()?;
     exchange.settings.publisher.as_ref()?;
     let user = guard::check_broadcast(exchange, &channel)?;
-    let kind = kind_of(exchange.request).ok_or(Error::MediaType)?;
+    let kind = kind_of(exchange.request)?;
     let body = exchange.body(MAX_MESSAGE)?;
     let content = match kind {
         Kind::Binary => Content::from(&*body),
@@ -64,19 +64,29 @@ enum Kind {
     Binary,
 }
 
-/// `text/plain`, in UTF-8 or US-ASCII if it names a charset, or `application/octet-stream`.
-/// Source: RFC 9110, section 8.3.1.
-fn kind_of(headers: &(impl Headers + ?Sized)) -> Option<Kind> {
-    let Header::Value(value) = headers.header("content-type") else { return None };
-    let mut parts = value.split(';').map(str::trim);
-    let essence = parts.next()?;
-    if essence.eq_ignore_ascii_case("application/octet-stream") {
-        return Some(Kind::Binary);
+/// `text/plain`, in UTF-8 or US-ASCII if it names a charset, or `application/octet-stream`, neither of them compressed.
+/// Source: RFC 9110, sections 8.3.1 and 8.4.1, and the labels of UTF-8 in the Encoding standard that are in use.
+///
+/// # Errors
+/// [`Error::ContentCoding`], [`Error::MediaType`] or [`Error::Charset`].
+fn kind_of(headers: &(impl Headers + ?Sized)) -> Result<Kind, Error> {
+    const UTF_8: [&str; 4] = ["utf-8", "utf8", "us-ascii", "ascii"];
+    if headers.list("content-encoding").iter().any(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        return Err(Error::ContentCoding);
     }
-    let is_utf8 = parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
-        let charset = value.trim_matches('"');
-        !name.eq_ignore_ascii_case("charset")
-            || ["utf-8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
+    let Header::Value(value) = headers.header("content-type") else { return Err(Error::MediaType) };
+    let mut parts = value.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    if essence.eq_ignore_ascii_case("application/octet-stream") {
+        return Ok(Kind::Binary);
+    }
+    if !essence.eq_ignore_ascii_case("text/plain") {
+        return Err(Error::MediaType);
+    }
+    let mut charsets = parts.filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
     });
-    (essence.eq_ignore_ascii_case("text/plain") && is_utf8).then_some(Kind::Text)
+    let is_utf8 = charsets.all(|charset| UTF_8.iter().any(|known| charset.eq_ignore_ascii_case(known)));
+    if is_utf8 { Ok(Kind::Text) } else { Err(Error::Charset) }
 }

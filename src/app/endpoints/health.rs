@@ -30,6 +30,7 @@ struct Checks {
     access: &'static str,
     origins: &'static str,
     limits: &'static str,
+    sandbox: &'static str,
     backend_self: &'static str,
     backend_publisher: &'static str,
 }
@@ -49,6 +50,7 @@ pub(crate) fn health(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let access = entry(settings.access.as_ref().err());
     let origins = entry(settings.origins.as_ref().err());
     let limits = entry(settings.limits.as_ref().err());
+    let sandbox = entry(settings.sandbox_requests.as_ref().err());
     let access = if matches!(settings.access, Ok(None)) { "open" } else { access };
     problems.dedup();
     let mut backend = |name| {
@@ -57,7 +59,7 @@ pub(crate) fn health(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         if exists { OK } else { "missing" }
     };
     let (backend_self, backend_publisher) = (backend(SELF_BACKEND), backend(PUBLISHER_BACKEND));
-    let checks = Checks { verifier, publisher, access, origins, limits, backend_self, backend_publisher };
+    let checks = Checks { verifier, publisher, access, origins, limits, sandbox, backend_self, backend_publisher };
     let (code, status) = if problems.is_empty() { (200, OK) } else { (503, "problem") };
     let is_operator = !problems.is_empty() && (platform.is_local() || platform.has_valid_fastly_key());
     let why = if is_operator { problems } else { Vec::new() };

@@ -20,9 +20,8 @@ const TAG: &str = "\"3b97c05f004baa10\"";
 
 /// Sends the page, unless the browser has it.
 pub(crate) fn page(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let known = exchange.request.header("if-none-match").value();
-    let is_known = known
-        .is_some_and(|known| known == "*" || known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == TAG));
+    let known = exchange.request.list("if-none-match");
+    let is_known = known.iter().any(|tag| *tag == "*" || tag.trim_start_matches("W/") == TAG);
     let (status, body) = if is_known { (304, "") } else { (200, PAGE) };
     let response = Response::new(status, "text/html; charset=utf-8", body)
         .with_header(ETAG, HeaderValue::from_static(TAG))

@@ -1,6 +1,6 @@
 //! `GET /api/poll`: long-polling, the next message or 204.
 
-use super::subscribe::{HAND_OFF, admit, held};
+use super::subscribe::subscribe;
 use crate::{
     app::{
         error::Error,
@@ -15,7 +15,8 @@ const TIMEOUT: u32 = 25;
 
 /// Holds the response until there is a message, or the time is over.
 pub(crate) fn poll(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let Some(subscriber) = admit(exchange)? else { return Ok(HAND_OFF) };
-    let content_type = if subscriber.wants_json() { "application/json" } else { "text/plain; charset=utf-8" };
-    Ok(held(Response::new(204, content_type, ""), &subscriber.hold(Hold::response).with_timeout(TIMEOUT)))
+    subscribe(exchange, |subscriber| {
+        let content_type = if subscriber.wants_json() { "application/json" } else { "text/plain; charset=utf-8" };
+        (Response::new(204, content_type, ""), subscriber.hold(Hold::response).with_timeout(TIMEOUT))
+    })
 }

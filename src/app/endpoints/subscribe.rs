@@ -35,26 +35,33 @@ pub(crate) struct Subscriber {
     since: MessageId,
 }
 
-/// Checks a client. `None` if it is to be [handed off](HAND_OFF).
+/// Hands a client off to the proxy, and responds to the proxy when it asks for the client.
 ///
 /// # Errors
 /// As [`guard::check_opening`], [`guard::count_opening`] and [`guard::check_token`].
-pub(crate) fn admit(exchange: &mut Exchange<'_>) -> Result<Option<Subscriber>, Error> {
+pub(crate) fn subscribe(
+    exchange: &mut Exchange<'_>,
+    respond: impl Fn(&Subscriber) -> (Response, Hold),
+) -> Result<Outcome, Error> {
     let source = proof::source(exchange.request, exchange.settings, exchange.now)?;
     let Query { channels, format, .. } = Query::of(exchange.request)?;
     if source == Source::Client {
         guard::check_opening(exchange, &[Right::Read], &channels)?;
         guard::count_opening(exchange)?;
-        return Ok(None);
+        return Ok(Outcome::hand_off(SELF_BACKEND, exchange.request.query()));
     }
     let rights = &[Right::Read];
     let verified = guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?;
     let identity = verified.map(|verified| verified.identity);
-    Ok(Some(Subscriber { format, channels, identity, since: MessageId::new(exchange.platform) }))
+    let subscriber = Subscriber { format, channels, identity, since: MessageId::new(exchange.platform) };
+    let (response, hold) = respond(&subscriber);
+    // Nothing between the proxy and the client is to store, change or buffer it.
+    let mut response = response
+        .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
+        .with_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response.headers.extend(hold.headers());
+    Ok(response.into())
 }
-
-/// What happens to a client that is not the proxy.
-pub(crate) const HAND_OFF: Outcome = Outcome::HandOff { backend: SELF_BACKEND };
 
 impl Subscriber {
     /// The envelope that it gets first, and its id, if it asks for envelopes.
@@ -75,13 +82,4 @@ impl Subscriber {
         let first = kind(&name(self.channels.first()));
         self.channels.iter().skip(1).fold(first, |hold, channel| hold.with_channel(&name(channel)))
     }
-}
-
-/// The response, held. Nothing between the proxy and the client is to store, change or buffer it.
-pub(crate) fn held(response: Response, hold: &Hold) -> Outcome {
-    let mut response = response
-        .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
-        .with_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response.headers.extend(hold.headers());
-    response.into()
 }

@@ -39,10 +39,11 @@ pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     if exchange.request.header("upgrade") != Header::Value("websocket") {
         // A page asks like this why its WebSocket was refused, as browsers hide that.
         guard::check_opening_limit(exchange)?;
-        return Err(Error::UpgradeRequired);
+        let is_misspelled = exchange.request.list("upgrade").iter().any(|to| to.eq_ignore_ascii_case("websocket"));
+        return Err(if is_misspelled { Error::UpgradeSpelling } else { Error::UpgradeRequired });
     }
     guard::count_opening(exchange)?;
-    Ok(Outcome::HandOff { backend: SELF_BACKEND })
+    Ok(Outcome::hand_off(SELF_BACKEND, exchange.request.query()))
 }
 
 /// Responds to the events of a WebSocket.

@@ -6,8 +6,8 @@ use super::{Error, Right, WINDOW, counted};
 use crate::{
     app::{
         bounds::{
-            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY,
-            MAX_STATE_LENGTH, MAX_USER_LENGTH,
+            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_ID_AGE, MAX_PUBLISHED, MAX_PUBLISHED_BYTES,
+            MAX_QUERY, MAX_STATE_LENGTH, MAX_USER_LENGTH,
         },
         platform::BackendError,
     },
@@ -39,13 +39,20 @@ impl fmt::Display for Error {
             Self::UpgradeRequired => f.write_str(
                 "This is a WebSocket endpoint: connect with a WebSocket client, npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)",
             ),
+            Self::UpgradeSpelling => f.write_str(
+                "Invalid Upgrade: send `Upgrade: websocket` once, in exactly this spelling, as the GRIP proxy takes no other",
+            ),
             Self::NotEvents => f.write_str(
                 "[not a websocket request] Send the header `Content-Type: application/websocket-events` once, in exactly this spelling",
             ),
             Self::Events(error) => write!(f, "Invalid WebSocket-over-HTTP request: {error}"),
             Self::MediaType => f.write_str(
-                "Unsupported Content-Type: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …) or application/octet-stream, in UTF-8",
+                "Unsupported Content-Type: add the header `Content-Type: text/plain` (curl -H 'Content-Type: text/plain' -d …) or application/octet-stream, once",
             ),
+            Self::Charset => f.write_str("Unsupported charset: send text in UTF-8, Content-Type: text/plain; charset=utf-8"),
+            Self::ContentCoding => {
+                f.write_str("Unsupported Content-Encoding: send the body as it is, not compressed, without this header")
+            }
             Self::NotUtf8 { at } => {
                 write!(f, "Invalid UTF-8 at byte {at}: send text as UTF-8, or bytes as application/octet-stream")
             }
@@ -81,7 +88,7 @@ impl fmt::Display for Error {
             }
             Self::BatchTooLarge => write!(
                 f,
-                "Too much to publish at once: at most {MAX_PUBLISHED} messages in {MAX_BACKEND_REQUESTS} requests of 64 KB, send less, then wait"
+                "Too much to publish at once: at most {MAX_PUBLISHED} messages or about {MAX_PUBLISHED_BYTES} bytes, once for each channel; send less, then wait"
             ),
             Self::Publish(PublishError::TimedOut) => {
                 f.write_str("The message may or may not be published: the GRIP proxy did not respond in time")
@@ -112,6 +119,12 @@ impl fmt::Display for Error {
                     BackendError::Url => "was not called: use an absolute URL, http://HOST/PATH",
                     BackendError::Unreachable => "could not be reached: try again later",
                     BackendError::TimedOut => "did not respond in time: try again later",
+                    BackendError::TooMany => {
+                        return write!(
+                            f,
+                            "The backend `{name}` was not called: use at most {MAX_BACKEND_REQUESTS} requests to backends for each batch"
+                        );
+                    }
                     BackendError::TooLarge => "sent too large a response: at most 100000 bytes are accepted",
                 };
                 write!(f, "The backend `{name}` {problem}")
