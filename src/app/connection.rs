@@ -17,7 +17,7 @@ use super::{
     http::Request,
     messages::{
         channels,
-        envelope::{self, Decoded, Envelope, Rejection, Welcome, to_json},
+        envelope::{self, Decoded, Envelope},
         id::MessageId,
         outbox::Broadcast,
     },
@@ -228,8 +228,8 @@ impl<'a> Connection<'a> {
             Format::Json => {
                 self.heartbeat(JSON_HEARTBEAT);
                 let since = MessageId::new(self.platform);
-                let welcome = Welcome { connection: Some(self.id()), user: self.user(), since };
-                self.ws.send(&to_json(&welcome));
+                let welcome = Envelope::welcome(Some(self.id()), self.user(), since).to_json();
+                self.ws.send(&welcome);
             }
         }
     }
@@ -288,7 +288,7 @@ impl<'a> Connection<'a> {
             match decoded {
                 Some(Decoded::Text(text)) => return Some(Message::Text(text)),
                 Some(Decoded::Binary(bytes)) => return Some(Message::Binary(bytes)),
-                None => self.ws.send(&to_json(&Rejection::INVALID_MESSAGE)),
+                None => self.ws.send(&Envelope::invalid().to_json()),
             }
         }
     }
@@ -296,8 +296,8 @@ impl<'a> Connection<'a> {
     /// Sends a message to the client: text as text, bytes as binary, or either in an envelope if the client asks for that.
     pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
         match (self.query.format, message.into()) {
-            (Format::Json, Message::Text(text)) => self.ws.send(&to_json(&Envelope::text(text))),
-            (Format::Json, Message::Binary(bytes)) => self.ws.send(&to_json(&Envelope::binary(bytes))),
+            (Format::Json, Message::Text(text)) => self.ws.send(&Envelope::text(text).to_json()),
+            (Format::Json, Message::Binary(bytes)) => self.ws.send(&Envelope::binary(bytes).to_json()),
             (_, message) => self.ws.send(message),
         }
     }

@@ -216,7 +216,6 @@ fn a_json_websocket_sends_and_gets_envelopes() {
         r#"{"type":"message","base64":"?"}"#,
         r#"{"type":"ping"}"#,
         r#"{"type":"message","data":"a"} x"#,
-        r#"{"type":"message","data":"a","data":"b"}"#,
         r#"{"data":"a"}"#,
     ] {
         responds(&text(wrong), &[INVALID]);

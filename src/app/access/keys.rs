@@ -47,7 +47,7 @@ impl Keys {
         if setting.trim().is_empty() {
             return Err(InvalidKeys::Empty);
         }
-        let Ok(set) = serde_json::from_str::<JwkSet<'_>>(setting) else {
+        let Ok(set) = serde_json::from_slice::<JwkSet<'_>>(setting.as_bytes()) else {
             return parse(setting).map(|key| Self::One(Box::new(key)));
         };
         let mut keys = HashMap::new();
@@ -59,7 +59,7 @@ impl Keys {
                 Err(error @ (InvalidKeys::TooShort | InvalidKeys::Key(InvalidKey::Private))) => return Err(error),
                 Err(_) => continue,
             };
-            let Ok(KeyId { kid }) = serde_json::from_str(jwk.get()) else { continue };
+            let Ok(KeyId { kid }) = serde_json::from_slice(jwk.get().as_bytes()) else { continue };
             if keys.insert(kid.into_owned(), key).is_some() {
                 return Err(InvalidKeys::Set);
             }

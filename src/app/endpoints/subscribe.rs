@@ -16,11 +16,7 @@ use crate::{
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
-        messages::{
-            channels::Channels,
-            envelope::{Welcome, to_json},
-            id::MessageId,
-        },
+        messages::{channels::Channels, envelope::Envelope, id::MessageId},
         platform::SELF_BACKEND,
         query::{Format, Query},
     },
@@ -67,7 +63,7 @@ impl Subscriber {
     /// The envelope that it gets first, and its id, if it asks for envelopes.
     pub(crate) fn welcome(&self) -> Option<(MessageId, String)> {
         let user = self.identity.as_ref().and_then(Identity::user);
-        let welcome = || to_json(&Welcome { connection: None, user, since: self.since });
+        let welcome = || Envelope::welcome(None, user, self.since).to_json();
         self.wants_json().then(|| (self.since, welcome()))
     }
 

@@ -24,24 +24,11 @@ pub(crate) const PING: &str = r#"{"type":"ping"}"#;
 const INVALID: &str =
     r#"Invalid message: send {"type":"message","data":"TEXT"}, or {"type":"message","base64":"BYTES"}, as text"#;
 
-/// The first thing that a subscriber gets.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "welcome")]
-pub(crate) struct Welcome<'a> {
-    /// The id of the connection, if it is a WebSocket.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) connection: Option<&'a str>,
-    /// The user: the claim `sub` of the verified token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) user: Option<&'a str>,
-    /// An id that is less than that of each message that the subscriber gets.
-    pub(crate) since: MessageId,
-}
-
-/// A message.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "message")]
+/// An envelope for a client.
+#[derive(Default, Serialize)]
 pub(crate) struct Envelope<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<MessageId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,9 +39,23 @@ pub(crate) struct Envelope<'a> {
     base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
 }
 
 impl<'a> Envelope<'a> {
+    /// The first thing that a subscriber gets: the id of the connection if it is a WebSocket, the user if a verified token
+    /// names one, and an id that is less than that of each message that the subscriber gets.
+    pub(crate) fn welcome(connection: Option<&'a str>, user: Option<&'a str>, since: MessageId) -> Self {
+        Self { kind: "welcome", connection, user, since: Some(since), ..Self::default() }
+    }
+
     /// A message that was published to a channel, by a user if a verified token named one.
     pub(crate) fn published(
         id: MessageId,
@@ -70,31 +71,24 @@ impl<'a> Envelope<'a> {
     }
 
     /// A text for one client.
-    pub(crate) const fn text(text: &'a str) -> Self {
-        Self { id: None, channel: None, data: Some(text), base64: None, from: None }
+    pub(crate) fn text(text: &'a str) -> Self {
+        Self { kind: "message", data: Some(text), ..Self::default() }
     }
 
     /// Bytes for one client.
     pub(crate) fn binary(bytes: &[u8]) -> Self {
-        Self { id: None, channel: None, data: None, base64: Some(BASE64_STANDARD.encode(bytes)), from: None }
+        Self { kind: "message", base64: Some(BASE64_STANDARD.encode(bytes)), ..Self::default() }
     }
-}
 
-/// The response to what is no message.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "error")]
-pub(crate) struct Rejection {
-    error: &'static str,
-}
-
-impl Rejection {
     /// The response to a message of a client that is not valid.
-    pub(crate) const INVALID_MESSAGE: Self = Self { error: INVALID };
-}
+    pub(crate) fn invalid() -> Self {
+        Self { kind: "error", error: Some(INVALID), ..Self::default() }
+    }
 
-/// The JSON of an envelope.
-pub(crate) fn to_json(envelope: &impl Serialize) -> String {
-    serde_json::to_string(envelope).expect("strings under known keys are JSON")
+    /// Its JSON.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings under known keys are JSON")
+    }
 }
 
 /// What a client sent in an envelope.
@@ -103,18 +97,18 @@ pub(crate) enum Decoded {
     Binary(Vec<u8>),
 }
 
+/// Decodes the texts in a sequence of events, in their order; `None` stands for one that is not a valid envelope.
+pub(crate) fn decode(events: Events<'_>) -> Vec<Option<Decoded>> {
+    let texts = events.filter_map(|event| if let Event::Text(text) = event { Some(text) } else { None });
+    texts.map(decode_one).collect()
+}
+
 #[derive(Deserialize)]
 struct Incoming {
     #[serde(rename = "type")]
     kind: String,
     data: Option<String>,
     base64: Option<String>,
-}
-
-/// Decodes the texts in a sequence of events, in their order; `None` stands for one that is not a valid envelope.
-pub(crate) fn decode(events: Events<'_>) -> Vec<Option<Decoded>> {
-    let texts = events.filter_map(|event| if let Event::Text(text) = event { Some(text) } else { None });
-    texts.map(decode_one).collect()
 }
 
 fn decode_one(text: &[u8]) -> Option<Decoded> {

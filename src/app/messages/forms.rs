@@ -12,12 +12,7 @@ use http::{
     header::{CONTENT_TYPE, HeaderValue},
 };
 
-use super::{
-    channels,
-    content::Content,
-    envelope::{Envelope, to_json},
-    id::MessageId,
-};
+use super::{channels, content::Content, envelope::Envelope, id::MessageId};
 use crate::grip::{
     Channel, Formats, Item, ItemId, WsMessage,
     item::{HeldResponse, HttpResponse, HttpStream},
@@ -71,7 +66,7 @@ impl<'a> Forms<'a> {
             let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type)), (MESSAGE_ID, id)])
         };
-        let envelope = to_json(&Envelope::published(id, channel, content, from));
+        let envelope = Envelope::published(id, channel, content, from).to_json();
         Self {
             content,
             ids: Ids {
