@@ -28,18 +28,21 @@ pub enum Program {
     Service,
     EmptyReused,
     Empty,
+    Starter,
     Es256,
     JavaScript,
 }
 
 impl Program {
-    pub const ALL: [Self; 5] = [Self::Service, Self::EmptyReused, Self::Empty, Self::Es256, Self::JavaScript];
+    pub const ALL: [Self; 6] =
+        [Self::Service, Self::EmptyReused, Self::Empty, Self::Starter, Self::Es256, Self::JavaScript];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Service => "fanout-edge",
             Self::EmptyReused => "empty handler, reused",
             Self::Empty => "empty handler",
+            Self::Starter => "Rust, as the starter kit",
             Self::Es256 => "plain Rust handler, ES256",
             Self::JavaScript => "JavaScript, js-grip",
         }
@@ -51,6 +54,7 @@ impl Program {
             Self::Service => shipped_module(),
             Self::EmptyReused => peer("empty_reused"),
             Self::Empty => peer("empty"),
+            Self::Starter => peer("starter"),
             Self::Es256 => peer("es256"),
             Self::JavaScript => root().join("benches/peers/js/peer.wasm"),
         }
@@ -104,7 +108,7 @@ impl Case {
     fn is_supported_by(self, program: Program) -> bool {
         match program {
             Program::Es256 => self.es256,
-            Program::Empty | Program::EmptyReused => self.kind != Kind::Broadcast,
+            Program::Empty | Program::EmptyReused | Program::Starter => self.kind != Kind::Broadcast,
             Program::Service | Program::JavaScript => true,
         }
     }
