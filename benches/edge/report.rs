@@ -99,7 +99,7 @@ fn report(costs: &[Measured], deliveries: &[Delivery]) -> String {
     }
     text.push_str(
         "\n## End to end\n\nWebSocket clients, Pushpin with ES256 signatures, and the program; the programs take turns, in several \
-         rounds. Deliveries stay below a fifth of what this Pushpin is limited to. Of each round trip and broadcast some 40 ms \
+         rounds. Deliveries are a fifth of what this Pushpin is limited to. Of each round trip some 40 ms \
          are not the program's: Pushpin sends head and body of a request apart, and the kernel delays the acknowledgement \
          between them.\n\n\
          | measurement | program | delivered | median, ms | p99, ms | max, ms |\n| --- | --- | ---: | ---: | ---: | ---: |\n",
