@@ -31,6 +31,7 @@ pub use super::{
 use crate::grip::{
     Channel, CloseCode, Control, Filter, Message, WebSocket,
     control::{Content as KeepAlive, KeepAliveMode},
+    publish::MAX_BODY,
 };
 
 /// What happens on a WebSocket. It is called for each batch of a client's messages, which is a request of its own: what the
@@ -64,6 +65,8 @@ pub struct Connection<'a> {
     client: &'a Client,
     platform: &'a mut dyn Platform,
     outbox: Vec<Broadcast<'a>>,
+    /// In bytes of JSON.
+    outbox_length: usize,
     subscribed: Vec<Channel>,
     fetched: usize,
 }
@@ -98,7 +101,7 @@ impl<'a> Connection<'a> {
         platform: &'a mut dyn Platform,
     ) -> Self {
         let (outbox, subscribed) = Default::default();
-        Self { ws, inbox, request, query, client, platform, outbox, subscribed, fetched: 0 }
+        Self { ws, inbox, request, query, client, platform, outbox, outbox_length: 0, subscribed, fetched: 0 }
     }
 
     /// Responds to the pings and the close that the handler did not receive or did not answer.
@@ -318,11 +321,11 @@ impl<'a> Connection<'a> {
     /// with a code and a reason that says so.
     ///
     /// # Errors
-    /// [`Error::ChannelName`]; [`Error::BatchTooLarge`] if the batch publishes more than 200 messages.
+    /// [`Error::ChannelName`]; [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if the batch publishes more than 200
+    /// messages or about 30,000 bytes.
     pub fn publish(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
         let message = self.message(channel, message.into())?;
-        self.outbox.push(message);
-        Ok(())
+        self.push(message)
     }
 
     /// Publishes a message to all subscribers of a channel except this connection.
@@ -331,18 +334,22 @@ impl<'a> Connection<'a> {
     /// As [`publish`](Self::publish).
     pub fn publish_to_others(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
         let message = self.message(channel, message.into())?.except(self.id());
-        self.outbox.push(message);
-        Ok(())
+        self.push(message)
     }
 
     fn message(&mut self, channel: &str, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
-        let channel = self.check_published(channel)?;
-        Ok(Broadcast::message(MessageId::new(self.platform), channel, content, self.user()))
+        let channel = channels::parse(channel)?;
+        Broadcast::message(MessageId::new(self.platform), channel, content, self.user())
     }
 
-    /// Checks the name of the channel, and that the outbox is not full.
-    fn check_published(&self, channel: &str) -> Result<Channel, Error> {
-        if self.outbox.len() >= MAX_PUBLISHED { Err(Error::BatchTooLarge) } else { channels::parse(channel) }
+    /// Checks that all of the outbox can be published at once, before any of it is built.
+    fn push(&mut self, broadcast: Broadcast<'a>) -> Result<(), Error> {
+        self.outbox_length += broadcast.length();
+        if self.outbox.len() >= MAX_PUBLISHED || self.outbox_length > MAX_BACKEND_REQUESTS * MAX_BODY {
+            return Err(Error::BatchTooLarge);
+        }
+        self.outbox.push(broadcast);
+        Ok(())
     }
 
     /// Publishes a message of the client to each of its channels, if its [mode](Self::mode) asks for that: to all
@@ -375,9 +382,8 @@ impl<'a> Connection<'a> {
         code: CloseCode,
         reason: impl Into<Cow<'a, str>>,
     ) -> Result<(), Error> {
-        let channel = self.check_published(channel)?;
-        self.outbox.push(Broadcast::close(channel, code, reason.into()).except(self.id()));
-        Ok(())
+        let close = Broadcast::close(channels::parse(channel)?, code, reason.into());
+        self.push(close.except(self.id()))
     }
 
     /// A value that was [stored](Self::set_state) for the connection. The proxy keeps it; no client can see or forge it. An

@@ -15,7 +15,12 @@ use super::{
     http::{BodyError, Response},
     platform::{BackendError, Counter},
 };
-use crate::grip::{Channel, CloseCode, publish::PublishError, signature::SignatureError, websocket::RequestError};
+use crate::grip::{
+    Channel, CloseCode,
+    publish::{PublishError, TooLarge},
+    signature::SignatureError,
+    websocket::RequestError,
+};
 
 /// How long a client that exceeded a limit waits, in seconds: the time for which its requests are counted.
 const WINDOW: &str = "60";
@@ -312,6 +317,12 @@ impl From<&SettingError> for Error {
 impl From<RequestError> for Error {
     fn from(error: RequestError) -> Self {
         Self::Events(error)
+    }
+}
+
+impl From<TooLarge> for Error {
+    fn from(TooLarge { .. }: TooLarge) -> Self {
+        Self::MessageTooLarge { limit: super::bounds::MAX_MESSAGE }
     }
 }
 

@@ -6,3 +6,4 @@ pub(crate) mod envelope;
 pub(crate) mod forms;
 pub(crate) mod id;
 pub(crate) mod outbox;
+pub(crate) mod sizes;

@@ -203,6 +203,32 @@ proptest! {
     }
 
     #[test]
+    fn a_broadcast_is_published_whole_or_rejected_with_a_limit_that_fits(
+        unit in prop_oneof![".{1,6}", "[\\x00-\\x1f\"\\\\]{1,4}", "(\r\n|\n|\r|a){1,4}"],
+        length in prop_oneof![0..200usize, 5_000..12_000usize, 20_000..22_000usize, 0..64_000usize],
+        name in "[a-z]{1,64}",
+    ) {
+        let body = |length: usize| unit.repeat(length / unit.len());
+        let publish = |text: &str| {
+            let request = Request::new("POST", &format!("/api/broadcast?channel={name}"));
+            let mut service = Service::local();
+            let response = service.respond(request.with("Content-Type", "text/plain").with_body(text));
+            let bodies: Vec<usize> = service.take_published().iter().map(|request| request.body.len()).collect();
+            (response.status, String::from_utf8_lossy(&response.body).into_owned(), bodies)
+        };
+        let (status, text, bodies) = publish(&body(length));
+        prop_assert!(bodies.iter().all(|length| *length <= 65_536) && bodies.len() <= 6);
+        if status == 200 {
+            prop_assert!(!bodies.is_empty());
+        } else {
+            let limit = text.strip_prefix("Message too large: at most ").and_then(|rest| rest.split(' ').next());
+            let limit: usize = limit.and_then(|limit| limit.parse().ok()).expect("a limit");
+            prop_assert!((status, bodies.len()) == (413, 0) && limit < length && limit > 7_000, "{text}");
+            prop_assert_eq!(publish(&body(limit)).0, 200);
+        }
+    }
+
+    #[test]
     fn no_parser_panics(text in "\\PC{0,80}", url in "(http://)?[a-z:@/?&=%+#.0-9-]{0,60}") {
         let _ = Channel::new(text.clone());
         let _ = VerifyKey::parse(&text);

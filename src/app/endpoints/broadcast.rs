@@ -1,6 +1,7 @@
 //! `POST /api/broadcast`: one message to every subscriber of a channel, on whatever transport.
 
 use http::header::HeaderValue;
+use mime::Mime;
 
 use crate::{
     app::{
@@ -54,7 +55,7 @@ fn publish(
     user: Option<&str>,
 ) -> Result<(), Error> {
     let publisher = exchange.settings.publisher.as_ref()?;
-    let message = [Broadcast::message(id, channel, content, user)];
+    let message = [Broadcast::message(id, channel, content, user)?];
     send(pack(&message, publisher, MAX_BACKEND_REQUESTS, exchange.now)?, exchange.platform)
 }
 
@@ -75,18 +76,14 @@ fn kind_of(headers: &(impl Headers + ?Sized)) -> Result<Kind, Error> {
         return Err(Error::ContentCoding);
     }
     let Header::Value(value) = headers.header("content-type") else { return Err(Error::MediaType) };
-    let mut parts = value.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default();
-    if essence.eq_ignore_ascii_case("application/octet-stream") {
-        return Ok(Kind::Binary);
+    let media: Mime = value.parse().map_err(|_| Error::MediaType)?;
+    match media.essence_str() {
+        "application/octet-stream" => Ok(Kind::Binary),
+        "text/plain" => {
+            let mut charsets = media.params().filter(|(name, _)| *name == mime::CHARSET);
+            let is_utf8 = charsets.all(|(_, charset)| UTF_8.iter().any(|known| charset == *known));
+            if is_utf8 { Ok(Kind::Text) } else { Err(Error::Charset) }
+        }
+        _ => Err(Error::MediaType),
     }
-    if !essence.eq_ignore_ascii_case("text/plain") {
-        return Err(Error::MediaType);
-    }
-    let mut charsets = parts.filter_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
-    });
-    let is_utf8 = charsets.all(|charset| UTF_8.iter().any(|known| charset.eq_ignore_ascii_case(known)));
-    if is_utf8 { Ok(Kind::Text) } else { Err(Error::Charset) }
 }

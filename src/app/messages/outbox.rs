@@ -2,18 +2,18 @@
 
 use std::borrow::Cow;
 
-use super::{channels, content::Content, forms::Forms, id::MessageId};
+use super::{channels, content::Content, forms::Forms, id::MessageId, sizes::Sizes};
 use crate::{
-    app::{bounds::MAX_MESSAGE, error::Error, platform::Platform},
+    app::{error::Error, platform::Platform},
     grip::{
         Channel, CloseCode, Formats, Item, Publisher, WsMessage,
         item::HttpStream,
-        publish::{MAX_BODY, Packer, PublishRequest},
+        publish::{Packer, PublishRequest, TooLarge},
     },
 };
 
-/// About how much JSON surrounds a message, at most.
-const AROUND: usize = 500;
+/// How long the end of the connections of a channel is in a publish request, at most.
+const CLOSE: usize = 1500;
 
 /// Something for the subscribers of one channel, on all transports.
 pub(crate) struct Broadcast<'a> {
@@ -24,19 +24,36 @@ pub(crate) struct Broadcast<'a> {
 }
 
 enum Action<'a> {
-    Message { id: MessageId, content: Content<'a>, from: Option<&'a str> },
+    Message { id: MessageId, content: Content<'a>, from: Option<&'a str>, sizes: Sizes },
     Close { code: CloseCode, reason: Cow<'a, str> },
 }
 
 impl<'a> Broadcast<'a> {
     /// A message with that id, by a user if a verified token named one.
-    pub(crate) const fn message(id: MessageId, channel: Channel, content: Content<'a>, from: Option<&'a str>) -> Self {
-        Self { channel, action: Action::Message { id, content, from }, sender: None }
+    ///
+    /// # Errors
+    /// [`Error::MessageTooLarge`].
+    pub(crate) fn message(
+        id: MessageId,
+        channel: Channel,
+        content: Content<'a>,
+        from: Option<&'a str>,
+    ) -> Result<Self, Error> {
+        let sizes = Sizes::of(&content, &channel, from)?;
+        Ok(Self { channel, action: Action::Message { id, content, from, sizes }, sender: None })
     }
 
     /// The end of the connections: a WebSocket gets the code and the reason, a stream just ends.
     pub(crate) const fn close(channel: Channel, code: CloseCode, reason: Cow<'a, str>) -> Self {
         Self { channel, action: Action::Close { code, reason }, sender: None }
+    }
+
+    /// How long it is in publish requests, in bytes of JSON; at most some hundred bytes more than it is.
+    pub(crate) const fn length(&self) -> usize {
+        match &self.action {
+            Action::Message { sizes, .. } => sizes.all(),
+            Action::Close { .. } => CLOSE,
+        }
     }
 
     /// Returns self for all but one connection, by its id.
@@ -69,12 +86,9 @@ pub(crate) fn pack(
     for message in messages {
         let meta = message.sender.as_ref().map_or(&[][..], |sender| &sender[..]);
         match &message.action {
-            Action::Message { id, content, from } => {
-                // Each form is at least as long as the content.
-                if content.len() > MAX_MESSAGE {
-                    return Err(Error::MessageTooLarge { limit: MAX_MESSAGE });
-                }
-                push(&mut packer, &Forms::new(*id, &message.channel, content, *from, meta), content.len())?;
+            Action::Message { id, content, from, sizes } => {
+                let forms = Forms::new(*id, &message.channel, content, *from, meta);
+                push(&mut packer, &forms, sizes)?;
             }
             Action::Close { code, reason } => {
                 let json = channels::for_json(&message.channel);
@@ -82,7 +96,7 @@ pub(crate) fn pack(
                 let formats = Formats { ws_message, http_stream: Some(HttpStream::Close), ..Formats::default() };
                 let item = |channel| Item { meta, ..Item::new(channel, formats.clone()) };
                 let items = [item(&message.channel), item(&json)];
-                packer.push(&items).map_err(|_| Error::MessageTooLarge { limit: MAX_MESSAGE })?;
+                packer.push(&items)?;
             }
         }
         if packer.len() > most {
@@ -93,20 +107,16 @@ pub(crate) fn pack(
     Ok(Requests { requests: packer.finish(), ends })
 }
 
-fn push(packer: &mut Packer<'_>, forms: &Forms<'_>, length: usize) -> Result<(), Error> {
-    let items = forms.items();
-    if packer.push(&items).is_ok() {
-        return Ok(());
+fn push(packer: &mut Packer<'_>, forms: &Forms<'_>, sizes: &Sizes) -> Result<(), TooLarge> {
+    if Sizes::fits(sizes.all()) {
+        return packer.push(&forms.items());
     }
-    for (item, parts) in items.into_iter().zip(forms.parts()) {
-        if packer.push(&[item]).is_ok() {
-            continue;
-        }
-        for part in parts {
-            if packer.push(&[part]).is_err() {
-                let longest = forms.parts().iter().flatten().map(|part| part.to_json().len()).max().unwrap_or(MAX_BODY);
-                let limit = length * (MAX_BODY - AROUND) / longest.saturating_sub(AROUND).max(1);
-                return Err(Error::MessageTooLarge { limit });
+    for ((item, parts), length) in forms.items().into_iter().zip(forms.parts()).zip(sizes.items) {
+        if Sizes::fits(length) {
+            packer.push(&[item])?;
+        } else {
+            for part in parts {
+                packer.push(&[part])?;
             }
         }
     }
