@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use http::{
     HeaderMap, HeaderName,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 
 use percent_encoding::percent_encode_byte;
@@ -110,10 +110,12 @@ impl Response {
         Self { status, headers: HeaderMap::new(), body: Vec::new(), log: None }
     }
 
-    /// A response with a body of that type.
+    /// A response with a body of that type, which no browser may take for another: what clients publish is in it. The proxy
+    /// adds the headers of a held response to what it sends in its place.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        let response = Self { body: body.into(), ..Self::empty(status) };
-        response.with_header(CONTENT_TYPE, HeaderValue::from_static(content_type))
+        Self { body: body.into(), ..Self::empty(status) }
+            .with_header(CONTENT_TYPE, HeaderValue::from_static(content_type))
+            .with_header(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
     }
 
     /// A `text/plain` response of one line. A newline is added.

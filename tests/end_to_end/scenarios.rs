@@ -258,6 +258,7 @@ fn a_broadcast_reaches_every_transport_of_its_channel(stack: &Stack) {
     let response = polled(stack, "room1", text);
     assert_eq!(response.values("content-type"), ["text/plain; charset=utf-8"]);
     assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
 
     // Nothing of this reached another channel.
     broadcast_to(stack, "room2", "elsewhere");

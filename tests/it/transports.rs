@@ -400,3 +400,26 @@ fn a_preflight_is_answered() {
         assert_eq!(header(&response, "access-control-max-age"), Some("86400"));
     }
 }
+
+#[test]
+fn no_browser_takes_a_published_text_for_something_else() {
+    let listed =
+        || Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("config:ALLOWED_ORIGINS", "https://a.example")]));
+    // The proxy adds the headers of a held response to what it sends in its place: see `pushpin.rs`.
+    for path in ["/api/poll", "/api/events", "/api/poll?format=json", "/api/events?format=json"] {
+        for (mut service, policy) in [(Service::local(), None), (listed(), Some("same-origin"))] {
+            let response = service.respond(signed(path));
+            assert_eq!(header(&response, "x-content-type-options"), Some("nosniff"));
+            assert_eq!(header(&response, "cross-origin-resource-policy"), policy);
+        }
+    }
+    for request in [
+        Request::new("GET", "/"),
+        Request::new("GET", "/api/health"),
+        Request::new("GET", "/nothing"),
+        Request::new("PUT", "/api/poll"),
+        Request::new("POST", "/api/broadcast").with("Content-Type", "text/plain").with_body("x"),
+    ] {
+        assert_eq!(header(&respond(request), "x-content-type-options"), Some("nosniff"));
+    }
+}

@@ -2,7 +2,7 @@
 //! RFC 6455, section 10.2; Fetch Metadata.
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderName,
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
         ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, VARY,
@@ -14,6 +14,8 @@ use crate::{
     app::http::{Request, Response},
     grip::Header,
 };
+
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// How long a browser may cache the response to a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
@@ -64,6 +66,8 @@ impl Origins {
             }
             Self::Listed(origins) => {
                 headers.insert(VARY, HeaderValue::from_static("Origin"));
+                // Listed pages read responses by CORS, which this does not concern.
+                headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
                 if let Some(known) = origins.iter().find(|known| is(known, origin)) {
                     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, known.clone());
                 }

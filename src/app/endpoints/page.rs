@@ -1,8 +1,6 @@
 //! `GET /`: a page to try everything in a browser.
 
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, REFERRER_POLICY};
 
 use crate::app::{
     error::Error,
@@ -14,9 +12,9 @@ const PAGE: &str = include_str!("../../client/page.html");
 
 /// Allows its own script and style, by their SHA-256, and connections to its own origin, nothing else.
 /// Source: Content Security Policy Level 3.
-const POLICY: &str = "default-src 'none'; script-src 'sha256-itwQLZU/jrayHNQSdHpNlg7m9enRFtfAqEeD5XRSkKE='; style-src 'sha256-RLiAyMdVb83WwmzF7oeEGeCQe8TzJRoxWrvzBLOO3ZU='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'sha256-THEX5hslMURblvY6gXdGfnNAgsRCMwLuJCjw/Yzq26E='; style-src 'sha256-RLiAyMdVb83WwmzF7oeEGeCQe8TzJRoxWrvzBLOO3ZU='; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const TAG: &str = "\"3b97c05f004baa10\"";
+const TAG: &str = "\"95da4a379194ed47\"";
 
 /// Sends the page, unless the browser has it.
 pub(crate) fn page(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
@@ -27,7 +25,6 @@ pub(crate) fn page(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         .with_header(ETAG, HeaderValue::from_static(TAG))
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-cache"))
         .with_header(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY))
-        .with_header(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
         .with_header(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     Ok(response.into())
 }
