@@ -340,5 +340,6 @@ const fn counted(counter: Counter) -> &'static str {
     match counter {
         Counter::Broadcasts => "broadcasts",
         Counter::Openings => "connections",
+        Counter::Failures => "rejected signatures and tokens",
     }
 }

@@ -49,6 +49,8 @@ pub enum Counter {
     Broadcasts,
     /// Clients that are handed off.
     Openings,
+    /// Signatures and access tokens of clients that do not verify: to verify one takes much CPU.
+    Failures,
 }
 
 impl Counter {
@@ -57,6 +59,7 @@ impl Counter {
         match self {
             Self::Broadcasts => "fanout_broadcasts",
             Self::Openings => "fanout_openings",
+            Self::Failures => "fanout_failures",
         }
     }
 }

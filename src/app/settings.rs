@@ -35,6 +35,14 @@ const BROADCASTS_PER_MINUTE: &str = "BROADCASTS_PER_MINUTE";
 /// In the Config Store: a rate limit. See [`Limits`].
 const OPENINGS_PER_MINUTE: &str = "OPENINGS_PER_MINUTE";
 
+/// In the Config Store: a rate limit. See [`Limits`].
+const FAILURES_PER_MINUTE: &str = "FAILURES_PER_MINUTE";
+
+/// A hundred a second.
+const DEFAULT_BROADCASTS: Option<NonZeroU32> = NonZeroU32::new(6000);
+/// Half a second of CPU.
+const DEFAULT_FAILURES: Option<NonZeroU32> = NonZeroU32::new(600);
+
 /// In the Config Store: after how many requests a [sandbox](super::sandbox) retires; 1 gives each request one of its own.
 const SANDBOX_REQUESTS: &str = "SANDBOX_REQUESTS";
 
@@ -118,11 +126,16 @@ impl Settings {
             let number = config(name)?.map(|value| value.trim().parse::<NonZeroU32>());
             number.transpose().map_err(|_| SettingError::config(name, "must be a positive integer"))
         };
-        let limits = number(BROADCASTS_PER_MINUTE)
-            .and_then(|broadcasts| Ok(Limits { broadcasts, openings: number(OPENINGS_PER_MINUTE)? }));
+        let limits = || {
+            Ok(Limits {
+                broadcasts: number(BROADCASTS_PER_MINUTE)?.or(DEFAULT_BROADCASTS),
+                openings: number(OPENINGS_PER_MINUTE)?,
+                failures: number(FAILURES_PER_MINUTE)?.or(DEFAULT_FAILURES),
+            })
+        };
         let sandbox_requests =
             number(SANDBOX_REQUESTS).map(|number| number.map_or(DEFAULT_SANDBOX_REQUESTS, NonZeroU32::get));
-        Self { verifier, publisher, tickets, access, origins, limits, sandbox_requests }
+        Self { verifier, publisher, tickets, access, origins, limits: limits(), sandbox_requests }
     }
 
     /// Whether something is missing, could not be read or cannot be used: they should be read again soon.

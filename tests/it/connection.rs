@@ -250,6 +250,7 @@ fn a_connection_publishes_by_name() {
     let limit = [("GRIP_URL", LOCAL_GRIP_URL), ("config:BROADCASTS_PER_MINUTE", "2")];
     let mut service = Service::new(settings(&limit)).with_handler(toolbox);
     is(&service.respond(batch("", text("publish a x").repeat(2))), 200, "");
+    service.host.counted.retain(|(_, _, n)| *n > 0);
     assert_eq!(service.host.counted, [(Counter::Broadcasts, "c1".to_owned(), 2)]);
     let response = service.respond(batch("", text("publish a x")));
     is(&response, 200, closed(1008, "Too many broadcasts: at most 2 per minute, wait 60 seconds"));

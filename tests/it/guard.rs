@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     service::{Request, Service, header, is, settings},
-    support::{LOCAL_GRIP_URL, NOW, local_signature},
+    support::{LOCAL_GRIP_URL, NOW, access_token, local_signature},
 };
 
 const EVENTS: &str = "application/websocket-events";
@@ -209,11 +209,48 @@ fn requests_pass_if_the_platform_cannot_count() {
     for is_refused in [false, true] {
         assert_eq!(refusal(connect("/api/poll").from(None), &mut service).is_some(), is_refused);
     }
-    // Without a limit nothing is counted.
+    // Without a limit openings are not counted.
     let mut service = Service::local();
     assert!(all().into_iter().all(|request| refusal(request, &mut service).is_none()));
     assert_eq!(service.respond(Request::new("GET", "/api/websocket")).status, 426);
-    assert!(service.host.counted.is_empty());
+    assert!(service.host.counted.iter().all(|(counter, _, _)| *counter == Counter::Broadcasts));
+}
+
+#[test]
+fn broadcasts_and_failed_checks_have_limits_by_default() {
+    const SECRET: &str = "a secret for access tokens of the tests";
+    let mut service = Service::local();
+    service.host.counted.push((Counter::Broadcasts, "192.0.2.1".to_owned(), 5999));
+    is(&service.respond(broadcast().with_body("x")), 200, "Ok\n");
+    let too_many = "Too many broadcasts: at most 6000 per minute, wait 60 seconds\n";
+    is(&service.respond(broadcast().with_body("x")), 429, too_many);
+
+    let forged = || access_token("another secret for access tokens", NOW + 60, r#"{"x-fastly-read":["*"]}"#);
+    let good = || access_token(SECRET, NOW + 60, r#"{"x-fastly-read":["*"],"x-fastly-write":["*"]}"#);
+    let bearer = |request: Request, token: String| request.with("Authorization", format!("Bearer {token}"));
+    let post = || Request::new("POST", "/api/websocket").with("Content-Type", "application/websocket-events");
+    for failing in [
+        bearer(connect("/api/events"), forged()),
+        bearer(connect("/api/websocket"), forged()),
+        bearer(broadcast().with_body("x"), forged()),
+        connect("/api/poll").with("Grip-Sig", "forged"),
+        connect("/api/websocket").with("Grip-Sig", "forged"),
+        post().with("Connection-Id", "c1").with("Grip-Sig", "forged").with_body("OPEN\r\n"),
+    ] {
+        let mut service = Service::new(with(&[("ACCESS_KEY", SECRET)]));
+        service.host.counted.push((Counter::Failures, "192.0.2.1".to_owned(), 599));
+        assert!(matches!(service.respond(failing).status, 401 | 403));
+        let failures: u32 =
+            service.host.counted.iter().filter(|(counter, ..)| *counter == Counter::Failures).map(|(.., n)| n).sum();
+        assert_eq!(failures, 600);
+        // Now nothing more is verified for this address, and everything for others.
+        let too_many = "Too many rejected signatures and tokens: at most 600 per minute, wait 60 seconds\n";
+        is(&service.respond(bearer(connect("/api/events"), good())), 429, too_many);
+        is(&service.respond(post().with("Grip-Sig", local_signature(NOW))), 429, too_many);
+        assert!(service.hands_off(bearer(connect("/api/events"), good()).from(Some("192.0.2.9"))));
+        // What needs no verification costs nothing.
+        assert_eq!(service.respond(connect("/api/events")).status, 401);
+    }
 }
 
 #[test]

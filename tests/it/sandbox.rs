@@ -69,6 +69,6 @@ fn at_most_four_secrets_are_read() {
         Settings::read(&secret, &config, "SERVICE1");
         assert_eq!(read.into_inner(), secrets);
         let configured = configured.into_inner();
-        assert!(configured.len() <= 6 && configured.contains(&"SANDBOX_REQUESTS"), "{configured:?}");
+        assert!(configured.len() <= 7 && configured.contains(&"SANDBOX_REQUESTS"), "{configured:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The checks before a client may subscribe or publish, in their order.
 
 use super::{
+    proof::{self, Proof, Source},
     right::Right,
     token::{self, Verified},
 };
@@ -9,7 +10,7 @@ use crate::{
         bounds::MAX_QUERY, error::Error, exchange::Exchange, http::Request, messages::channels::Channels,
         platform::Counter, settings::Settings,
     },
-    grip::{Channel, Header},
+    grip::{Channel, Header, Tickets},
 };
 
 /// Checks a client before it is handed off, so that an unauthorized one costs no connection: its query, its origin and its
@@ -17,10 +18,60 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::QueryTooLong`], [`Error::Origin`], [`Error::Setting`], or as [`check_token`].
-pub(crate) fn check_opening(exchange: &Exchange<'_>, rights: &[Right], channels: &Channels) -> Result<(), Error> {
+pub(crate) fn check_opening(exchange: &mut Exchange<'_>, rights: &[Right], channels: &Channels) -> Result<(), Error> {
     check_query(exchange.request.query())?;
     check_origin(exchange)?;
-    check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now).map(drop)
+    let verifies = verifies_token(exchange)?;
+    limit_failures(exchange, verifies, |exchange| {
+        check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now).map(drop)
+    })
+}
+
+/// Says where a request comes from, as [`proof::source`] does, unless too many from its address did not verify.
+///
+/// # Errors
+/// [`Error::TooMany`], or as [`proof::source`].
+pub(crate) fn check_source(exchange: &mut Exchange<'_>) -> Result<Source, Error> {
+    let is_signed = exchange.request.header("grip-sig") != Header::Missing;
+    limit_failures(exchange, is_signed, |exchange| proof::source(exchange.request, exchange.settings, exchange.now))
+}
+
+/// Verifies the ticket of a connection's request, else its signature, unless too many from its address did not verify.
+///
+/// # Errors
+/// [`Error::NotProxied`] if it has neither, otherwise as [`check_source`].
+pub(crate) fn check_connection<'a>(exchange: &mut Exchange<'a>) -> Result<Proof<'a>, Error> {
+    let tickets = proof::tickets(exchange.request, exchange.settings);
+    let verify = |(tickets, scope): &(&Tickets, String)| tickets.verify(exchange.request, scope, exchange.now);
+    if let Some(expires_at) = tickets.as_ref().and_then(verify) {
+        return Ok(Proof::Ticket { expires_at });
+    }
+    match check_source(exchange)? {
+        Source::Proxy { expires_at } => Ok(Proof::Signature { expires_at, tickets }),
+        Source::Client => Err(Error::NotProxied),
+    }
+}
+
+/// Whether there is a token that is to be verified.
+fn verifies_token(exchange: &Exchange<'_>) -> Result<bool, Error> {
+    Ok(exchange.settings.access.as_ref()?.is_some() && token::of_request(exchange.request).is_ok())
+}
+
+/// Runs a check that may verify a signature, and counts it for the client's address if it does not verify.
+fn limit_failures<T>(
+    exchange: &mut Exchange<'_>,
+    verifies: bool,
+    check: impl FnOnce(&Exchange<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    // Limits that cannot be used do not end open connections: what they guard is rejected elsewhere.
+    let (true, Ok(limits)) = (verifies, &exchange.settings.limits) else { return check(exchange) };
+    limits.check(exchange.request, exchange.platform, Counter::Failures)?;
+    let checked = check(exchange);
+    if let Err(Error::Signature(_) | Error::Token(_)) = checked {
+        // The limit is enforced by the check before.
+        let _ = limits.count(exchange.request, exchange.platform, Counter::Failures);
+    }
+    checked
 }
 
 /// Counts a client that is handed off next.
@@ -55,7 +106,11 @@ pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) ->
     if has_key && exchange.platform.has_valid_fastly_key() {
         return Ok(None);
     }
-    match check_token(exchange.request, exchange.settings, &[Right::Write], [channel], exchange.now) {
+    let verifies = verifies_token(exchange)?;
+    let checked = limit_failures(exchange, verifies, |exchange| {
+        check_token(exchange.request, exchange.settings, &[Right::Write], [channel], exchange.now)
+    });
+    match checked {
         Err(Error::NoToken) if has_key => Err(Error::FastlyKey),
         checked => Ok(checked?.and_then(|verified| verified.identity.into_user())),
     }

@@ -18,6 +18,8 @@ pub(crate) struct Limits {
     pub(crate) broadcasts: Option<NonZeroU32>,
     /// Clients from one address that are handed off, or would be but for this limit.
     pub(crate) openings: Option<NonZeroU32>,
+    /// Signatures and access tokens from one address that did not verify.
+    pub(crate) failures: Option<NonZeroU32>,
 }
 
 impl Limits {
@@ -73,6 +75,7 @@ impl Limits {
         match counter {
             Counter::Broadcasts => self.broadcasts,
             Counter::Openings => self.openings,
+            Counter::Failures => self.failures,
         }
     }
 }

@@ -50,19 +50,9 @@ pub(crate) enum Proof<'a> {
     },
 }
 
-/// Verifies the ticket of a connection's request, else its signature.
-///
-/// # Errors
-/// [`Error::NotProxied`] if it has neither, otherwise as [`source`].
-pub(crate) fn of_connection<'a>(request: &dyn Request, settings: &'a Settings, now: u64) -> Result<Proof<'a>, Error> {
-    let tickets = settings.tickets.as_ref().map(|tickets| (tickets, scope(request, settings)));
-    if let Some(expires_at) = tickets.as_ref().and_then(|(tickets, scope)| tickets.verify(request, scope, now)) {
-        return Ok(Proof::Ticket { expires_at });
-    }
-    match source(request, settings, now)? {
-        Source::Proxy { expires_at } => Ok(Proof::Signature { expires_at, tickets }),
-        Source::Client => Err(Error::NotProxied),
-    }
+/// What verifies the ticket of a request and issues another one, and the scope of the ticket; `None` if there are no tickets.
+pub(crate) fn tickets<'a>(request: &dyn Request, settings: &'a Settings) -> Option<(&'a Tickets, String)> {
+    settings.tickets.as_ref().map(|tickets| (tickets, scope(request, settings)))
 }
 
 /// What a ticket is valid for: the query and, if the service checks access tokens, this very token, wherever it stands.

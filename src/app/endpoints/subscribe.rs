@@ -7,12 +7,7 @@ use http::{
 
 use crate::{
     app::{
-        access::{
-            guard,
-            proof::{self, Source},
-            right::Right,
-            token::Identity,
-        },
+        access::{guard, proof::Source, right::Right, token::Identity},
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
@@ -39,7 +34,7 @@ pub(crate) fn subscribe(
     exchange: &mut Exchange<'_>,
     respond: impl Fn(&Subscriber) -> (Response, Hold),
 ) -> Result<Outcome, Error> {
-    let source = proof::source(exchange.request, exchange.settings, exchange.now)?;
+    let source = guard::check_source(exchange)?;
     let Query { channels, format, .. } = Query::of(exchange.request)?;
     if source == Source::Client {
         guard::check_opening(exchange, &[Right::Read], &channels)?;

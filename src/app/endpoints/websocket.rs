@@ -6,7 +6,7 @@ use crate::{
     app::{
         access::{
             guard,
-            proof::{self, Proof, Source},
+            proof::{Proof, Source},
         },
         bounds::{MAX_BACKEND_REQUESTS, MAX_EVENTS_BODY},
         connection::{Batch, Client, Connection},
@@ -27,7 +27,7 @@ use crate::{
 /// Hands a WebSocket client off to the proxy.
 pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     // What came through the proxy is never handed to it again: that could go on forever.
-    if proof::source(exchange.request, exchange.settings, exchange.now)? != Source::Client {
+    if guard::check_source(exchange)? != Source::Client {
         return Err(Error::UpgradeRequired);
     }
     let query = Query::of(exchange.request)?;
@@ -48,7 +48,7 @@ pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
 
 /// Responds to the events of a WebSocket.
 pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let proof = proof::of_connection(exchange.request, exchange.settings, exchange.now)?;
+    let proof = guard::check_connection(exchange)?;
     if !is_websocket_over_http(exchange.request) {
         return Err(Error::NotEvents);
     }
