@@ -266,7 +266,7 @@ fn an_access_token_or_a_fastly_key_allows_broadcasting() {
     const SECRET: &str = "a secret for access tokens of the tests";
     let publisher = start_publisher();
     let keys = "[local_server]\nfake_valid_fastly_keys = [\"valid-fastly-key\"]\n";
-    let stores = store(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", SECRET)]);
+    let stores = store(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", &format!("secret:{SECRET}"))]);
     let viceroy = Viceroy::start(&(keys.to_owned() + &stores + &backend("publisher", publisher.port)), None);
     let post = |path: &str, credential: &[(&str, &str)]| {
         send(viceroy.port, &format!("POST {path}"), &[&[TEXT], credential].concat(), "Hello")

@@ -15,6 +15,9 @@ use serde::{Deserialize, de::IgnoredAny};
 /// The shortest HS256 secret that is accepted, in bytes.
 pub const MIN_SECRET_LENGTH: usize = 12;
 
+/// The first byte of an uncompressed point, before its two coordinates. Source: SEC 1, section 2.3.3.
+const UNCOMPRESSED: u8 = 4;
+
 /// Prefixes of values that are public: the address of a key, or a key in another format. None of them is a secret.
 const PUBLIC: [&str; 4] = ["https://", "http://", "ssh-", "ecdsa-sha2-"];
 
@@ -108,7 +111,15 @@ impl VerifyKey {
         Self::from_secret(key)
     }
 
-    fn from_secret(secret: &[u8]) -> Result<Self, InvalidKey> {
+    /// Returns an HS256 secret.
+    ///
+    /// # Errors
+    /// [`InvalidKey::TooShort`] if it has less than [`MIN_SECRET_LENGTH`] bytes, [`InvalidKey::Public`] if it is a P-256 public
+    /// key: an uncompressed point.
+    pub fn from_secret(secret: &[u8]) -> Result<Self, InvalidKey> {
+        if secret.len() == 65 && secret[0] == UNCOMPRESSED && ES256PublicKey::from_bytes(secret).is_ok() {
+            return Err(InvalidKey::Public);
+        }
         if secret.len() < MIN_SECRET_LENGTH {
             return Err(InvalidKey::TooShort);
         }
@@ -136,7 +147,6 @@ impl VerifyKey {
     /// Source: RFC 7517, section 4; RFC 7518, sections 6.2.1 and 6.4.1. By hand, as `ES256PublicKey::from_jwk` takes 6 KB more
     /// of the module.
     fn from_jwk(jwk: &str) -> Result<Self, InvalidKey> {
-        const UNCOMPRESSED: u8 = 4;
         #[derive(Deserialize)]
         struct Jwk<'a> {
             #[serde(borrow)]
@@ -234,7 +244,7 @@ pub enum InvalidKey {
     Jwk,
     /// A private key: verifying needs only the public key.
     Private,
-    /// A URL or an SSH public key.
+    /// A URL or a public key that is neither PEM nor JWK.
     Public,
     /// A secret shorter than [`MIN_SECRET_LENGTH`] bytes.
     TooShort,
@@ -247,7 +257,7 @@ impl fmt::Display for InvalidKey {
             Self::Pem => f.write_str("the PEM or DER is not a P-256 public key: use SPKI (BEGIN PUBLIC KEY)"),
             Self::Jwk => f.write_str("the JWK is neither a P-256 public key (kty `EC`) nor a secret (kty `oct`)"),
             Self::Private => f.write_str("this is a private key: keep it at the signer, and use its public key here"),
-            Self::Public => f.write_str("a URL or an SSH public key is not a secret: use a PEM, a JWK or a secret"),
+            Self::Public => f.write_str("a public key or a URL is not a secret: use a PEM, a JWK or a secret"),
             Self::TooShort => write!(f, "the secret is too short: use at least {MIN_SECRET_LENGTH} bytes"),
         }
     }

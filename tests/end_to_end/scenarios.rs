@@ -781,7 +781,7 @@ fn chat_room_and_game_handlers_work() {
     });
     let uri = format!("http://127.0.0.1:{{publish_port}}/?verify-iss={LOCAL_ISSUER}&verify-key={LOCAL_KEY}");
     let backend = format!("[local_server.backends.rooms]\nurl = \"http://127.0.0.1:{}/\"\n", rooms.port);
-    let entries = [("GRIP_URL", &*uri), ("ACCESS_KEY", ACCESS_KEY)];
+    let entries = [("GRIP_URL", &*uri), ("ACCESS_KEY", &*format!("secret:{ACCESS_KEY}"))];
     let stack = Stack::start_guarded(&entries, "*", &backend).expect("the service starts");
     let bearer = |claims: &str| format!("Bearer {}", access_token(ACCESS_KEY, now() + 60, claims));
     let target = |handler: &str| format!("/api/websocket?channel=chat&handler={handler}");
@@ -843,7 +843,7 @@ fn guarded() -> Stack {
         "http://127.0.0.1:{{publish_port}}/?key={PUBLISH_KEY}&verify-iss={LOCAL_ISSUER}&verify-key={LOCAL_KEY}"
     );
     let keys = format!("[local_server]\nfake_valid_fastly_keys = [\"{FASTLY_KEY}\"]\n");
-    let entries = [("GRIP_URL", &*uri), ("ACCESS_KEY", ACCESS_KEY)];
+    let entries = [("GRIP_URL", &*uri), ("ACCESS_KEY", &*format!("secret:{ACCESS_KEY}"))];
     Stack::start_guarded(&entries, LISTED, &keys).expect("the service starts")
 }
 

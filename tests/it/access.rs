@@ -18,12 +18,13 @@ use crate::{
 
 const EVENTS: &str = "application/websocket-events";
 const SECRET: &str = "a secret for access tokens of the tests";
+const KEY: &str = "secret:a secret for access tokens of the tests";
 const SECRET_BASE64: &str = "YSBzZWNyZXQgZm9yIGFjY2VzcyB0b2tlbnMgb2YgdGhlIHRlc3Rz";
 const REQUIRED: &str = "Access token required: send the header `Authorization: Bearer TOKEN`, ?token=TOKEN, or the WebSocket subprotocols `bearer, TOKEN`\n";
 const SUBSCRIBING: [&str; 3] = ["/api/websocket", "/api/events", "/api/poll"];
 
 fn guarded() -> Service {
-    guarded_with(SECRET)
+    guarded_with(KEY)
 }
 
 fn guarded_with(key: &str) -> Service {
@@ -243,10 +244,10 @@ fn an_invalid_token_is_rejected_with_the_reason() {
     }
     for user in ["a".to_owned(), "\u{e9}".repeat(128)] {
         let token = token(&format!(r#"{{"sub":"{user}","x-fastly-read":["test"]}}"#));
-        assert_eq!(verify(SECRET, &token), Ok(()));
+        assert_eq!(verify(KEY, &token), Ok(()));
     }
     // Clocks may differ by some seconds.
-    assert_eq!(verify(SECRET, &access_token(SECRET, NOW - 9, read)), Ok(()));
+    assert_eq!(verify(KEY, &access_token(SECRET, NOW - 9, read)), Ok(()));
 }
 
 #[test]
@@ -256,7 +257,7 @@ fn a_signature_of_the_proxy_is_not_an_access_token() {
     // Not even if both have the same key: it names no channel.
     let request = broadcast("/api/broadcast").with("Authorization", bearer(&local_signature(NOW)));
     let body = "The access token does not allow publishing to `test` (claim x-fastly-write)\n";
-    rejected(request, guarded_with(LOCAL_KEY), 403, body);
+    rejected(request, guarded_with(&format!("secret:{LOCAL_KEY}")), 403, body);
 }
 
 /// A key pair, and its public key as a JWK with these members.
@@ -281,7 +282,9 @@ fn a_key_may_be_in_any_format() {
         (es256, hs256)
     };
     let algorithm = || Err("wrong algorithm for the key (alg). Get a new one".to_owned());
-    assert_eq!(verify(SECRET, &hs256), Ok(()));
+    assert_eq!(verify(KEY, &hs256), Ok(()));
+    let hex: String = SECRET.bytes().map(|byte| format!("{byte:02X}")).collect();
+    assert_eq!(verify(&format!("hex:{hex}\n"), &hs256), Ok(()));
     assert_eq!(verify(&format!("base64:{SECRET_BASE64}"), &hs256), Ok(()));
     assert_eq!(verify(&format!(r#"{{"kty":"oct","k":"{SECRET_BASE64}"}}"#), &hs256), Ok(()));
     for key in [&*pem, &jwk(&pair, ""), &jwk(&pair, r#","kid":"2026""#)] {
@@ -315,19 +318,28 @@ fn a_key_may_be_in_any_format() {
 
 #[test]
 fn a_key_that_cannot_be_used_is_reported_and_allows_nothing() {
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
     let pair = ES256KeyPair::generate();
     let twice = jwk(&pair, r#","kid":"b""#);
     let private_pem = pair.to_pem().expect("PEM");
     let private_body: String = private_pem.lines().filter(|line| !line.starts_with("---")).collect();
+    let point = pair.public_key().public_key().to_bytes_uncompressed();
+    let spki = pair.public_key().to_der().expect("DER");
+    let hex_of = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let short = "the secret is too short: use at least 32 bytes (openssl rand -base64 32)";
+    let hex = "the text after `hex:` is not valid hexadecimal";
+    let unmarked = "write a secret as secret:TEXT, base64:… or hex:…, and a public key as PEM or JWK";
     let set = "the JWK Set has no supported key with a kid of its own";
     let (wrong, public, private) =
         [InvalidKey::Jwk, InvalidKey::Public, InvalidKey::Private].map(|error| error.to_string()).into();
     for (setting, problem) in [
         ("", "it is empty"),
         (" \n", "it is empty"),
-        ("s3cret", short),
-        ("thirty-one bytes is one too few", short),
+        ("secret:s3cret", short),
+        ("secret:thirty-one bytes is one too few", short),
+        ("hex:00112233445566778899aabbccddeeff00112233445566778899aabbccddee", short),
+        ("hex:0011223344556677889xaabbccddeeff00112233445566778899aabbccddeeff", hex),
+        ("hex:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff0", hex),
         ("base64:cGFzc3dvcmQxMjM0", short),
         (r#"{"kty":"oct","k":"cGFzc3dvcmQxMjM0"}"#, short),
         ("base64:?", "the text after `base64:` is not valid base64"),
@@ -343,11 +355,23 @@ fn a_key_that_cannot_be_used_is_reported_and_allows_nothing() {
         (&format!(r#"{{"keys":[{twice},{}]}}"#, jwk(&pair, r#","d":"AAAA""#)), &private),
         (&format!(r#"{{"keys":[{twice},{twice}]}}"#), set),
         // What is public, or belongs elsewhere, is not a secret.
-        ("https://issuer.example/.well-known/jwks.json", &public),
-        ("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAA", &public),
-        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA-aaaaaaaa", &public),
+        (SECRET, unmarked),
+        ("Secret:a secret for access tokens of the tests", unmarked),
+        ("your-access-key-here-your-access-key-here", unmarked),
+        ("https://issuer.example/.well-known/jwks.json", unmarked),
+        ("HTTPS://ISSUER.EXAMPLE/.WELL-KNOWN/JWKS.JSON", unmarked),
+        ("issuer.example/.well-known/jwks.json", unmarked),
+        ("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAA", unmarked),
+        ("sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t", unmarked),
+        ("did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169", unmarked),
+        (&BASE64_URL_SAFE_NO_PAD.encode(&point), unmarked),
+        (&hex_of(&point), unmarked),
+        (&hex_of(&spki), unmarked),
+        (&private_body, unmarked),
+        (&format!("hex:{}", hex_of(&point)), &public),
+        (&format!("base64:{}", BASE64_STANDARD.encode(&point)), &public),
+        ("base64:aHR0cHM6Ly9pc3N1ZXIuZXhhbXBsZS8ud2VsbC1rbm93bi9qd2tzLmpzb24=", &public),
         (&private_pem, &private),
-        (&private_body, &private),
         (&jwk(&pair, r#","d":"AAAA""#), &private),
         (&format!(r#"{{"keys":[{},{twice}]}}"#, jwk(&pair, r#","kid":"a","d":"AAAA""#)), &private),
     ] {
@@ -453,24 +477,24 @@ fn a_token_that_is_no_longer_valid_ends_its_connection() {
     let other = bearer(&token(r#"{"x-fastly-read":["other"]}"#));
     let forged = bearer(&access_token("another secret of some length", NOW + 60, all));
     for (token, key, code, reason, log) in [
-        (&old, SECRET, 1008, "access token expired: reconnect with a new one", "rejected an access token: expired"),
+        (&old, KEY, 1008, "access token expired: reconnect with a new one", "rejected an access token: expired"),
         (
             &other,
-            SECRET,
+            KEY,
             1008,
             "access token lacks a channel: reconnect with a new one",
             "rejected an access token: a channel is missing in x-fastly-read",
         ),
         (
             &forged,
-            SECRET,
+            KEY,
             1008,
             "access token is not valid: reconnect with a new one",
             "rejected an access token: invalid signature",
         ),
         (
             &old,
-            "s3cret",
+            "secret:s3cret",
             1011,
             "a setting of the service cannot be used",
             "The entry ACCESS_KEY of the secret store `fanout` cannot be used: the secret is too short: use at least 32 bytes (openssl rand -base64 32)",
@@ -549,8 +573,8 @@ fn a_connection_ticket_expires_with_the_token_or_the_signature() {
     for (signed_for, token_for) in [(3600, 60), (60, 3600)] {
         let token = bearer(&both(token_for));
         let token = ("Authorization", &*token);
-        let ticket = ticket(&pair, signed_for, "/api/websocket", token, Some(SECRET));
-        let status = |now| status(ticketed(&pair, Some(SECRET)), &ticket, "/api/websocket", token, now);
+        let ticket = ticket(&pair, signed_for, "/api/websocket", token, Some(KEY));
+        let status = |now| status(ticketed(&pair, Some(KEY)), &ticket, "/api/websocket", token, now);
         assert_eq!((status(NOW + 59), status(NOW + 61)), (200, 403));
     }
 }
@@ -559,10 +583,10 @@ fn a_connection_ticket_expires_with_the_token_or_the_signature() {
 fn a_silent_connection_with_a_ticket_is_checked_when_that_expires() {
     let pair = ES256KeyPair::generate();
     let token = bearer(&both(600));
-    let ticket = ticket(&pair, 3600, "/api/websocket", ("Authorization", &token), Some(SECRET));
+    let ticket = ticket(&pair, 3600, "/api/websocket", ("Authorization", &token), Some(KEY));
     let later = |now| {
         let request = unsigned("/api/websocket", "TEXT 2\r\nhi\r\n").with("Meta-Connection-Ticket", &*ticket);
-        ticketed(&pair, Some(SECRET)).at(now).respond(request.with("Authorization", &*token))
+        ticketed(&pair, Some(KEY)).at(now).respond(request.with("Authorization", &*token))
     };
     // However late the message comes, nobody reads on for longer than the leeway of clocks.
     for (passed, interval) in [(0, "611"), (599, "12"), (600, "11")] {
@@ -575,20 +599,20 @@ fn a_connection_ticket_is_valid_for_one_query_and_under_one_key() {
     let pair = ES256KeyPair::generate();
     let token = bearer(&both(3600));
     let token = ("Authorization", &*token);
-    let given = ticket(&pair, 3600, "/api/websocket", token, Some(SECRET));
+    let given = ticket(&pair, 3600, "/api/websocket", token, Some(KEY));
     let with = |access, path| status(ticketed(&pair, access), &given, path, token, NOW);
-    assert_eq!(with(Some(SECRET), "/api/websocket"), 200);
+    assert_eq!(with(Some(KEY), "/api/websocket"), 200);
     for path in ["/api/websocket?channel=any", "/api/websocket?mode=publish", "/api/websocket?channel=any&mode=publish"]
     {
-        assert_eq!(with(Some(SECRET), path), 403, "{path}");
+        assert_eq!(with(Some(KEY), path), 403, "{path}");
     }
-    for another in [None, Some("another secret for access tokens of tests"), Some("short")] {
+    for another in [None, Some("secret:another secret for access tokens of tests"), Some("short")] {
         assert_eq!(with(another, "/api/websocket"), 403, "{another:?}");
     }
     // Nor is one from before there was a key.
     let given = ticket(&pair, 3600, "/api/websocket", token, None);
     let with = |access| status(ticketed(&pair, access), &given, "/api/websocket", token, NOW);
-    assert_eq!((with(None), with(Some(SECRET))), (200, 403));
+    assert_eq!((with(None), with(Some(KEY))), (200, 403));
 }
 
 #[test]
@@ -597,16 +621,16 @@ fn a_connection_ticket_is_valid_for_one_token_wherever_it_stands() {
     let (mine, other) = (both(3600), access_token(SECRET, NOW + 3600, r#"{"sub":"bob","x-fastly-read":["*"]}"#));
     for (name, scheme) in [("Authorization", "Bearer "), ("Sec-WebSocket-Protocol", "bearer, ")] {
         let [mine, other] = [&mine, &other].map(|token| format!("{scheme}{token}"));
-        let ticket = ticket(&pair, 3600, "/api/websocket", (name, &mine), Some(SECRET));
-        let status = |token| status(ticketed(&pair, Some(SECRET)), &ticket, "/api/websocket", (name, token), NOW);
+        let ticket = ticket(&pair, 3600, "/api/websocket", (name, &mine), Some(KEY));
+        let status = |token| status(ticketed(&pair, Some(KEY)), &ticket, "/api/websocket", (name, token), NOW);
         assert_eq!(status(&mine), 200, "{name}");
         // The same connection with another token, or with none: the ticket proves nothing.
         assert_eq!((status(&other), status("x")), (403, 403), "{name}");
     }
     let path = |token: &str| format!("/api/websocket?token={token}");
     let nothing = ("X-Nothing", "");
-    let ticket = ticket(&pair, 3600, &path(&mine), nothing, Some(SECRET));
-    let status = |path: &str, header| status(ticketed(&pair, Some(SECRET)), &ticket, path, header, NOW);
+    let ticket = ticket(&pair, 3600, &path(&mine), nothing, Some(KEY));
+    let status = |path: &str, header| status(ticketed(&pair, Some(KEY)), &ticket, path, header, NOW);
     assert_eq!((status(&path(&mine), nothing), status(&path(&other), nothing)), (200, 403));
     // A header would win over the token of the query.
     assert_eq!(status(&path(&mine), ("Authorization", &bearer(&other))), 403);

@@ -19,6 +19,7 @@ use crate::{
 };
 
 const SECRET: &str = "a secret for access tokens of the tests";
+const KEY: &str = "secret:a secret for access tokens of the tests";
 
 fn batch(query: &str, body: impl AsRef<[u8]>) -> Request {
     unsigned(query, body).with("Grip-Sig", local_signature(NOW))
@@ -39,7 +40,7 @@ fn with_token(request: Request, claims: &str) -> Request {
 }
 
 fn guarded(handler: Handler) -> Service {
-    Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", SECRET)])).with_handler(handler)
+    Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", KEY)])).with_handler(handler)
 }
 
 fn open(handler: Handler) -> Service {
@@ -195,7 +196,7 @@ fn the_user_is_known_with_a_ticket() {
     let signature = sign_es256(&pair, claims(Some("proxy"), Some(NOW + 60)));
     let alice = r#"{"sub":"alice","team":["a"]}"#;
     let seen = r#"Some("alice") Some(Array [String("a")]) None"#;
-    let mut guarded = service(&[("ACCESS_KEY", SECRET)]);
+    let mut guarded = service(&[("ACCESS_KEY", KEY)]);
     let opening = guarded.respond(with_token(unsigned("", "OPEN\r\n").with("Grip-Sig", &*signature), alice));
     is(&opening, 200, format!("{ACCEPTED}{}", sent(seen)));
     let ticket = header(&opening, "set-meta-connection-ticket").expect("a ticket");

@@ -171,7 +171,7 @@ fn openings_and_broadcasts_from_one_address_are_counted_apart() {
 #[test]
 fn only_a_hand_off_counts_as_an_opening() {
     let mut service = Service::new(with(&[
-        ("ACCESS_KEY", "a secret for access tokens of the tests"),
+        ("ACCESS_KEY", "secret:a secret for access tokens of the tests"),
         ("config:OPENINGS_PER_MINUTE", "1"),
     ]));
     // Without a token nobody is handed off.
@@ -219,6 +219,7 @@ fn requests_pass_if_the_platform_cannot_count() {
 #[test]
 fn broadcasts_and_failed_checks_have_limits_by_default() {
     const SECRET: &str = "a secret for access tokens of the tests";
+    const KEY: &str = "secret:a secret for access tokens of the tests";
     let mut service = Service::local();
     service.host.counted.push((Counter::Broadcasts, "192.0.2.1".to_owned(), 5999));
     is(&service.respond(broadcast().with_body("x")), 200, "Ok\n");
@@ -237,7 +238,7 @@ fn broadcasts_and_failed_checks_have_limits_by_default() {
         connect("/api/websocket").with("Grip-Sig", "forged"),
         post().with("Connection-Id", "c1").with("Grip-Sig", "forged").with_body("OPEN\r\n"),
     ] {
-        let mut service = Service::new(with(&[("ACCESS_KEY", SECRET)]));
+        let mut service = Service::new(with(&[("ACCESS_KEY", KEY)]));
         service.host.counted.push((Counter::Failures, "192.0.2.1".to_owned(), 599));
         assert!(matches!(service.respond(failing).status, 401 | 403));
         let failures: u32 =
@@ -335,7 +336,7 @@ fn a_monitor_sees_what_can_be_used() {
         })
     };
     assert_eq!(health(get(), &mut Service::local()), (200, ok("open")));
-    let mut guarded = Service::new(with(&[("ACCESS_KEY", "a secret for access tokens of the tests")]));
+    let mut guarded = Service::new(with(&[("ACCESS_KEY", "secret:a secret for access tokens of the tests")]));
     assert_eq!(health(get(), &mut guarded), (200, ok("ok")));
     assert_eq!(health(Request::new("HEAD", "/api/health"), &mut guarded).0, 200);
     // It does not care who asks, and does not hand off.
@@ -351,7 +352,7 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
     let broken = || {
         let mut service = Service::new(settings(&[
             ("config:FANOUT_SERVICE_ID", "no id"),
-            ("ACCESS_KEY", "s3cret"),
+            ("ACCESS_KEY", "secret:s3cret"),
             ("config:ALLOWED_ORIGINS", "s3cret.example"),
             ("config:BROADCASTS_PER_MINUTE", "s3cret"),
             ("config:SANDBOX_REQUESTS", "s3cret"),

@@ -10,6 +10,7 @@ use crate::{
 };
 
 const SECRET: &str = "a-secret-of-at-least-32-characters";
+const KEY: &str = "secret:a-secret-of-at-least-32-characters";
 const INVALID: &str = r#"{"type":"error","error":"Invalid message: send {\"type\":\"message\",\"data\":\"TEXT\"}, or {\"type\":\"message\",\"base64\":\"BYTES\"}, as text"}"#;
 
 fn broadcast(query: &str) -> Request {
@@ -243,7 +244,7 @@ fn a_json_websocket_publishes_what_its_envelopes_say() {
 
 #[test]
 fn envelopes_name_the_user_of_a_verified_token() {
-    let entries = [("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", SECRET)];
+    let entries = [("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", KEY)];
     let claims = r#"{"sub":"al\"ice","x-fastly-read":["*"],"x-fastly-write":["*"]}"#;
     let bearer = format!("Bearer {}", access_token(SECRET, NOW + 60, claims));
     let mut service = Service::new(settings(&entries));

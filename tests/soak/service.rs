@@ -146,7 +146,7 @@ impl Service {
             "[local_server.backends.self]\nurl = \"http://127.0.0.1:{port}/\"\n\
              [local_server.backends.publisher]\nurl = \"http://127.0.0.1:{publisher}/\"\nfirst_byte_timeout_ms = 5000\n\
              [[local_server.secret_stores.fanout]]\nkey = \"GRIP_URL\"\ndata = \"{uri}\"\n\
-             [[local_server.secret_stores.fanout]]\nkey = \"ACCESS_KEY\"\ndata = \"{SECRET}\"\n"
+             [[local_server.secret_stores.fanout]]\nkey = \"ACCESS_KEY\"\ndata = \"secret:{SECRET}\"\n"
         );
         let token = access_token(SECRET, now() + 3600, r#"{"x-fastly-read":["*"],"x-fastly-write":["*"]}"#);
         let (viceroy, pushpin) = (None, None);
