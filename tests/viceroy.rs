@@ -395,6 +395,51 @@ fn rate_limits_use_the_counters_of_the_platform() {
 
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_batch_that_is_too_large_to_publish_takes_little_memory() {
+    let channels: String = (0..20).map(|number| format!("&channel=c{number}")).collect();
+    let signature = local_signature(now());
+    let post = |viceroy: &Viceroy, body: &str| {
+        let headers =
+            [("Content-Type", "application/websocket-events"), ("Connection-Id", "c1"), ("Grip-Sig", &*signature)];
+        send(viceroy.port, &format!("POST /api/websocket?mode=publish{channels}"), &headers, body)
+    };
+    // Escaped in JSON, each of these bytes takes up to eight.
+    for content in ["\n".repeat(199_000), "\u{1}".repeat(199_000), "\n".repeat(60_000), "x".repeat(60_000)] {
+        // Each sandbox logs its memory when it ends.
+        let viceroy = Viceroy::start(&(local() + &config("SANDBOX_REQUESTS", "1")), None);
+        let response = post(&viceroy, &format!("TEXT {:x}\r\n{content}\r\n", content.len()));
+        assert!(response.text().starts_with("CLOSE ") && response.text().contains("oo "), "{}", response.text());
+        viceroy.wait_for("of WebAssembly heap");
+        let output = viceroy.output();
+        let heap = output.split("request completed using ").nth(1).and_then(|rest| rest.split(' ').next());
+        let heap: f64 = heap.and_then(|heap| heap.parse().ok()).expect("a number of MiB");
+        let message = content.len() as f64 / 1_048_576.0;
+        // An empty sandbox has 1.2 MiB; the message is there as the body and in the capacity of the response.
+        assert!(heap < 1.2 + 2.0 * message + 2.0, "{heap} MiB for {message} MiB");
+    }
+}
+
+/// The SDK of Fastly gives the URL only parsed, and panics if it cannot parse it.
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
+fn a_request_whose_url_the_sdk_cannot_parse_ends_its_sandbox_and_no_other() {
+    let viceroy = Viceroy::start(&local(), None);
+    for (target, host, status) in
+        [("/api/health", "x:99999", 500), ("/api/health", "[fe80::1%25en0]", 500), ("*", "localhost", 405)]
+    {
+        let mut stream = TcpStream::connect(("127.0.0.1", viceroy.port)).expect("a connection");
+        let request = format!("OPTIONS {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut response = String::new();
+        let _ = stream.read_to_string(&mut response);
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{target} {host}: {response}");
+        begins(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found: ");
+    }
+    assert!(viceroy.output().contains("host provided invalid request url"));
+}
+
+#[test]
+#[ignore = "needs Viceroy and the wasm build: make test"]
 fn a_chunked_body_is_read_up_to_its_limit() {
     let publisher = start_publisher();
     let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
