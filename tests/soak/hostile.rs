@@ -213,7 +213,7 @@ const KINDS: &[Kind] = &[
         broadcast(context, "text/plain", [&random.bytes(100)[..], b"\xff"].concat())
     }),
     ("broadcasts that are too large", 1, &["413"], |random, context| {
-        broadcast(context, "text/plain", vec![b'x'; 16_303 + random.below(200_000)])
+        broadcast(context, "text/plain", vec![b'x'; 64_001 + random.below(200_000)])
     }),
     ("broadcasts with an incomplete body", 2, &[HUNG_UP], |_, context| {
         let head = format!(
@@ -241,7 +241,7 @@ const KINDS: &[Kind] = &[
         headers.extend(content_types.iter().map(|value| ("Content-Type", *value)));
         Hostile { to_pushpin: true, ..Hostile::new("POST /api/websocket", &headers, "OPEN\r\nTEXT 1\r\nx\r\n") }
     }),
-    ("invalid Upgrade headers", 3, &["426"], |random, context| {
+    ("invalid Upgrade headers", 3, &["400", "426"], |random, context| {
         let upgrade = random.pick(&["WebSocket", "h2c", "websocket, h2c", "", "websocket\u{fc}"]);
         Hostile::new("GET /api/websocket", &[("Upgrade", upgrade), ("Authorization", &context.bearer)], "")
     }),
