@@ -254,7 +254,7 @@ pub fn publishing_hangs(size: &Size, report: &mut Report) {
 
 pub fn publishing_is_rejected(size: &Size, report: &mut Report) {
     let cases: [(&str, MakeResponse, u16); 12] = [
-        ("204", || Response::new(204, &[], ""), 502),
+        ("300", || Response::new(300, &[], ""), 502),
         ("302", || Response::new(302, &[("Location", "http://127.0.0.1:1/")], ""), 502),
         ("400", || Response::new(400, &[], "Bad"), 502),
         ("401", || Response::new(401, &[], ""), 502),

@@ -61,7 +61,7 @@ const PARTS: &[Part] = &[
     ("clients_recover_when_viceroy_restarts", faults::viceroy_restarts),
     ("clients_recover_when_pushpin_restarts", faults::pushpin_restarts),
     ("broadcasts_time_out_if_the_publish_port_never_responds", faults::publishing_hangs),
-    ("broadcasts_fail_if_the_publish_port_does_not_respond_with_200", faults::publishing_is_rejected),
+    ("broadcasts_fail_if_the_publish_port_does_not_accept_them", faults::publishing_is_rejected),
 ];
 
 pub fn run() -> ExitCode {
