@@ -156,6 +156,43 @@ fn a_message_that_does_not_fit_in_any_form_is_rejected_with_its_limit() {
 }
 
 #[test]
+fn the_largest_message_fits_with_the_longest_names_around_it() {
+    let entries = [("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", KEY)];
+    for letter in ["\\\"", "\\u0001", "\u{e9}", "\u{1f600}"] {
+        let user = letter.repeat(128);
+        let claims = format!(r#"{{"sub":"{user}","x-fastly-read":["*"],"x-fastly-write":["*"]}}"#);
+        let bearer = format!("Bearer {}", access_token(SECRET, NOW + 60, &claims));
+        let channel = "c".repeat(64);
+        for (content, kind) in
+            [("x".repeat(64_000), "TEXT"), ("x".repeat(48_000), "BINARY"), ("\"".repeat(15_500), "TEXT")]
+        {
+            let mut service = Service::new(settings(&entries));
+            let body = format!("{kind} {:x}\r\n{content}\r\n", content.len());
+            let event = Request::new("POST", &format!("/api/websocket?mode=publish&echo=off&channel={channel}"))
+                .with("Grip-Sig", local_signature(NOW))
+                .with("Content-Type", "application/websocket-events")
+                .with("Connection-Id", "338b2b15-1d93-4027-9aa1-7fc7e86527c2")
+                .with("Authorization", &*bearer)
+                .with_body(body);
+            let response = service.respond(event);
+            let requests = service.take_published();
+            assert!(requests.iter().all(|request| request.body.len() <= 65_536));
+            if !response.body.is_empty() {
+                // What the reason names is less than what was sent, and not the limit of all messages.
+                let reason = String::from_utf8_lossy(&response.body[..]).into_owned();
+                let limit: usize = reason
+                    .split("at most ")
+                    .nth(1)
+                    .and_then(|rest| rest.split(' ').next())
+                    .and_then(|limit| limit.parse().ok())
+                    .expect("a limit");
+                assert!(limit < content.len(), "{limit} of {} for {letter}", content.len());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_message_that_is_published_in_part_says_so() {
     let mut service = Service::local();
     service.host.results.extend([Ok(202), Ok(204), Ok(500)]);

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long the end of the connections of a channel is in a publish request, at most.
-const CLOSE: usize = 1500;
+const CLOSE: usize = 2100;
 
 /// Something for the subscribers of one channel, on all transports.
 pub(crate) struct Broadcast<'a> {
