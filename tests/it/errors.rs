@@ -123,7 +123,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::MessageId,
             400,
-            "Invalid id: use the Message-Id of the first try, a UUID version 7 of the last 60 seconds",
+            "Invalid id: use the Message-Id of the first try, a UUID version 7 that was made within the last 60 seconds",
         ),
         (
             Error::UpgradeSpelling,

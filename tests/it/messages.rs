@@ -95,7 +95,7 @@ fn a_retry_names_the_id_of_the_first_try() {
     let not_rfc = format!("{}0{}", &first[..19], &first[20..]);
     for wrong in ["", "1", &v4, &old, &future, &braced, &plain, &not_rfc, &first[1..]] {
         let response = service.respond(broadcast(&format!("?id={wrong}")).with_body("x"));
-        let problem = "Invalid id: use the Message-Id of the first try, a UUID version 7 of the last 60 seconds\n";
+        let problem = "Invalid id: use the Message-Id of the first try, a UUID version 7 that was made within the last 60 seconds\n";
         is(&response, 400, problem);
     }
     assert!(service.host.published.is_empty());

@@ -34,7 +34,7 @@ impl fmt::Display for Error {
             Self::LookAlike { known } => write!(f, "Misspelled parameter: write it exactly so, ?{known}="),
             Self::MessageId => write!(
                 f,
-                "Invalid id: use the Message-Id of the first try, a UUID version 7 of the last {MAX_ID_AGE} seconds"
+                "Invalid id: use the Message-Id of the first try, a UUID version 7 that was made within the last {MAX_ID_AGE} seconds"
             ),
             Self::UpgradeRequired => f.write_str(
                 "This is a WebSocket endpoint: connect with a WebSocket client, npx wscat -c ws://HOST/api/websocket (wss:// on Fastly)",

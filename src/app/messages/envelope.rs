@@ -51,7 +51,7 @@ pub(crate) struct Envelope<'a> {
 
 impl<'a> Envelope<'a> {
     /// The first thing that a subscriber gets: the id of the connection if it is a WebSocket, the user if a verified token
-    /// names one, and an id that is less than that of each message that the subscriber gets.
+    /// names one, and an id that is less than that of each message that is made later.
     pub(crate) fn welcome(connection: Option<&'a str>, user: Option<&'a str>, since: MessageId) -> Self {
         Self { kind: "welcome", connection, user, since: Some(since), ..Self::default() }
     }
