@@ -237,17 +237,18 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Lets the proxy send a heartbeat after that many seconds of silence: a pong, or `{"type":"ping"}` to a client that
-    /// gets envelopes. No client answers it, so it costs no request. Accepting a connection sets it to 30 or 25; 0 turns it
+    /// Lets the proxy send a heartbeat: a pong after that many seconds of silence, or `{"type":"ping"}` every so many seconds
+    /// to a client that gets envelopes. No client answers it, so it costs no request. Accepting a connection sets it to 30 or 25; 0 turns it
     /// off.
     pub fn heartbeat(&mut self, seconds: u32) {
-        let heartbeat = match self.query.format {
-            Format::Raw => KeepAlive::Pong(b""),
-            Format::Json => KeepAlive::Text(envelope::PING),
+        // A script waits for the text, whatever the client itself sends in between.
+        let (heartbeat, mode) = match self.query.format {
+            Format::Raw => (KeepAlive::Pong(b""), KeepAliveMode::Idle),
+            Format::Json => (KeepAlive::Text(envelope::PING), KeepAliveMode::Interval),
         };
         let content = (seconds > 0).then_some(heartbeat);
         let timeout = seconds.clamp(1, crate::grip::control::MAX_TIMEOUT);
-        let control = Control::KeepAlive { content, timeout, mode: KeepAliveMode::Idle };
+        let control = Control::KeepAlive { content, timeout, mode };
         // It is short, and the time is in range.
         let _ = self.ws.control(&control);
     }

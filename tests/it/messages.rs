@@ -217,7 +217,7 @@ fn a_json_websocket_is_welcomed_and_hears_envelopes() {
     let expected = [
         "OPEN\r\n".to_owned(),
         control(r#"{"type":"set-meta","name":"user","value":"c1"}"#),
-        control(r#"{"type":"keep-alive","content":"{\"type\":\"ping\"}","timeout":25}"#),
+        control(r#"{"type":"keep-alive","content":"{\"type\":\"ping\"}","timeout":25,"mode":"interval"}"#),
         sent(&format!(r#"{{"type":"welcome","connection":"c1","since":"{}"}}"#, id(1))),
         control(r#"{"type":"subscribe","channel":"json:a","filters":["skip-self"]}"#),
         control(r#"{"type":"subscribe","channel":"json:b","filters":["skip-self"]}"#),
