@@ -153,6 +153,10 @@ fn a_message_that_does_not_fit_in_any_form_is_rejected_with_its_limit() {
     let least = limit(binary().with_body([0xff; 63_000])).expect("a limit");
     assert!((48_000..49_000).contains(&least), "{least}");
     fits(binary().with_body(vec![0xff; least]));
+    // Bytes that are text, but a long one in JSON.
+    let least = limit(binary().with_body([0; 40_000])).expect("a limit");
+    assert!((10_000..11_000).contains(&least), "{least}");
+    fits(binary().with_body(vec![0; least]));
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Sizes {
         let Escaped { once, twice, event } = Escaped::of(content);
         let name = channel.as_str().len();
         let from = from.map_or(0, |from| Escaped::text(from.as_bytes()).twice);
-        let (longest, around) = (twice.max(event), AROUND + 2 * name + from);
+        let (longest, around) = (once.max(twice).max(event), AROUND + 2 * name + from);
         if !Self::fits(longest + around) {
             // The last bytes may be longer than the others.
             return Err(Error::MessageTooLarge { limit: length * (MAX_BODY - REQUEST - around - 64) / longest });
