@@ -87,7 +87,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::BatchTooLarge,
             413,
-            "Too much to publish at once: at most 200 messages or about 30000 bytes, once for each channel; send less, then wait",
+            "Too much to publish at once: at most 200 short messages or 30000 bytes of plain text, per channel; send less, then wait",
         ),
         (
             Error::Publish(PublishError::Unreachable),

@@ -259,6 +259,7 @@ fn a_json_websocket_sends_and_gets_envelopes() {
         r#"{"type":"ping"}"#,
         r#"{"type":"message","data":"a"} x"#,
         r#"{"data":"a"}"#,
+        r#"["message","hi",null]"#,
     ] {
         responds(&text(wrong), &[INVALID]);
     }

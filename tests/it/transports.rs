@@ -189,7 +189,7 @@ fn a_batch_that_is_published_in_part_says_how_much_of_it_was() {
 fn a_batch_that_publishes_too_much_closes_the_connection() {
     let closes = |query: &str, body: &str| {
         let mut service = Service::local();
-        let reason = "Too much to publish at once: at most 200 messages or about 30000 bytes, once for each channel; send less, then wait";
+        let reason = "Too much to publish at once: at most 200 short messages or 30000 bytes of plain text, per channel; send less, then wait";
         is(&service.respond(event(query, body)), 200, closed(1009, reason));
         assert!(service.host.published.is_empty());
     };

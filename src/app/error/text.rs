@@ -88,7 +88,7 @@ impl fmt::Display for Error {
             }
             Self::BatchTooLarge => write!(
                 f,
-                "Too much to publish at once: at most {MAX_PUBLISHED} messages or about {MAX_PUBLISHED_BYTES} bytes, once for each channel; send less, then wait"
+                "Too much to publish at once: at most {MAX_PUBLISHED} short messages or {MAX_PUBLISHED_BYTES} bytes of plain text, per channel; send less, then wait"
             ),
             Self::Publish(PublishError::TimedOut) => {
                 f.write_str("The message may or may not be published: the GRIP proxy did not respond in time")

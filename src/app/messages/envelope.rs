@@ -112,6 +112,10 @@ struct Incoming {
 }
 
 fn decode_one(text: &[u8]) -> Option<Decoded> {
+    // A struct may be an array in JSON for serde.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
     match serde_json::from_slice(text).ok()? {
         Incoming { kind, data: Some(data), base64: None } if kind == "message" => Some(Decoded::Text(data)),
         Incoming { kind, data: None, base64: Some(base64) } if kind == "message" => {
