@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use jwt_simple::prelude::ES256KeyPair;
 
 use crate::{
@@ -155,7 +156,7 @@ impl Proxy {
             let pair = ES256KeyPair::generate();
             (sign_es256(&pair, claims), pair.public_key().to_jwk())
         } else {
-            (sign_hs256(LOCAL_KEY, claims), LOCAL_KEY.to_owned())
+            (sign_hs256(LOCAL_KEY, claims), format!("base64:{}", BASE64_STANDARD.encode(LOCAL_KEY)))
         };
         Self { signature, settings: settings(ISSUER, &key, publish_port) }
     }

@@ -12,7 +12,7 @@ use service::{Request, Service, settings};
 
 const NOW: u64 = 1_800_000_000;
 const LOCAL_GRIP_URL: &str =
-    "http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=viceroy_dev_signing_key_dont_use_in_production";
+    "http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=secret:viceroy_dev_signing_key_dont_use_in_production";
 
 fuzz_target!(|input: (&str, &str)| {
     let (keys, token) = input;

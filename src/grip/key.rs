@@ -9,7 +9,10 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine},
 };
-use jwt_simple::prelude::{ES256PublicKey, HS256Key};
+use jwt_simple::{
+    prelude::{ES256PublicKey, HS256Key},
+    reexports::ct_codecs::{Decoder, Hex},
+};
 use serde::{Deserialize, de::IgnoredAny};
 
 /// The shortest HS256 secret that is accepted, in bytes.
@@ -17,9 +20,6 @@ pub const MIN_SECRET_LENGTH: usize = 12;
 
 /// The first byte of an uncompressed point, before its two coordinates. Source: SEC 1, section 2.3.3.
 const UNCOMPRESSED: u8 = 4;
-
-/// Prefixes of values that are public: the address of a key, or a key in another format. None of them is a secret.
-const PUBLIC: [&str; 4] = ["https://", "http://", "ssh-", "ecdsa-sha2-"];
 
 /// A key that verifies signatures. The key decides the algorithm: the `alg` of a token is only compared with it.
 ///
@@ -50,13 +50,14 @@ pub enum Algorithm {
 }
 
 impl VerifyKey {
-    /// Parses a key.
+    /// Parses a key. Whoever knows a secret can sign, so a text is one only if it says so: else a public key in some format
+    /// would be taken for it.
     ///
     /// # Format
-    /// * `base64:` followed by base64: the decoded bytes are one of the following;
-    /// * PEM, `-----BEGIN PUBLIC KEY-----` (SPKI, P-256), or the base64 or the bytes (DER) inside it: ES256;
-    /// * a JWK, `{"kty":…}`: `EC` with `P-256` is ES256, `oct` is HS256;
-    /// * anything else is the HS256 secret itself, of at least [`MIN_SECRET_LENGTH`] bytes.
+    /// * `secret:` and an HS256 secret: the text itself, of at least [`MIN_SECRET_LENGTH`] bytes;
+    /// * `base64:` or `hex:` and the bytes of a secret, or of one of the following;
+    /// * PEM, `-----BEGIN PUBLIC KEY-----` (SPKI, P-256), or, encoded, the bytes inside it (DER): ES256;
+    /// * a JWK, `{"kty":…}`: `EC` with `P-256` is ES256, `oct` is HS256.
     ///
     /// # Errors
     /// [`InvalidKey`], which never quotes the key.
@@ -66,14 +67,21 @@ impl VerifyKey {
     ///
     /// assert_eq!(VerifyKey::parse(fanout::PUBLIC_KEY)?.algorithm(), Algorithm::Es256);
     /// assert_eq!(VerifyKey::parse("base64:YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg=")?.algorithm(), Algorithm::Hs256);
-    /// assert_eq!(VerifyKey::parse("short").err(), Some(InvalidKey::TooShort));
+    /// assert_eq!(VerifyKey::parse("secret:short").err(), Some(InvalidKey::TooShort));
+    /// assert_eq!(VerifyKey::parse("a secret of some length").err(), Some(InvalidKey::Unmarked));
     /// # Ok::<(), InvalidKey>(())
     /// ```
     pub fn parse(key: &str) -> Result<Self, InvalidKey> {
+        let key = key.trim_start();
+        if let Some(secret) = key.strip_prefix("secret:") {
+            return Self::from_text(secret.trim());
+        }
+        if let Some(hex) = key.strip_prefix("hex:") {
+            return Self::from_bytes(&Hex::decode_to_vec(hex.trim(), None).map_err(|_| InvalidKey::Hex)?);
+        }
         match decode_base64(key)? {
-            Some(bytes) if is_der(&bytes) => Self::from_der(&bytes),
             Some(bytes) => Self::from_bytes(&bytes),
-            None => Self::from_bytes(key.as_bytes()),
+            None => Self::from_key(key).unwrap_or(Err(InvalidKey::Unmarked)),
         }
     }
 
@@ -93,31 +101,39 @@ impl VerifyKey {
         }
     }
 
-    fn from_bytes(key: &[u8]) -> Result<Self, InvalidKey> {
-        let text = str::from_utf8(key).map_or("", str::trim);
-        if text.contains("-----BEGIN") {
-            return Self::from_pem(text);
-        }
-        if text.starts_with(['{', '[']) {
-            return Self::from_jwk(text);
-        }
-        // The body of a PEM file without its first and last line is public, so it must not become a secret.
-        if let Some(der) = decode_pem_body(text).filter(|bytes| is_der(bytes)) {
-            return Self::from_der(&der);
-        }
-        if PUBLIC.iter().any(|prefix| text.starts_with(prefix)) {
+    /// A secret, but for what cannot be meant as one.
+    fn from_text(text: &str) -> Result<Self, InvalidKey> {
+        // Of a PEM file without its first and last line.
+        let is_body = || decode_pem_body(text).is_some_and(|bytes| is_der(&bytes));
+        if Self::from_key(text).is_some() || text.contains("://") || is_body() {
             return Err(InvalidKey::Public);
         }
-        Self::from_secret(key)
+        Self::from_secret(text.as_bytes())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidKey> {
+        if is_der(bytes) {
+            return Self::from_der(bytes);
+        }
+        let key = str::from_utf8(bytes).ok().and_then(|text| Self::from_key(text.trim()));
+        key.unwrap_or_else(|| Self::from_secret(bytes))
+    }
+
+    /// A key in PEM or JWK; `None` if it is neither.
+    fn from_key(text: &str) -> Option<Result<Self, InvalidKey>> {
+        if text.contains("-----BEGIN") {
+            return Some(Self::from_pem(text));
+        }
+        text.starts_with(['{', '[']).then(|| Self::from_jwk(text))
     }
 
     /// Returns an HS256 secret.
     ///
     /// # Errors
-    /// [`InvalidKey::TooShort`] if it has less than [`MIN_SECRET_LENGTH`] bytes, [`InvalidKey::Public`] if it is a P-256 public
-    /// key: an uncompressed point.
+    /// [`InvalidKey::TooShort`] if it has less than [`MIN_SECRET_LENGTH`] bytes, [`InvalidKey::Public`] if it is the point of a
+    /// P-256 public key.
     pub fn from_secret(secret: &[u8]) -> Result<Self, InvalidKey> {
-        if secret.len() == 65 && secret[0] == UNCOMPRESSED && ES256PublicKey::from_bytes(secret).is_ok() {
+        if is_point(secret) {
             return Err(InvalidKey::Public);
         }
         if secret.len() < MIN_SECRET_LENGTH {
@@ -191,6 +207,15 @@ fn p256_point(der: &[u8]) -> Option<&[u8]> {
     spki(b"\x30\x59".as_slice(), POINT).or_else(|| spki(b"\x30\x39", COMPRESSED))
 }
 
+/// Whether the bytes are the point of a P-256 public key: compressed, uncompressed, or its two coordinates.
+fn is_point(bytes: &[u8]) -> bool {
+    match (bytes.len(), bytes.first()) {
+        (33, Some(2 | 3)) | (65, Some(&UNCOMPRESSED)) => ES256PublicKey::from_bytes(bytes).is_ok(),
+        (64, _) => ES256PublicKey::from_bytes(&[&[UNCOMPRESSED], bytes].concat()).is_ok(),
+        _ => false,
+    }
+}
+
 /// Whether the bytes are one DER sequence, as every encoded key is.
 fn is_der(bytes: &[u8]) -> bool {
     der_content(bytes).is_some()
@@ -236,15 +261,19 @@ pub(super) fn decode_base64(key: &str) -> Result<Option<Vec<u8>>, InvalidKey> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidKey {
+    /// Neither a key in PEM or JWK, nor marked as a secret.
+    Unmarked,
     /// What follows `base64:` is not base64.
     Base64,
+    /// What follows `hex:` is not hexadecimal.
+    Hex,
     /// PEM or DER, but not a P-256 public key.
     Pem,
     /// JSON, but not a JWK of type `EC` with the curve P-256, or of type `oct`.
     Jwk,
     /// A private key: verifying needs only the public key.
     Private,
-    /// A URL or a public key that is neither PEM nor JWK.
+    /// A public key or a URL where a secret should be.
     Public,
     /// A secret shorter than [`MIN_SECRET_LENGTH`] bytes.
     TooShort,
@@ -253,11 +282,17 @@ pub enum InvalidKey {
 impl fmt::Display for InvalidKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unmarked => {
+                f.write_str("write a secret as secret:TEXT, base64:… or hex:…, and a public key as PEM or JWK")
+            }
+            Self::Hex => f.write_str("the text after `hex:` is not valid hexadecimal"),
             Self::Base64 => f.write_str("the text after `base64:` is not valid base64"),
             Self::Pem => f.write_str("the PEM or DER is not a P-256 public key: use SPKI (BEGIN PUBLIC KEY)"),
             Self::Jwk => f.write_str("the JWK is neither a P-256 public key (kty `EC`) nor a secret (kty `oct`)"),
             Self::Private => f.write_str("this is a private key: keep it at the signer, and use its public key here"),
-            Self::Public => f.write_str("a public key or a URL is not a secret: use a PEM, a JWK or a secret"),
+            Self::Public => {
+                f.write_str("a public key or a URL is not a secret: write a key as PEM or JWK, without secret:")
+            }
             Self::TooShort => write!(f, "the secret is too short: use at least {MIN_SECRET_LENGTH} bytes"),
         }
     }

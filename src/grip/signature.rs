@@ -31,7 +31,7 @@ pub const MAX_TOKEN_LENGTH: usize = 4096;
 /// ```
 /// use fanout_edge::grip::{Verifier, VerifyKey, signature::SignatureError};
 ///
-/// let verifier = Verifier::new(VerifyKey::parse("a secret that both sides know")?, "viceroy");
+/// let verifier = Verifier::new(VerifyKey::parse("secret:a secret that both sides know")?, "viceroy");
 /// assert_eq!(verifier.verify("no token", 1_800_000_000), Err(SignatureError::Malformed));
 /// # Ok::<(), fanout_edge::grip::key::InvalidKey>(())
 /// ```
@@ -83,7 +83,7 @@ impl Verifier {
     /// let token = HS256Key::from_bytes(secret.as_bytes())
     ///     .authenticate(Claims::create(Duration::from_hours(1)).with_issuer("viceroy"))
     ///     .expect("a token");
-    /// let verifier = Verifier::new(VerifyKey::parse(secret)?, "viceroy");
+    /// let verifier = Verifier::new(VerifyKey::from_secret(secret.as_bytes())?, "viceroy");
     /// let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
     /// assert!(verifier.verify(&token, now).is_ok_and(|expires_at| expires_at > now));
     /// assert_eq!(verifier.verify(&token, now + 7200), Err(SignatureError::Expired));

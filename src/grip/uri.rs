@@ -12,7 +12,8 @@
 //! | `verify-iss` | the issuer of `Grip-Sig` |
 //! | `verify-key` | the key that verifies `Grip-Sig`, see [`VerifyKey::parse`]; by default the `key` of an `iss` |
 //!
-//! Values are percent-encoded. A key may begin with `base64:`, as in the other GRIP libraries.
+//! Values are percent-encoded. A key may begin with `base64:`, as in the other GRIP libraries; unlike there, a `verify-key` that
+//! is a secret says so.
 
 use std::{borrow::Cow, error::Error, fmt};
 
@@ -75,9 +76,13 @@ impl GripUri {
             };
             *slot = Some(value.into_owned()).filter(|value| !value.is_empty());
         }
-        let verify_key = verify_key.or_else(|| iss.as_ref().and_then(|_| key.clone()));
+        let verify_key = match (verify_key, &iss, &key) {
+            (Some(key), ..) => Some(VerifyKey::parse(&key)),
+            (None, Some(_), Some(key)) => Some(secret(key).and_then(|secret| VerifyKey::from_secret(&secret))),
+            _ => None,
+        };
         let authorization = authorization(&uri, iss, key)?;
-        let verify_key = verify_key.map(|key| VerifyKey::parse(&key)).transpose().map_err(InvalidGripUri::VerifyKey)?;
+        let verify_key = verify_key.transpose().map_err(InvalidGripUri::VerifyKey)?;
         let control_uri = format!("{}://{}", uri.scheme(), &uri[Position::BeforeHost..Position::AfterPath]);
         Ok(Self { publisher: Publisher::new(&control_uri, authorization), verify_iss, verify_key })
     }
@@ -104,8 +109,7 @@ fn authorization(uri: &Url, iss: Option<String>, key: Option<String>) -> Result<
         _ if has_user => Err(InvalidGripUri::User),
         (Some(_), None) => Err(InvalidGripUri::IssWithoutKey),
         (Some(issuer), Some(key)) => {
-            let secret = decode_base64(&key).map_err(InvalidGripUri::Key)?.unwrap_or_else(|| key.into_bytes());
-            Authorization::jwt(issuer, &secret).map_err(InvalidGripUri::Key)
+            secret(&key).and_then(|secret| Authorization::jwt(issuer, &secret)).map_err(InvalidGripUri::Key)
         }
         (None, Some(key)) => {
             let token = match decode_base64(&key).map_err(InvalidGripUri::Key)? {
@@ -115,6 +119,11 @@ fn authorization(uri: &Url, iss: Option<String>, key: Option<String>) -> Result<
             Authorization::bearer(&token).ok_or(InvalidGripUri::Bearer)
         }
     }
+}
+
+/// The secret that signs tokens for publishing.
+fn secret(key: &str) -> Result<Vec<u8>, InvalidKey> {
+    Ok(decode_base64(key)?.unwrap_or_else(|| key.as_bytes().to_vec()))
 }
 
 /// Decodes a percent-encoded user or password; `None` if it is not UTF-8.

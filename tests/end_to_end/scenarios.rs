@@ -779,7 +779,7 @@ fn chat_room_and_game_handlers_work() {
         "GET /may-enter?room=blue HTTP/1.1" => Response::new(200, &[], "welcome"),
         _ => Response::new(403, &[], "This room is full"),
     });
-    let uri = format!("http://127.0.0.1:{{publish_port}}/?verify-iss={LOCAL_ISSUER}&verify-key={LOCAL_KEY}");
+    let uri = format!("http://127.0.0.1:{{publish_port}}/?verify-iss={LOCAL_ISSUER}&verify-key=secret:{LOCAL_KEY}");
     let backend = format!("[local_server.backends.rooms]\nurl = \"http://127.0.0.1:{}/\"\n", rooms.port);
     let entries = [("GRIP_URL", &*uri), ("ACCESS_KEY", &*format!("secret:{ACCESS_KEY}"))];
     let stack = Stack::start_guarded(&entries, "*", &backend).expect("the service starts");
@@ -840,7 +840,7 @@ fn chat_room_and_game_handlers_work() {
 
 fn guarded() -> Stack {
     let uri = format!(
-        "http://127.0.0.1:{{publish_port}}/?key={PUBLISH_KEY}&verify-iss={LOCAL_ISSUER}&verify-key={LOCAL_KEY}"
+        "http://127.0.0.1:{{publish_port}}/?key={PUBLISH_KEY}&verify-iss={LOCAL_ISSUER}&verify-key=secret:{LOCAL_KEY}"
     );
     let keys = format!("[local_server]\nfake_valid_fastly_keys = [\"{FASTLY_KEY}\"]\n");
     let entries = [("GRIP_URL", &*uri), ("ACCESS_KEY", &*format!("secret:{ACCESS_KEY}"))];

@@ -287,7 +287,9 @@ fn a_key_may_be_in_any_format() {
     assert_eq!(verify(&format!("hex:{hex}\n"), &hs256), Ok(()));
     assert_eq!(verify(&format!("base64:{SECRET_BASE64}"), &hs256), Ok(()));
     assert_eq!(verify(&format!(r#"{{"kty":"oct","k":"{SECRET_BASE64}"}}"#), &hs256), Ok(()));
-    for key in [&*pem, &jwk(&pair, ""), &jwk(&pair, r#","kid":"2026""#)] {
+    let spki: String = pair.public_key().to_der().expect("DER").iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(verify(&KEY.replace(':', ": "), &hs256), Ok(()));
+    for key in [&*pem, &jwk(&pair, ""), &jwk(&pair, r#","kid":"2026""#), &format!("hex:{spki}")] {
         assert_eq!(verify(key, &es256), Ok(()));
         assert_eq!(verify(key, &named("whatever").0), Ok(()), "one key needs no id");
         assert_eq!(verify(key, &hs256), algorithm());
@@ -370,7 +372,11 @@ fn a_key_that_cannot_be_used_is_reported_and_allows_nothing() {
         (&private_body, unmarked),
         (&format!("hex:{}", hex_of(&point)), &public),
         (&format!("base64:{}", BASE64_STANDARD.encode(&point)), &public),
-        ("base64:aHR0cHM6Ly9pc3N1ZXIuZXhhbXBsZS8ud2VsbC1rbm93bi9qd2tzLmpzb24=", &public),
+        (&format!("hex:{}", hex_of(&pair.public_key().to_bytes())), &public),
+        (&format!("base64:{}", BASE64_STANDARD.encode(&point[1..])), &public),
+        (&format!("secret:{private_pem}"), &public),
+        (&format!("secret:{}", jwk(&pair, "")), &public),
+        ("secret:https://issuer.example/.well-known/jwks.json", &public),
         (&private_pem, &private),
         (&jwk(&pair, r#","d":"AAAA""#), &private),
         (&format!(r#"{{"keys":[{},{twice}]}}"#, jwk(&pair, r#","kid":"a","d":"AAAA""#)), &private),

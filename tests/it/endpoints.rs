@@ -391,14 +391,14 @@ fn on_fastly_a_local_signature_is_rejected() {
 #[test]
 fn an_invalid_setting_is_reported_by_name() {
     let grip_url = |parameters: &str| format!("http://127.0.0.1:5561/?{parameters}");
-    let (no_issuer, no_key) = (grip_url("verify-key=a+secret+of+some+length"), grip_url("verify-iss=viceroy"));
+    let (no_issuer, no_key) = (grip_url("verify-key=secret:a+secret+of+some+length"), grip_url("verify-iss=viceroy"));
     let url = || fanout_edge::grip::GripUri::parse("nonsense").expect_err("no URL").to_string();
     for (entries, side, entry, problem) in [
         (&[("GRIP_URL", &*no_issuer)][..], Side::Verifier, "GRIP_URL", "lacks verify-iss".to_owned()),
         (&[("GRIP_URL", &no_key)], Side::Verifier, "GRIP_URL", "lacks verify-key".to_owned()),
         (&[("GRIP_URL", "nonsense")], Side::Both, "GRIP_URL", format!("cannot be used: {}", url())),
         (
-            &[("GRIP_URL", LOCAL_GRIP_URL), ("GRIP_VERIFY_KEY", "s3cret")],
+            &[("GRIP_URL", LOCAL_GRIP_URL), ("GRIP_VERIFY_KEY", "secret:s3cret")],
             Side::Verifier,
             "GRIP_VERIFY_KEY",
             "cannot be used: the secret is too short: use at least 12 bytes".to_owned(),
@@ -433,7 +433,7 @@ fn an_invalid_setting_is_reported_by_name() {
 
 #[test]
 fn the_entry_with_the_verify_key_wins_over_the_url() {
-    let entries = [("GRIP_URL", LOCAL_GRIP_URL), ("GRIP_VERIFY_KEY", "another key of the proper length\n")];
+    let entries = [("GRIP_URL", LOCAL_GRIP_URL), ("GRIP_VERIFY_KEY", "secret:another key of the proper length\n")];
     let status = |signature| {
         let request = Request::new("POST", "/api/websocket")
             .with("Content-Type", EVENTS)

@@ -12,7 +12,8 @@ use fanout_edge::grip::{
 };
 use jwt_simple::prelude::{ES256KeyPair, HS256Key, HS512Key, MACLike, NoCustomClaims};
 
-const ANOTHER_KEY: &str = "another key of the proper length";
+const ANOTHER_KEY: &str = "secret:another key of the proper length";
+const LOCAL: &str = "secret:viceroy_dev_signing_key_dont_use_in_production";
 
 fn verifier(key: &str) -> Verifier {
     Verifier::new(VerifyKey::parse(key).expect("a valid key"), LOCAL_ISSUER)
@@ -28,7 +29,7 @@ fn public_pem(key: &ES256KeyPair) -> String {
 
 #[test]
 fn a_valid_signature_verifies() {
-    assert!(verifier(LOCAL_KEY).verify(&local_signature(NOW), NOW).is_ok());
+    assert!(verifier(LOCAL).verify(&local_signature(NOW), NOW).is_ok());
     let pair = ES256KeyPair::generate();
     assert!(verifier(&public_pem(&pair)).verify(&sign_es256(&pair, good_claims()), NOW).is_ok());
 }
@@ -42,7 +43,7 @@ fn a_signature_in_the_format_of_pushpin_verifies() {
     let signed = format!("{}.{}", encode(header), encode(&claims));
     let tag = hmac_sha256(LOCAL_KEY.as_bytes(), signed.as_bytes());
     let token = format!("{signed}.{}", base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(tag));
-    assert!(verifier(LOCAL_KEY).verify(&token, NOW).is_ok());
+    assert!(verifier(LOCAL).verify(&token, NOW).is_ok());
 }
 
 /// Returns the HMAC of any text: jwt-simple signs only tokens that it makes itself.
@@ -84,19 +85,19 @@ fn an_invalid_signature_is_rejected_with_the_reason() {
         (sign(early), Error::NotYetValid),
         (wrong_type, Error::Claims),
     ] {
-        assert_eq!(verifier(LOCAL_KEY).verify(&token, NOW), Err(error), "{token}");
+        assert_eq!(verifier(LOCAL).verify(&token, NOW), Err(error), "{token}");
     }
 }
 
 #[test]
 fn clocks_may_differ_by_the_leeway() {
-    assert_eq!((verifier(LOCAL_KEY).leeway(), verifier(LOCAL_KEY).with_leeway(60).leeway()), (LEEWAY, 60));
+    assert_eq!((verifier(LOCAL).leeway(), verifier(LOCAL).with_leeway(60).leeway()), (LEEWAY, 60));
     let expired = sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(NOW - LEEWAY)));
-    assert!(verifier(LOCAL_KEY).verify(&expired, NOW).is_ok());
-    assert_eq!(verifier(LOCAL_KEY).verify(&expired, NOW + 1), Err(SignatureError::Expired));
-    assert!(verifier(LOCAL_KEY).with_leeway(60).verify(&expired, NOW + 50).is_ok());
-    assert_eq!(verifier(LOCAL_KEY).with_leeway(60).verify(&expired, NOW + 51), Err(SignatureError::Expired));
-    assert_eq!(verifier(LOCAL_KEY).with_leeway(0).verify(&expired, NOW), Err(SignatureError::Expired));
+    assert!(verifier(LOCAL).verify(&expired, NOW).is_ok());
+    assert_eq!(verifier(LOCAL).verify(&expired, NOW + 1), Err(SignatureError::Expired));
+    assert!(verifier(LOCAL).with_leeway(60).verify(&expired, NOW + 50).is_ok());
+    assert_eq!(verifier(LOCAL).with_leeway(60).verify(&expired, NOW + 51), Err(SignatureError::Expired));
+    assert_eq!(verifier(LOCAL).with_leeway(0).verify(&expired, NOW), Err(SignatureError::Expired));
 }
 
 #[test]
@@ -104,18 +105,19 @@ fn a_public_key_is_never_used_as_a_secret() {
     let pair = ES256KeyPair::generate();
     let pem = public_pem(&pair);
     let forged = sign_hs256(&pem, good_claims());
+    let around = |body: &str| format!("-----BEGIN PUBLIC KEY-----{body}-----END PUBLIC KEY-----");
     let body: String = pem.lines().filter(|line| !line.starts_with("---")).collect();
     for key in [
         pem.clone(),
         format!("\u{feff}# the key of the proxy\n{pem}"),
         format!("base64:{}", BASE64_STANDARD.encode(&pem)),
         format!("base64:{body}"),
-        pem.lines().filter(|line| !line.starts_with("---")).map(|line| format!("{line}\r\n")).collect(),
-        body.replace('+', " "),
-        body.trim_end_matches('=').to_owned(),
-        body.trim_end_matches('=').replace('+', "-").replace('/', "_"),
+        format!("base64:{}", body.replace('+', " ")),
+        pem.replace('\n', "\r\n"),
+        around(&body.replace('+', " ")),
+        around(body.trim_end_matches('=')),
+        around(&body.replace('+', "-").replace('/', "_")),
         compressed(&pair),
-        body,
         pair.public_key().to_jwk(),
         format!("base64:{}", BASE64_STANDARD.encode(pair.public_key().to_der().expect("DER"))),
     ] {
@@ -123,6 +125,9 @@ fn a_public_key_is_never_used_as_a_secret() {
         assert!(verifier(&key).verify(&sign_es256(&pair, good_claims()), NOW).is_ok());
         let other = sign_es256(&ES256KeyPair::generate(), good_claims());
         assert_eq!(verifier(&key).verify(&other, NOW), Err(SignatureError::Signature));
+    }
+    for key in [&pem, &body, &body.replace('+', "-").replace('/', "_")] {
+        assert_eq!(VerifyKey::parse(&format!("secret:{key}")).err(), Some(InvalidKey::Public));
     }
 }
 
@@ -147,8 +152,8 @@ fn a_private_key_is_rejected() {
         pem.clone(),
         pem.replace("PRIVATE KEY", "EC PRIVATE KEY"),
         pem.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
-        body.clone(),
         format!("base64:{body}"),
+        format!("hex:{}", pair.to_der().expect("DER").iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
         format!("base64:{}", BASE64_STANDARD.encode(&pem)),
         private.to_string(),
         r#"{"kty":"RSA","n":"AA","e":"AQAB","d":"AA"}"#.to_owned(),
@@ -163,7 +168,7 @@ fn a_private_key_is_rejected() {
 
 #[test]
 fn a_secret_that_begins_like_der_is_accepted() {
-    let secret = format!("0V{}", "x".repeat(86));
+    let secret = format!("secret:0V{}", "x".repeat(86));
     assert_eq!(VerifyKey::parse(&secret).map(|key| key.algorithm()).ok(), Some(Algorithm::Hs256));
     // 0x80 is the indefinite length, which DER has not.
     let secret = format!("base64:{}", BASE64_STANDARD.encode([&[0x30, 0x80][..], &[2; 128]].concat()));
@@ -195,7 +200,9 @@ fn secrets_are_accepted_in_several_formats() {
     let token = local_signature(NOW);
     let jwk = format!(r#"{{"kty":"oct","k":"{}"}}"#, base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(LOCAL_KEY));
     let base64 = format!("base64:{}", BASE64_STANDARD.encode(LOCAL_KEY));
-    for key in [LOCAL_KEY.to_owned(), format!("{base64}\r\n"), base64, jwk] {
+    let hex: String = LOCAL_KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let marked = [LOCAL.to_owned(), format!(" {LOCAL}\n"), LOCAL.replace(':', ": "), format!("hex:{hex}")];
+    for key in marked.into_iter().chain([format!("{base64}\r\n"), base64, jwk]) {
         assert!(verifier(&key).verify(&token, NOW).is_ok(), "{key}");
     }
 }
@@ -207,19 +214,33 @@ fn a_key_that_cannot_be_used_is_rejected() {
         |head: &[u8], length: usize| format!("base64:{}", BASE64_STANDARD.encode([head, &vec![2; length]].concat()));
     for der in [sequence(&[0x30, 0x81, 158], 158), sequence(&[0x30, 0x82, 1, 34], 290)] {
         assert_eq!(VerifyKey::parse(&der).err(), Some(InvalidKey::Pem));
-        assert_eq!(VerifyKey::parse(&der["base64:".len()..]).err(), Some(InvalidKey::Pem));
+        let marked = format!("secret:{}", &der["base64:".len()..]);
+        assert_eq!(VerifyKey::parse(&marked).err(), Some(InvalidKey::Public));
     }
     let p384 = jwt_simple::prelude::ES384KeyPair::generate().public_key().to_pem().expect("PEM");
     for (key, error) in [
-        ("", InvalidKey::TooShort),
-        ("short", InvalidKey::TooShort),
+        ("", InvalidKey::Unmarked),
+        (LOCAL_KEY, InvalidKey::Unmarked),
+        ("Secret:a secret of the proper length", InvalidKey::Unmarked),
+        ("https://issuer.example/.well-known/jwks.json", InvalidKey::Unmarked),
+        ("secret:", InvalidKey::TooShort),
+        ("secret:   elevenbytes \n", InvalidKey::TooShort),
         ("base64:c2hvcnQ=", InvalidKey::TooShort),
         (r#"{"kty":"oct","k":"c2hvcnQ"}"#, InvalidKey::TooShort),
         ("base64:***", InvalidKey::Base64),
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", InvalidKey::Pem),
         (&p384, InvalidKey::Pem),
         (&format!("\"{}\"", p384.replace('\n', "")), InvalidKey::Pem),
-        (&p384.lines().filter(|line| !line.starts_with("---")).collect::<String>(), InvalidKey::Pem),
+        (
+            &format!("base64:{}", p384.lines().filter(|line| !line.starts_with("---")).collect::<String>()),
+            InvalidKey::Pem,
+        ),
+        ("hex:3000", InvalidKey::Pem),
+        ("hex:000102030405060708090a0b0c0", InvalidKey::Hex),
+        // Somebody wrote the mark before a key, or its address.
+        (&format!("secret:{p384}"), InvalidKey::Public),
+        (r#"secret:{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#, InvalidKey::Public),
+        ("secret:https://issuer.example/.well-known/jwks.json", InvalidKey::Public),
         ("base64:MAA=", InvalidKey::Pem),
         ("{}", InvalidKey::Jwk),
         (r#"[{"kty":"oct","k":"YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg"}]"#, InvalidKey::Jwk),
@@ -233,7 +254,7 @@ fn a_key_that_cannot_be_used_is_rejected() {
 
 #[test]
 fn a_signature_of_any_of_several_proxies_verifies() {
-    let verifiers = [verifier(ANOTHER_KEY), verifier(LOCAL_KEY), verifier(&public_pem(&ES256KeyPair::generate()))];
+    let verifiers = [verifier(ANOTHER_KEY), verifier(LOCAL), verifier(&public_pem(&ES256KeyPair::generate()))];
     let status = |token: &str, verifiers: &[Verifier]| GripStatus::of(Header::Value(token), verifiers, NOW);
     let needs = GripStatus::NeedsSignature;
     assert_eq!(status(&local_signature(NOW), &verifiers), GripStatus::Signed { expires_at: NOW + 3600 });
@@ -264,13 +285,13 @@ fn an_rsa_key_is_rejected() {
                 GwIDAQAB";
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----");
     assert_eq!(VerifyKey::parse(&pem).err(), Some(InvalidKey::Pem));
-    assert_eq!(VerifyKey::parse(body).err(), Some(InvalidKey::Pem));
+    assert_eq!(VerifyKey::parse(body).err(), Some(InvalidKey::Unmarked));
     assert_eq!(VerifyKey::parse(r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#).err(), Some(InvalidKey::Jwk));
 }
 
 #[test]
 fn the_status_distinguishes_direct_unverified_and_signed_requests() {
-    let status = |header| GripStatus::of(header, &[verifier(LOCAL_KEY)], NOW);
+    let status = |header| GripStatus::of(header, &[verifier(LOCAL)], NOW);
     let (good, bad) = (local_signature(NOW), sign_hs256(ANOTHER_KEY, good_claims()));
     assert_eq!(status(Header::Missing), GripStatus::NotProxied);
     assert_eq!(status(Header::Value(&good)), GripStatus::Signed { expires_at: NOW + 3600 });
@@ -351,7 +372,7 @@ fn a_grip_url_sets_the_authorization_of_publish_requests() {
     for uri in ["?iss=me&key=a+secret+of+some+length", "?iss=me&key=base64:YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg="] {
         let header = authorization_of(&format!("http://localhost/{uri}")).expect("a header");
         let token = header.strip_prefix("Bearer ").expect("a token");
-        let verifier = Verifier::new(VerifyKey::parse("a secret of some length").expect("a valid key"), "me");
+        let verifier = Verifier::new(VerifyKey::parse("secret:a secret of some length").expect("a valid key"), "me");
         assert!(verifier.verify(token, NOW).is_ok());
         assert!(verifier.verify(token, NOW + 600).is_ok());
         assert_eq!(verifier.verify(token, NOW + 600 + LEEWAY + 1), Err(SignatureError::Expired));
@@ -411,7 +432,8 @@ fn an_invalid_grip_url_is_rejected_without_showing_its_secrets() {
         ("http://localhost/?key=base64:***", InvalidGripUri::Key(InvalidKey::Base64)),
         ("http://localhost/?key=base64:/w==", InvalidGripUri::Bearer),
         ("http://localhost/?key=a%0Ab", InvalidGripUri::Bearer),
-        ("http://localhost/?verify-key=s3cret", InvalidGripUri::VerifyKey(InvalidKey::TooShort)),
+        ("http://localhost/?verify-key=secret:s3cret", InvalidGripUri::VerifyKey(InvalidKey::TooShort)),
+        ("http://localhost/?verify-key=s3cret+of+the+proper+length", InvalidGripUri::VerifyKey(InvalidKey::Unmarked)),
     ] {
         let rejected = GripUri::parse(uri).err().unwrap_or_else(|| panic!("{uri} is accepted"));
         assert_eq!(rejected, error, "{uri}");

@@ -218,7 +218,11 @@ fn tickets_need_a_public_key_and_a_long_token_and_can_be_turned_off() {
         (&[], "", false),
         (&[("GRIP_URL", &LOCAL_GRIP_URL.replace("viceroy&", &format!("{ISSUER}&key={LOCAL_KEY}&")))], LOCAL_KEY, false),
         (&[("GRIP_URL", &url(&format!("key={TOKEN}&"))), ("GRIP_VERIFY_KEY", &pem)], TOKEN, true),
-        (&[("GRIP_URL", &url(&format!("key={TOKEN}&"))), ("GRIP_VERIFY_KEY", LOCAL_KEY)], TOKEN, false),
+        (
+            &[("GRIP_URL", &url(&format!("key={TOKEN}&"))), ("GRIP_VERIFY_KEY", &format!("secret:{LOCAL_KEY}"))],
+            TOKEN,
+            false,
+        ),
         (&[("GRIP_URL", &jwt(long)), ("GRIP_VERIFY_KEY", &pem)], long, true),
         (&[("GRIP_URL", &jwt(&long[1..])), ("GRIP_VERIFY_KEY", &pem)], &long[1..], false),
         (

@@ -24,7 +24,7 @@ pub const NOW: u64 = 1_800_000_000;
 pub const LOCAL_KEY: &str = "viceroy_dev_signing_key_dont_use_in_production";
 pub const LOCAL_ISSUER: &str = "viceroy";
 pub const LOCAL_GRIP_URL: &str =
-    "http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=viceroy_dev_signing_key_dont_use_in_production";
+    "http://127.0.0.1:5561/?verify-iss=viceroy&verify-key=secret:viceroy_dev_signing_key_dont_use_in_production";
 
 /// Values of `Content-Type` with which Pushpin signs and forwards events that an HTTP client forged.
 pub const FORGED_CONTENT_TYPES: &[&[&str]] = &[

@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, collections::HashMap, error::Error, fmt};
 
-use jwt_simple::reexports::ct_codecs::{Decoder, Hex};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -38,8 +37,7 @@ impl Keys {
     /// Parses the setting.
     ///
     /// # Format
-    /// * a secret of at least 32 bytes: `secret:` and the text itself, `base64:` or `hex:`;
-    /// * a public key in PEM, or a public key or a secret as a JWK;
+    /// * one, in a format of [`VerifyKey::parse`], a secret of at least 32 bytes;
     /// * several: a JWK Set. Those of its keys are used that have a `kid` and are of a supported kind
     ///   (RFC 7517, section 5).
     ///
@@ -70,20 +68,8 @@ impl Keys {
     }
 }
 
-/// A key for tokens that strangers hold. Whoever knows a secret can make tokens, so a text is one only if it says so: else a
-/// public key in some format would be taken for it.
 fn parse(text: &str) -> Result<VerifyKey, InvalidKeys> {
-    let text = text.trim();
-    let key = if let Some(secret) = text.strip_prefix("secret:") {
-        VerifyKey::from_secret(secret.as_bytes())
-    } else if let Some(hex) = text.strip_prefix("hex:") {
-        VerifyKey::from_secret(&Hex::decode_to_vec(hex, None).map_err(|_| InvalidKeys::Hex)?)
-    } else if ["base64:", "-----BEGIN ", "{"].iter().any(|start| text.starts_with(start)) {
-        VerifyKey::parse(text)
-    } else {
-        return Err(InvalidKeys::Unmarked);
-    };
-    let key = key.map_err(|error| match error {
+    let key = VerifyKey::parse(text).map_err(|error| match error {
         InvalidKey::TooShort => InvalidKeys::TooShort,
         error => InvalidKeys::Key(error),
     })?;
@@ -100,10 +86,6 @@ pub(crate) enum InvalidKeys {
     Key(InvalidKey),
     /// It is empty.
     Empty,
-    /// A secret that does not say that it is one, or a key in another format.
-    Unmarked,
-    /// What follows `hex:` is not hexadecimal.
-    Hex,
     /// A secret is too short.
     TooShort,
     /// A JWK Set without a supported key that has a `kid`, or with two of the same `kid`.
@@ -115,10 +97,6 @@ impl fmt::Display for InvalidKeys {
         match self {
             Self::Key(error) => error.fmt(f),
             Self::Empty => f.write_str("it is empty"),
-            Self::Unmarked => {
-                f.write_str("write a secret as secret:TEXT, base64:… or hex:…, and a public key as PEM or JWK")
-            }
-            Self::Hex => f.write_str("the text after `hex:` is not valid hexadecimal"),
             Self::TooShort => {
                 write!(f, "the secret is too short: use at least {MIN_SECRET_LENGTH} bytes (openssl rand -base64 32)")
             }
