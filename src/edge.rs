@@ -5,6 +5,7 @@ use std::{
     env,
     io::Read,
     net::IpAddr,
+    sync::Once,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,7 +15,7 @@ use fanout_edge::{
         connection::Handler,
         error::Error,
         exchange::Exchange,
-        http::{BodyError, Outcome, Request, Response},
+        http::{BodyError, CLIENT, Outcome, Request, Response},
         platform::{BackendError, CannotCount, Counter, PUBLISHER_BACKEND, Platform},
         sandbox::Usage,
         settings::{self, Lookup, Settings, Unreadable},
@@ -79,14 +80,14 @@ fn handle(mut request: fastly::Request, settings: &Settings, on_websocket: Handl
     });
     match outcome {
         Outcome::Response(response) => send(response),
-        Outcome::HandOff { backend, query } => {
+        Outcome::HandOff { backend, query, client } => {
             if let Some(query) = query {
                 request.set_query_str(query);
             }
             if let Some(body) = body {
                 request.set_body(body);
             }
-            hand_off(request, backend);
+            hand_off(request, backend, client);
         }
     }
 }
@@ -229,10 +230,11 @@ impl Platform for Fastly<'_> {
     }
 
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
+        static SAID: Once = Once::new();
         let counter = RateCounter::open(counter.name());
         let counted = if n > 0 { counter.increment(entry, n) } else { Ok(()) };
         counted.and_then(|()| counter.lookup_count(entry, CounterDuration::SixtySecs)).map_err(|error| {
-            eprintln!("the platform does not count, so nothing is limited: {error}");
+            SAID.call_once(|| eprintln!("the platform does not count, so nothing is limited: {error}"));
             CannotCount
         })
     }
@@ -291,14 +293,18 @@ fn send(response: Response) {
     to_client.send_to_client();
 }
 
-fn hand_off(mut request: fastly::Request, backend: &'static str) {
+fn hand_off(mut request: fastly::Request, backend: &'static str, client: Option<String>) {
     // It is not for the proxy, which would send it along with each event; and what begins like the others comes from the
     // proxy only.
-    let is_reserved =
-        |name: &&HeaderName| *name == FASTLY_KEY || *name == "connection-id" || name.as_str().starts_with("meta-");
+    let is_reserved = |name: &&HeaderName| {
+        *name == FASTLY_KEY || *name == "connection-id" || *name == CLIENT || name.as_str().starts_with("meta-")
+    };
     let reserved: Vec<_> = request.get_header_names().filter(is_reserved).cloned().collect();
     for name in reserved {
         request.remove_header(name);
+    }
+    if let Some(client) = client {
+        request.set_header(CLIENT, client);
     }
     if let Err(error) = request.handoff_fanout(backend) {
         send(Error::HandOff { backend, cause: error.root_cause().to_string() }.response());

@@ -475,7 +475,8 @@ fn an_incomplete_body_is_rejected_and_not_published() {
 fn a_websocket_client_is_handed_off_with_its_own_headers() {
     let proxy = Server::start(|_| Response::new(418, &[("X-From", "proxy")], "short and stout"));
     let viceroy = Viceroy::start(&(local() + &backend("self", free_port())), Some(proxy.port));
-    let response = handshake(viceroy.port, "/api/websocket?room=1", &[("Cookie", "a=1"), ("Fastly-Key", "secret")]);
+    let headers = [("Cookie", "a=1"), ("Fastly-Key", "secret"), ("Fanout-Client", "192.0.2.7")];
+    let response = handshake(viceroy.port, "/api/websocket?room=1", &headers);
     assert_eq!((response.status(), response.header("x-from")), (418, Some("proxy")));
     let [request] = &proxy.requests()[..] else { panic!("not one request") };
     assert_eq!(request.start, "GET /api/websocket?room=1 HTTP/1.1");
@@ -483,6 +484,7 @@ fn a_websocket_client_is_handed_off_with_its_own_headers() {
     assert_eq!(request.header("upgrade"), Some("websocket"));
     assert_eq!(request.header("cookie"), Some("a=1"));
     assert_eq!(request.values("fastly-key"), [""; 0], "the proxy must not receive it");
+    assert_eq!(request.values("fanout-client"), ["127.0.0.1"], "for whom its messages count");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
         MAX_BACKEND_REQUESTS, MAX_CHANNELS, MAX_FETCHED_BODY, MAX_PUBLISHED, MAX_STATE_LENGTH, MAX_STATE_NAME_LENGTH,
     },
     error::Error,
-    http::Request,
+    http::{CLIENT, Request},
     messages::{
         channels,
         envelope::{self, Decoded, Envelope},
@@ -168,10 +168,11 @@ impl<'a> Connection<'a> {
     }
 
     /// A header of the client's handshake, if it was sent once, as text. The client chose it. Those of the proxy are left
-    /// out: `Grip-*`, `Meta-*` and `Connection-Id`.
+    /// out: `Grip-*`, `Meta-*` and `Connection-Id`; and so is the service's own, [`CLIENT`].
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let name = name.to_ascii_lowercase();
-        let is_reserved = name.starts_with("grip-") || name.starts_with("meta-") || name == "connection-id";
+        let is_reserved =
+            name.starts_with("grip-") || name.starts_with("meta-") || name == "connection-id" || name == CLIENT;
         self.request.header(&name).value().filter(|_| !is_reserved)
     }
 

@@ -1,7 +1,8 @@
-//! A file for each path. [`subscribe`] is what the paths of subscribers over plain HTTP share.
+//! A file for each path, and what they share: [`hand_off`], and for the paths of subscribers over plain HTTP [`subscribe`].
 
 pub(super) mod broadcast;
 pub(super) mod events;
+mod hand_off;
 pub(super) mod health;
 pub(super) mod page;
 pub(super) mod poll;

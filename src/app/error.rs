@@ -216,6 +216,14 @@ impl Error {
         }
     }
 
+    /// Whether a signature, an access token or a `Fastly-Key` was verified and then rejected, which took much time.
+    pub(super) fn costs_verification(&self) -> bool {
+        match self {
+            Self::Signature(error) | Self::Token(error) => *error >= SignatureError::Signature,
+            _ => matches!(self, Self::FastlyKey | Self::Subject | Self::Claim(_) | Self::Forbidden(..)),
+        }
+    }
+
     /// Whether the client has an access token that is not valid.
     const fn is_invalid_token(&self) -> bool {
         matches!(self, Self::Token(_) | Self::NoKeyId | Self::UnknownKeyId | Self::Subject | Self::Claim(_))
@@ -340,6 +348,7 @@ const fn counted(counter: Counter) -> &'static str {
     match counter {
         Counter::Broadcasts => "broadcasts",
         Counter::Openings => "connections",
-        Counter::Failures => "rejected signatures and tokens",
+        Counter::Signatures => "rejected signatures",
+        Counter::Tokens => "rejected access tokens",
     }
 }

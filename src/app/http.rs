@@ -7,9 +7,10 @@ use http::{
     header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 
-use percent_encoding::percent_encode_byte;
-
 use crate::grip::Headers;
+
+/// The header with the address of a client that was handed off. The proxy sends it along with each event of a WebSocket.
+pub const CLIENT: &str = "fanout-client";
 
 /// A request: what came.
 pub trait Request: Headers {
@@ -52,37 +53,9 @@ pub enum Outcome {
         backend: &'static str,
         /// The query in place of that of the request, if the proxy cannot take that.
         query: Option<String>,
+        /// The value of the header [`CLIENT`], in place of what the client sent.
+        client: Option<String>,
     },
-}
-
-impl Outcome {
-    /// The hand-off of a client, through a backend, with the query that it sent.
-    pub fn hand_off(backend: &'static str, query: &str) -> Self {
-        Self::HandOff { backend, query: encoded(query) }
-    }
-}
-
-/// Percent-encodes what must not stand in a query, but browsers leave as it is: the proxy responds with 500 to that. `None`
-/// if there is nothing of it. Source: RFC 3986, section 3.4, and the URL standard's query percent-encode set.
-fn encoded(query: &str) -> Option<String> {
-    let bytes = query.as_bytes();
-    let is_escape = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-    let is_valid = |at: usize| match bytes[at] {
-        b'%' => is_escape(at),
-        byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?[]".contains(&byte),
-    };
-    if (0..bytes.len()).all(is_valid) {
-        return None;
-    }
-    let mut encoded = String::with_capacity(bytes.len() + 8);
-    for (at, byte) in bytes.iter().enumerate() {
-        if is_valid(at) {
-            encoded.push(char::from(*byte));
-        } else {
-            encoded.push_str(percent_encode_byte(*byte));
-        }
-    }
-    Some(encoded)
 }
 
 impl From<Response> for Outcome {

@@ -45,12 +45,14 @@ pub trait Platform: Sender {
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// Published messages.
+    /// Published messages, each for each of its channels.
     Broadcasts,
     /// Clients that are handed off.
     Openings,
-    /// Signatures and access tokens of clients that do not verify: to verify one takes much CPU.
-    Failures,
+    /// Signatures that were verified and rejected: to verify one takes much CPU.
+    Signatures,
+    /// Access tokens and Fastly keys that were verified and rejected.
+    Tokens,
 }
 
 impl Counter {
@@ -59,7 +61,8 @@ impl Counter {
         match self {
             Self::Broadcasts => "fanout_broadcasts",
             Self::Openings => "fanout_openings",
-            Self::Failures => "fanout_failures",
+            Self::Signatures => "fanout_signatures",
+            Self::Tokens => "fanout_tokens",
         }
     }
 }

@@ -40,6 +40,8 @@ const FAILURES_PER_MINUTE: &str = "FAILURES_PER_MINUTE";
 
 /// A hundred a second.
 const DEFAULT_BROADCASTS: Option<NonZeroU32> = NonZeroU32::new(6000);
+/// A hundred a second, as many clients may share an address.
+const DEFAULT_OPENINGS: Option<NonZeroU32> = NonZeroU32::new(6000);
 /// Half a second of CPU.
 const DEFAULT_FAILURES: Option<NonZeroU32> = NonZeroU32::new(600);
 
@@ -129,7 +131,7 @@ impl Settings {
         let limits = || {
             Ok(Limits {
                 broadcasts: number(BROADCASTS_PER_MINUTE)?.or(DEFAULT_BROADCASTS),
-                openings: number(OPENINGS_PER_MINUTE)?,
+                openings: number(OPENINGS_PER_MINUTE)?.or(DEFAULT_OPENINGS),
                 failures: number(FAILURES_PER_MINUTE)?.or(DEFAULT_FAILURES),
             })
         };

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     service::{Request, Service, header, is, settings},
-    support::{LOCAL_GRIP_URL, NOW, access_token, local_signature},
+    support::{LOCAL_GRIP_URL, NOW, access_token, claims, local_signature, sign_hs256},
 };
 
 const EVENTS: &str = "application/websocket-events";
@@ -178,6 +178,7 @@ fn only_a_hand_off_counts_as_an_opening() {
     for path in SUBSCRIBING {
         assert_eq!(service.respond(connect(path)).status, 401);
     }
+    assert_eq!(service.respond(broadcast().with_body("x")).status, 401);
     assert_eq!(service.host.counted, []);
 
     let mut service = Service::new(with(&[("config:OPENINGS_PER_MINUTE", "1")]));
@@ -204,73 +205,158 @@ fn requests_pass_if_the_platform_cannot_count() {
         assert!(all().into_iter().all(|request| refusal(request, &mut service).is_none()));
         assert_eq!(service.respond(Request::new("GET", "/api/websocket")).status, 426);
     }
-    // Clients whose address is not known are one.
+    // Nor can it be counted for whom, if the address is not known.
     let mut service = limited();
-    for is_refused in [false, true] {
-        assert_eq!(refusal(connect("/api/poll").from(None), &mut service).is_some(), is_refused);
+    for request in all().into_iter().chain(all()) {
+        assert!(refusal(request.from(None), &mut service).is_none());
     }
-    // Without a limit openings are not counted.
-    let mut service = Service::local();
-    assert!(all().into_iter().all(|request| refusal(request, &mut service).is_none()));
-    assert_eq!(service.respond(Request::new("GET", "/api/websocket")).status, 426);
-    assert!(service.host.counted.iter().all(|(counter, _, _)| *counter == Counter::Broadcasts));
+    assert_eq!(service.host.counted, []);
+}
+
+const SECRET: &str = "a secret for access tokens of the tests";
+const KEY: &str = "secret:a secret for access tokens of the tests";
+
+fn bearer(request: Request, secret: &str, expires_at: u64, claims: &str) -> Request {
+    request.with("Authorization", format!("Bearer {}", access_token(secret, expires_at, claims)))
+}
+
+fn good(request: Request) -> Request {
+    bearer(request, SECRET, NOW + 60, r#"{"x-fastly-read":["*"],"x-fastly-write":["*"]}"#)
+}
+
+fn events() -> Request {
+    Request::new("POST", "/api/websocket")
+        .with("Content-Type", EVENTS)
+        .with("Connection-Id", "c1")
+        .with_body("OPEN\r\n")
+}
+
+fn total(service: &Service, of: Counter) -> u32 {
+    service.host.counted.iter().filter(|(counter, ..)| *counter == of).map(|(.., n)| n).sum()
 }
 
 #[test]
-fn broadcasts_and_failed_checks_have_limits_by_default() {
-    const SECRET: &str = "a secret for access tokens of the tests";
-    const KEY: &str = "secret:a secret for access tokens of the tests";
-    let mut service = Service::local();
-    service.host.counted.push((Counter::Broadcasts, "192.0.2.1".to_owned(), 5999));
-    is(&service.respond(broadcast().with_body("x")), 200, "Ok\n");
-    let too_many = "Too many broadcasts: at most 6000 per minute, wait 60 seconds\n";
-    is(&service.respond(broadcast().with_body("x")), 429, too_many);
+fn broadcasts_and_openings_have_limits_by_default() {
+    for (counter, request, kind) in [
+        (Counter::Broadcasts, &(|| broadcast().with_body("x")) as &dyn Fn() -> Request, "broadcasts"),
+        (Counter::Openings, &|| connect("/api/websocket"), "connections"),
+        (Counter::Openings, &|| connect("/api/poll"), "connections"),
+    ] {
+        let mut service = Service::local();
+        service.host.counted.push((counter, "192.0.2.1".to_owned(), 5999));
+        assert!(refusal(request(), &mut service).is_none());
+        let too_many = format!("Too many {kind}: at most 6000 per minute, wait 60 seconds\n");
+        is(&service.respond(request()), 429, too_many);
+    }
+}
 
-    let forged = || access_token("another secret for access tokens", NOW + 60, r#"{"x-fastly-read":["*"]}"#);
-    let good = || access_token(SECRET, NOW + 60, r#"{"x-fastly-read":["*"],"x-fastly-write":["*"]}"#);
-    let bearer = |request: Request, token: String| request.with("Authorization", format!("Bearer {token}"));
-    let post = || Request::new("POST", "/api/websocket").with("Content-Type", "application/websocket-events");
-    for failing in [
-        bearer(connect("/api/events"), forged()),
-        bearer(connect("/api/websocket"), forged()),
-        bearer(broadcast().with_body("x"), forged()),
-        connect("/api/poll").with("Grip-Sig", "forged"),
-        connect("/api/websocket").with("Grip-Sig", "forged"),
-        post().with("Connection-Id", "c1").with("Grip-Sig", "forged").with_body("OPEN\r\n"),
+#[test]
+fn checks_that_fail_are_counted_for_the_address_if_they_took_much_time() {
+    const ALL: &str = r#"{"x-fastly-read":["*"],"x-fastly-write":["*"]}"#;
+    let forged = |request| bearer(request, "another secret for access tokens", NOW + 60, ALL);
+    let expired = |request| bearer(request, SECRET, NOW - 60, ALL);
+    let elsewhere = |request| bearer(request, SECRET, NOW + 60, r#"{"x-fastly-read":["a"],"x-fastly-write":["a"]}"#);
+    let no_list = |request| bearer(request, SECRET, NOW + 60, r#"{"x-fastly-read":"*"}"#);
+    let signed =
+        |request: Request| request.with("Grip-Sig", sign_hs256("another secret of the proxy", claims(None, None)));
+    let (signatures, tokens) = (Counter::Signatures, Counter::Tokens);
+    for (request, counter) in [
+        (forged(connect("/api/events")), tokens),
+        (forged(connect("/api/websocket")), tokens),
+        (forged(broadcast().with_body("x")), tokens),
+        (expired(connect("/api/poll")), tokens),
+        (elsewhere(connect("/api/poll")), tokens),
+        (no_list(connect("/api/poll")), tokens),
+        (broadcast().with("Fastly-Key", "forged").with_body("x"), tokens),
+        (signed(connect("/api/poll")), signatures),
+        (signed(connect("/api/websocket")), signatures),
+        (signed(events()), signatures),
     ] {
         let mut service = Service::new(with(&[("ACCESS_KEY", KEY)]));
-        service.host.counted.push((Counter::Failures, "192.0.2.1".to_owned(), 599));
-        assert!(matches!(service.respond(failing).status, 401 | 403));
-        let failures: u32 =
-            service.host.counted.iter().filter(|(counter, ..)| *counter == Counter::Failures).map(|(.., n)| n).sum();
-        assert_eq!(failures, 600);
-        // Now nothing more is verified for this address, and everything for others.
-        let too_many = "Too many rejected signatures and tokens: at most 600 per minute, wait 60 seconds\n";
-        is(&service.respond(bearer(connect("/api/events"), good())), 429, too_many);
-        is(&service.respond(post().with("Grip-Sig", local_signature(NOW))), 429, too_many);
-        assert!(service.hands_off(bearer(connect("/api/events"), good()).from(Some("192.0.2.9"))));
+        service.host.fastly_key = Some("valid");
+        service.host.counted.push((counter, "192.0.2.1".to_owned(), 599));
+        assert!(matches!(service.respond(request).status, 401 | 403));
+        assert_eq!(total(&service, counter), 600);
+        // Now nothing more of this kind is verified for this address, and everything for others.
+        let too_many = |kind| format!("Too many rejected {kind}: at most 600 per minute, wait 60 seconds\n");
+        let signed_events = || good(events()).with("Grip-Sig", local_signature(NOW));
+        let keyed = || broadcast().with("Fastly-Key", "valid").with_body("x");
+        if counter == tokens {
+            is(&service.respond(good(connect("/api/events"))), 429, too_many("access tokens"));
+            is(&service.respond(good(broadcast().with_body("x"))), 429, too_many("access tokens"));
+            is(&service.respond(keyed()), 429, too_many("access tokens"));
+            // A proxy whose clients send bad tokens is not locked out.
+            assert_eq!(service.respond(signed_events()).status, 200);
+        } else {
+            is(&service.respond(signed_events()), 429, too_many("signatures"));
+            assert!(service.hands_off(good(connect("/api/events"))));
+            is(&service.respond(keyed()), 200, "Ok\n");
+        }
+        assert!(service.hands_off(good(connect("/api/events")).from(Some("192.0.2.9"))));
+        assert_eq!(service.respond(signed_events().from(Some("192.0.2.9"))).status, 200);
         // What needs no verification costs nothing.
         assert_eq!(service.respond(connect("/api/events")).status, 401);
     }
 }
 
 #[test]
-fn messages_that_a_websocket_publishes_are_counted_for_its_connection() {
+fn checks_that_fail_at_once_or_through_the_proxy_are_not_counted() {
+    let mut service = Service::new(with(&[("ACCESS_KEY", KEY)]));
+    let through_the_proxy = |request: Request| request.with("Grip-Sig", local_signature(NOW));
+    for request in [
+        connect("/api/poll").with("Authorization", "Bearer no-token"),
+        connect("/api/poll").with("Grip-Sig", "no token"),
+        events().with("Grip-Sig", "no token"),
+        through_the_proxy(bearer(connect("/api/poll"), SECRET, NOW - 60, "{}")),
+        through_the_proxy(bearer(events(), SECRET, NOW - 60, "{}")),
+        // Nobody is known by no address.
+        bearer(connect("/api/poll"), SECRET, NOW - 60, "{}").from(None),
+    ] {
+        assert!(matches!(service.respond(request).status, 401 | 403));
+    }
+    assert_eq!((total(&service, Counter::Signatures), total(&service, Counter::Tokens)), (0, 0));
+}
+
+#[test]
+fn the_server_of_the_operator_and_rejected_broadcasts_are_not_counted() {
+    let mut service = Service::new(with(&[("ACCESS_KEY", KEY), ("config:BROADCASTS_PER_MINUTE", "1")]));
+    service.host.fastly_key = Some("valid");
+    for _ in 0..3 {
+        is(&service.respond(broadcast().with("Fastly-Key", "valid").with_body("x")), 200, "Ok\n");
+        assert_eq!(service.respond(broadcast().with_body("x")).status, 401);
+    }
+    assert_eq!(total(&service, Counter::Broadcasts), 0);
+    is(&service.respond(good(broadcast().with_body("x"))), 200, "Ok\n");
+    assert_eq!(service.respond(good(broadcast().with_body("x"))).status, 429);
+}
+
+#[test]
+fn messages_that_a_websocket_publishes_are_counted_for_the_address_that_was_handed_off() {
     let mut service = Service::new(with(&[("config:BROADCASTS_PER_MINUTE", "3")]));
-    let mut publish = |connection: &str, body: &str| {
+    let close = b"CLOSE 3c\r\n\x03\xf0Too many broadcasts: at most 3 per minute, wait 60 seconds\r\n";
+    let mut publish = |connection: &str, client: &str, body: &str| {
         let request = Request::new("POST", "/api/websocket?mode=publish&channel=a&channel=b")
             .with("Content-Type", EVENTS)
             .with("Connection-Id", connection)
             .with("Grip-Sig", local_signature(NOW))
             .with_body(body);
-        service.respond(request)
+        service.respond(if client.is_empty() { request } else { request.with("Fanout-Client", client) })
     };
-    let close = b"CLOSE 3c\r\n\x03\xf0Too many broadcasts: at most 3 per minute, wait 60 seconds\r\n";
-    // One message to two channels counts twice.
-    is(&publish("c1", "TEXT 1\r\na\r\n"), 200, "");
-    is(&publish("c1", "TEXT 1\r\na\r\n"), 200, close);
-    is(&publish("c2", "TEXT 1\r\na\r\n"), 200, "");
-    is(&publish("c3", "TEXT 1\r\na\r\nTEXT 1\r\na\r\n"), 200, close);
+    // One message to two channels counts twice; another connection from the same address is the same.
+    is(&publish("c1", "192.0.2.7", "TEXT 1\r\na\r\n"), 200, "");
+    is(&publish("c2", "192.0.2.7", "TEXT 1\r\na\r\n"), 200, close);
+    is(&publish("c2", "2001:db8:1:2::", "TEXT 1\r\na\r\n"), 200, "");
+    // Without an address, or with something else, it is the connection.
+    is(&publish("c3", "", "TEXT 1\r\na\r\n"), 200, "");
+    is(&publish("c3", "x", "TEXT 1\r\na\r\n"), 200, close);
+    is(&publish("c4", "", "TEXT 1\r\na\r\nTEXT 1\r\na\r\n"), 200, close);
+    let broadcasts = service.host.counted.iter().filter(|(counter, ..)| *counter == Counter::Broadcasts);
+    let entries: Vec<_> = broadcasts.map(|(_, entry, _)| &**entry).collect();
+    assert_eq!(entries[..3], ["192.0.2.7", "192.0.2.7", "2001:db8:1:2::"]);
+    // A broadcast from there is one more.
+    let mut service = Service::new(with(&[("config:BROADCASTS_PER_MINUTE", "3")]));
+    service.host.counted.push((Counter::Broadcasts, "192.0.2.7".to_owned(), 3));
+    assert_eq!(service.respond(broadcast().with_body("x").from(Some("192.0.2.7"))).status, 429);
 }
 
 #[test]

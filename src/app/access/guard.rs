@@ -21,8 +21,7 @@ use crate::{
 pub(crate) fn check_opening(exchange: &mut Exchange<'_>, rights: &[Right], channels: &Channels) -> Result<(), Error> {
     check_query(exchange.request.query())?;
     check_origin(exchange)?;
-    let verifies = verifies_token(exchange)?;
-    limit_failures(exchange, verifies, |exchange| {
+    limit_tokens(exchange, |exchange| {
         check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now).map(drop)
     })
 }
@@ -33,7 +32,8 @@ pub(crate) fn check_opening(exchange: &mut Exchange<'_>, rights: &[Right], chann
 /// [`Error::TooMany`], or as [`proof::source`].
 pub(crate) fn check_source(exchange: &mut Exchange<'_>) -> Result<Source, Error> {
     let is_signed = exchange.request.header("grip-sig") != Header::Missing;
-    limit_failures(exchange, is_signed, |exchange| proof::source(exchange.request, exchange.settings, exchange.now))
+    let check = |exchange: &Exchange<'_>| proof::source(exchange.request, exchange.settings, exchange.now);
+    if is_signed { limit_failures(exchange, Counter::Signatures, check) } else { check(exchange) }
 }
 
 /// Verifies the ticket of a connection's request, else its signature, unless too many from its address did not verify.
@@ -52,24 +52,28 @@ pub(crate) fn check_connection<'a>(exchange: &mut Exchange<'a>) -> Result<Proof<
     }
 }
 
-/// Whether there is a token that is to be verified.
-fn verifies_token(exchange: &Exchange<'_>) -> Result<bool, Error> {
-    Ok(exchange.settings.access.as_ref()?.is_some() && token::of_request(exchange.request).is_ok())
+/// Runs a check of the access token, unless too many from this address were rejected.
+fn limit_tokens<T>(
+    exchange: &mut Exchange<'_>,
+    check: impl FnOnce(&Exchange<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let verifies = matches!(exchange.settings.access, Ok(Some(_))) && token::of_request(exchange.request).is_ok();
+    if verifies { limit_failures(exchange, Counter::Tokens, check) } else { check(exchange) }
 }
 
-/// Runs a check that may verify a signature, and counts it for the client's address if it does not verify.
+/// Runs a check that verifies a signature, and counts it for the client's address if that was in vain.
 fn limit_failures<T>(
     exchange: &mut Exchange<'_>,
-    verifies: bool,
+    counter: Counter,
     check: impl FnOnce(&Exchange<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     // Limits that cannot be used do not end open connections: what they guard is rejected elsewhere.
-    let (true, Ok(limits)) = (verifies, &exchange.settings.limits) else { return check(exchange) };
-    limits.check(exchange.request, exchange.platform, Counter::Failures)?;
+    let Ok(limits) = &exchange.settings.limits else { return check(exchange) };
+    limits.check(exchange.request, exchange.platform, counter)?;
     let checked = check(exchange);
-    if let Err(Error::Signature(_) | Error::Token(_)) = checked {
+    if checked.as_ref().is_err_and(Error::costs_verification) {
         // The limit is enforced by the check before.
-        let _ = limits.count(exchange.request, exchange.platform, Counter::Failures);
+        let _ = limits.count(exchange.request, exchange.platform, counter);
     }
     checked
 }
@@ -92,7 +96,7 @@ pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Err
     limits.check(exchange.request, exchange.platform, Counter::Openings)
 }
 
-/// Checks a broadcast before it is published: its origin, the rate limit, and a `Fastly-Key` or its token. Returns the user
+/// Checks a broadcast before it is published: its origin, a `Fastly-Key` or its token, and the rate limit. Returns the user
 /// whom the token names.
 ///
 /// # Errors
@@ -100,20 +104,42 @@ pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Err
 pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) -> Result<Option<String>, Error> {
     check_origin(exchange)?;
     let limits = exchange.settings.limits.as_ref()?;
-    limits.count(exchange.request, exchange.platform, Counter::Broadcasts)?;
-    let has_key =
-        matches!(exchange.settings.access, Ok(Some(_))) && exchange.request.header("fastly-key") != Header::Missing;
-    if has_key && exchange.platform.has_valid_fastly_key() {
+    let has_key = matches!(exchange.settings.access, Ok(Some(_))) && has_fastly_key(exchange);
+    if has_key && is_operator(exchange)? {
+        // Its server broadcasts for everybody, so it is not counted.
         return Ok(None);
     }
-    let verifies = verifies_token(exchange)?;
-    let checked = limit_failures(exchange, verifies, |exchange| {
+    let checked = limit_tokens(exchange, |exchange| {
         check_token(exchange.request, exchange.settings, &[Right::Write], [channel], exchange.now)
     });
-    match checked {
-        Err(Error::NoToken) if has_key => Err(Error::FastlyKey),
-        checked => Ok(checked?.and_then(|verified| verified.identity.into_user())),
+    let verified = match checked {
+        Err(Error::NoToken) if has_key => return Err(Error::FastlyKey),
+        checked => checked?,
+    };
+    limits.count(exchange.request, exchange.platform, Counter::Broadcasts)?;
+    Ok(verified.and_then(|verified| verified.identity.into_user()))
+}
+
+/// Whether the request has a `Fastly-Key` of the service.
+///
+/// # Errors
+/// [`Error::TooMany`] if too many access tokens and keys from its address were rejected.
+pub(crate) fn is_operator(exchange: &mut Exchange<'_>) -> Result<bool, Error> {
+    if !has_fastly_key(exchange) {
+        return Ok(false);
     }
+    let check = |exchange: &Exchange<'_>| match exchange.platform.has_valid_fastly_key() {
+        true => Ok(true),
+        false => Err(Error::FastlyKey),
+    };
+    match limit_failures(exchange, Counter::Tokens, check) {
+        Err(Error::FastlyKey) => Ok(false),
+        checked => checked,
+    }
+}
+
+fn has_fastly_key(exchange: &Exchange<'_>) -> bool {
+    exchange.request.header("fastly-key") != Header::Missing
 }
 
 /// Verifies the access token of a request and checks that it grants the rights on every channel. `None` if the service is

@@ -1,4 +1,5 @@
-//! Rate limits: how many broadcasts and connections the settings allow a client in a minute.
+//! Rate limits: how many broadcasts, connections and rejected checks the settings allow a client in a minute. What cannot be
+//! counted, or has no address, passes.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -7,18 +8,18 @@ use std::{
 
 use crate::app::{
     error::Error,
-    http::Request,
+    http::{CLIENT, Request},
     platform::{CannotCount, Counter, Platform},
 };
 
 /// The most of each in a minute; `None` if it is not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Broadcasts from one address, and messages that one WebSocket publishes, each counted for each of its channels.
+    /// Messages from one address that are published, each counted for each of its channels.
     pub(crate) broadcasts: Option<NonZeroU32>,
     /// Clients from one address that are handed off, or would be but for this limit.
     pub(crate) openings: Option<NonZeroU32>,
-    /// Signatures and access tokens from one address that did not verify.
+    /// Signatures from one address that were verified and rejected, and as many access tokens and Fastly keys.
     pub(crate) failures: Option<NonZeroU32>,
 }
 
@@ -33,7 +34,7 @@ impl Limits {
         platform: &mut dyn Platform,
         counter: Counter,
     ) -> Result<(), Error> {
-        self.count_for(platform, counter, &client(request), 1)
+        client(request).map_or(Ok(()), |client| self.count_for(platform, counter, &client, 1))
     }
 
     /// Checks, without counting, whether one more for the client's address would be allowed.
@@ -46,24 +47,30 @@ impl Limits {
         platform: &mut dyn Platform,
         counter: Counter,
     ) -> Result<(), Error> {
-        let Some(limit) = self.of(counter) else { return Ok(()) };
-        match platform.count(counter, &client(request), 0) {
+        let (Some(limit), Some(client)) = (self.of(counter), client(request)) else { return Ok(()) };
+        match platform.count(counter, &client, 0) {
             Ok(total) if total >= limit.get() => Err(Error::TooMany { counter, limit: limit.get() }),
             Ok(_) | Err(CannotCount) => Ok(()),
         }
     }
 
-    /// Counts `n` more for an entry. If the platform cannot count, the request is allowed.
+    /// Counts what a WebSocket publishes: for the address that it had when it was handed off, else for the connection.
     ///
     /// # Errors
     /// [`Error::TooMany`] if that exceeds the limit.
-    pub(crate) fn count_for(
+    pub(crate) fn count_published(
         self,
+        request: &dyn Request,
         platform: &mut dyn Platform,
-        counter: Counter,
-        entry: &str,
+        connection_id: &str,
         n: u32,
     ) -> Result<(), Error> {
+        let address = request.header(CLIENT).value().and_then(|address| address.parse().ok());
+        let entry = address.map_or_else(|| connection_id.to_owned(), network);
+        self.count_for(platform, Counter::Broadcasts, &entry, n)
+    }
+
+    fn count_for(self, platform: &mut dyn Platform, counter: Counter, entry: &str, n: u32) -> Result<(), Error> {
         let Some(limit) = self.of(counter) else { return Ok(()) };
         match platform.count(counter, entry, n) {
             Ok(total) if total > limit.get() => Err(Error::TooMany { counter, limit: limit.get() }),
@@ -75,14 +82,18 @@ impl Limits {
         match counter {
             Counter::Broadcasts => self.broadcasts,
             Counter::Openings => self.openings,
-            Counter::Failures => self.failures,
+            Counter::Signatures | Counter::Tokens => self.failures,
         }
     }
 }
 
-/// The key for rate limits: the IPv4 address, or the /64 prefix of an IPv6 address, which is what one client mostly has.
-fn client(request: &dyn Request) -> String {
-    let Some(address) = request.client_address() else { return String::new() };
+/// The entry of a client; `None` if its address is not known.
+pub(crate) fn client(request: &dyn Request) -> Option<String> {
+    request.client_address().map(network)
+}
+
+/// The IPv4 address, or the /64 prefix of an IPv6 address, which is what one client mostly has.
+fn network(address: IpAddr) -> String {
     let network: IpAddr = match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

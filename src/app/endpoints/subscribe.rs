@@ -5,6 +5,7 @@ use http::{
     header::{CACHE_CONTROL, HeaderValue},
 };
 
+use super::hand_off::hand_off;
 use crate::{
     app::{
         access::{guard, proof::Source, right::Right, token::Identity},
@@ -12,7 +13,6 @@ use crate::{
         exchange::Exchange,
         http::{Outcome, Response},
         messages::{channels::Channels, envelope::Envelope, id::MessageId},
-        platform::SELF_BACKEND,
         query::{Format, Query},
     },
     grip::{Channel, Hold},
@@ -29,7 +29,7 @@ pub(crate) struct Subscriber {
 /// Hands a client off to the proxy, and responds to the proxy when it asks for the client.
 ///
 /// # Errors
-/// As [`guard::check_opening`], [`guard::count_opening`] and [`guard::check_token`].
+/// As [`guard::check_opening`], [`hand_off`] and [`guard::check_token`].
 pub(crate) fn subscribe(
     exchange: &mut Exchange<'_>,
     respond: impl Fn(&Subscriber) -> (Response, Hold),
@@ -38,8 +38,7 @@ pub(crate) fn subscribe(
     let Query { channels, format, .. } = Query::of(exchange.request)?;
     if source == Source::Client {
         guard::check_opening(exchange, &[Right::Read], &channels)?;
-        guard::count_opening(exchange)?;
-        return Ok(Outcome::hand_off(SELF_BACKEND, exchange.request.query()));
+        return hand_off(exchange);
     }
     let rights = &[Right::Read];
     let verified = guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?;

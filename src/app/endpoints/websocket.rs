@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use super::hand_off::hand_off;
 use crate::{
     app::{
         access::{
@@ -17,7 +18,6 @@ use crate::{
             envelope,
             outbox::{pack, send},
         },
-        platform::{Counter, SELF_BACKEND},
         query::{Format, Query},
         settings::Settings,
     },
@@ -42,8 +42,7 @@ pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         let is_misspelled = exchange.request.list("upgrade").iter().any(|to| to.eq_ignore_ascii_case("websocket"));
         return Err(if is_misspelled { Error::UpgradeSpelling } else { Error::UpgradeRequired });
     }
-    guard::count_opening(exchange)?;
-    Ok(Outcome::hand_off(SELF_BACKEND, exchange.request.query()))
+    hand_off(exchange)
 }
 
 /// Responds to the events of a WebSocket.
@@ -73,7 +72,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let handled = (exchange.on_websocket)(&mut connection);
     let mut batch = connection.finish();
     let accepted = handled.and_then(|()| if batch.ws.is_accepted() { Ok(()) } else { Err(Error::NotAccepted) });
-    let published = accepted.and_then(|()| publish(&mut batch, settings, now));
+    let published = accepted.and_then(|()| publish(&mut batch, request, settings, now));
     let mut ws = batch.ws;
     let log = match published {
         Ok(()) => None,
@@ -112,7 +111,7 @@ fn check_client(
 }
 
 /// Publishes what the handler wants to be published.
-fn publish(batch: &mut Batch<'_>, settings: &Settings, now: u64) -> Result<(), Error> {
+fn publish(batch: &mut Batch<'_>, request: &dyn Request, settings: &Settings, now: u64) -> Result<(), Error> {
     if batch.outbox.is_empty() {
         return Ok(());
     }
@@ -120,7 +119,7 @@ fn publish(batch: &mut Batch<'_>, settings: &Settings, now: u64) -> Result<(), E
     let limits = settings.limits.as_ref()?;
     let requests = pack(&batch.outbox, publisher, MAX_BACKEND_REQUESTS.saturating_sub(batch.fetched), now)?;
     let count = u32::try_from(batch.outbox.len()).unwrap_or(u32::MAX);
-    limits.count_for(batch.platform, Counter::Broadcasts, batch.ws.connection_id(), count)?;
+    limits.count_published(request, batch.platform, batch.ws.connection_id(), count)?;
     send(requests, batch.platform)
 }
 
