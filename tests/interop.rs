@@ -14,7 +14,7 @@ use fanout_edge::grip::{
     control::{Content, KeepAliveMode},
     headers::{has_feature, last_ids},
     hold::InvalidHold,
-    item::{HeldResponse, HttpResponse, HttpStream},
+    item::{Body, HeldResponse, HttpResponse, HttpStream},
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jwt_simple::prelude::ES256KeyPair;
@@ -228,12 +228,12 @@ fn stream_filters_require_a_subscription_and_build_ids() {
     let item = |id, prev_id, content| Item {
         id: ItemId::new(id),
         prev_id: ItemId::new(prev_id),
-        ..stream(HttpStream::Content(content))
+        ..stream(HttpStream::Content(Body::Text(content)))
     };
     setup.publish_items(&[
-        Item { meta: &[("require_sub", "vips")], ..item("5", "4", b"for vips\n") },
+        Item { meta: &[("require_sub", "vips")], ..item("5", "4", "for vips\n") },
         // `%I` stands for the ID of the item before this one.
-        item("6", "5", b"now at %I\n"),
+        item("6", "5", "now at %I\n"),
     ]);
     for reader in &mut readers {
         reader.wait_for("now at ");
@@ -466,11 +466,11 @@ fn a_held_stream_receives_items_until_it_is_closed() {
     let head = reader.read.to_ascii_lowercase();
     assert!(head.contains("x-a: a") && !head.contains("x-b:") && !head.contains("grip-"), "{head}");
     wait_until("the stream is subscribed", || {
-        setup.publish_items(&[stream(HttpStream::Content(b"probe\n"))]);
+        setup.publish_items(&[stream(HttpStream::Content(Body::Text("probe\n")))]);
         reader.read_on();
         reader.read.contains("probe\n")
     });
-    setup.publish_items(&[stream(HttpStream::Content(b"\xe2\x98\x83 more\n"))]);
+    setup.publish_items(&[stream(HttpStream::Content(Body::Text("\u{2603} more\n")))]);
     reader.wait_for("\u{2603} more\n");
     setup.publish_items(&[stream(HttpStream::Close)]);
     reader.wait_for("0\r\n\r\n");
@@ -509,7 +509,7 @@ fn a_stream_fetches_missed_items_by_its_next_link_and_reports_its_end_to_its_gon
     reader.wait_for("begin\n");
     thread::sleep(Duration::from_millis(500));
     // The client is at 1, and this item follows 2: the proxy requests what the client missed.
-    let item = Item { id: ItemId::new("3"), prev_id: ItemId::new("2"), ..stream(HttpStream::Content(b"three\n")) };
+    let item = Item { id: ItemId::new("3"), prev_id: ItemId::new("2"), ..stream(HttpStream::Content(Body::Text("three\n"))) };
     setup.publish_items(&[item]);
     reader.wait_for("missed\n");
     let request = setup.backend.requests().into_iter().find(|request| request.start.starts_with("GET /next "));
@@ -538,8 +538,8 @@ fn the_skip_self_filter_of_a_stream_leaves_out_the_sender() {
     });
     thread::sleep(Duration::from_millis(500));
     setup.publish_items(&[
-        Item { meta: &[("sender", "alice")], ..stream(HttpStream::Content(b"from alice\n")) },
-        stream(HttpStream::Content(b"end\n")),
+        Item { meta: &[("sender", "alice")], ..stream(HttpStream::Content(Body::Text("from alice\n"))) },
+        stream(HttpStream::Content(Body::Text("end\n"))),
     ]);
     for reader in &mut readers {
         reader.wait_for("end\n");
@@ -569,7 +569,7 @@ fn a_response_is_held_until_an_item_is_published_or_its_timeout_expires() {
     assert!(start.elapsed() >= Duration::from_secs(4), "{:?}", start.elapsed());
 
     let headers = HeaderMap::from_iter([(HeaderName::from_static("x-c"), HeaderValue::from_static("c"))]);
-    let news = HeldResponse::ok(&headers, b"news\n").with_code(201).and_then(|response| response.with_reason("News"));
+    let news = HeldResponse::ok(&headers, Body::Text("news\n")).with_code(201).and_then(|response| response.with_reason("News"));
     let news = HttpResponse::Response(news.expect("a valid status"));
     let item = |response| Item::new(&ROOM, Formats { http_response: Some(response), ..Formats::default() });
     let mut reader = Reader::get(setup.pushpin.port, "/poll");

@@ -26,12 +26,9 @@ pub const MAX_MESSAGE: usize = 64_000;
 /// How old the id of a message may be that is sent again, in seconds: so long the proxy remembers it.
 pub const MAX_ID_AGE: u64 = 60;
 
-/// The most messages that one batch of a client's messages may publish, each counted for each of its channels: so many short
-/// ones fit into [`MAX_BACKEND_REQUESTS`].
+/// The most messages that one batch of a client's messages may publish, each counted for each of its channels. They also have
+/// to fit into [`MAX_BACKEND_REQUESTS`] publish requests: each takes about 1,300 bytes there, and six times its own length.
 pub const MAX_PUBLISHED: usize = 200;
-
-/// About how many bytes of text fit into them, however they are divided.
-pub const MAX_PUBLISHED_BYTES: usize = 30_000;
 
 /// The most requests to backends for each request to the service, to publish and by the handler: a message of the largest
 /// size takes all of them. Fastly allows 10 on trial accounts, perhaps for all requests of a [sandbox](super::sandbox).

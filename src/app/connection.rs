@@ -324,7 +324,8 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// [`Error::ChannelName`]; [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if the batch publishes more than 200
-    /// messages or about 30,000 bytes.
+    /// messages, or more than fits into 6 publish requests of 65,536 bytes: 200 messages of 100 bytes, 48 of 1,000, one of
+    /// 64,000.
     pub fn publish(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
         let message = self.message(channel, message.into())?;
         self.push(message)
@@ -358,7 +359,7 @@ impl<'a> Connection<'a> {
     /// subscribers, or to all others.
     ///
     /// # Errors
-    /// [`Error::BatchTooLarge`] if the batch publishes more than 200 messages, each counted for each channel.
+    /// As [`publish`](Self::publish), each message counted for each channel.
     pub fn relay(&mut self, message: Message<'a>) -> Result<(), Error> {
         for channel in self.query.channels.iter().map(Channel::as_str) {
             match (self.query.mode, message) {

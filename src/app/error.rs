@@ -17,7 +17,7 @@ use super::{
 };
 use crate::grip::{
     Channel, CloseCode,
-    publish::{PublishError, TooLarge},
+    publish::PublishError,
     signature::SignatureError,
     websocket::RequestError,
 };
@@ -325,12 +325,6 @@ impl From<&SettingError> for Error {
 impl From<RequestError> for Error {
     fn from(error: RequestError) -> Self {
         Self::Events(error)
-    }
-}
-
-impl From<TooLarge> for Error {
-    fn from(TooLarge { .. }: TooLarge) -> Self {
-        Self::MessageTooLarge { limit: super::bounds::MAX_MESSAGE }
     }
 }
 

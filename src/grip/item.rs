@@ -7,7 +7,7 @@
 //!   "http-stream":{"content":"Hello\n"},
 //!   "ws-message":{"content":"Hello"}}}
 //! ```
-//! Content that is not UTF-8 is `body-bin` or `content-bin`, in base64.
+//! Bytes are `body-bin` or `content-bin`, in base64.
 //! Source: <https://pushpin.org/docs/protocols/grip/#publishing>, and Pushpin 1.41.
 //!
 //! ```
@@ -116,12 +116,12 @@ pub struct Formats<'a> {
 /// The response that ends a response hold.
 ///
 /// ```
-/// use fanout_edge::grip::{Channel, Formats, Item, item::{HeldResponse, HttpResponse}};
+/// use fanout_edge::grip::{Channel, Formats, Item, item::{Body, HeldResponse, HttpResponse}};
 /// use http::HeaderMap;
 ///
 /// let channel = Channel::from_static("a");
 /// let headers = HeaderMap::new();
-/// let response = HttpResponse::Response(HeldResponse::ok(&headers, b"x"));
+/// let response = HttpResponse::Response(HeldResponse::ok(&headers, Body::Text("x")));
 /// let item = Item::new(&channel, Formats { http_response: Some(response), ..Formats::default() });
 /// assert_eq!(item.to_json(), r#"{"channel":"a","formats":{"http-response":{"code":200,"body":"x"}}}"#);
 /// ```
@@ -139,12 +139,21 @@ pub struct HeldResponse<'a> {
     code: u16,
     reason: Option<HeaderValue>,
     headers: &'a HeaderMap,
-    body: &'a [u8],
+    body: Body<'a>,
+}
+
+/// The body of a response, or a part of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// UTF-8, which goes into the JSON as it is.
+    Text(&'a str),
+    /// Anything, in base64.
+    Binary(&'a [u8]),
 }
 
 impl<'a> HeldResponse<'a> {
     /// Returns a response with the status 200. Header values are sent as UTF-8, with U+FFFD for invalid bytes.
-    pub const fn ok(headers: &'a HeaderMap, body: &'a [u8]) -> Self {
+    pub const fn ok(headers: &'a HeaderMap, body: Body<'a>) -> Self {
         Self { code: 200, reason: None, headers, body }
     }
 
@@ -181,8 +190,8 @@ impl Error for InvalidStatus {}
 /// What a client with a stream hold receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpStream<'a> {
-    /// These bytes.
-    Content(&'a [u8]),
+    /// This.
+    Content(Body<'a>),
     /// The response of the application to a request for the next link of the hold.
     Hint,
     /// The end of the stream.
@@ -239,7 +248,7 @@ impl Serialize for HttpResponse<'_> {
                 if !headers.is_empty() {
                     map.serialize_entry("headers", &Pairs(headers))?;
                 }
-                serialize_bytes(&mut map, ["body", "body-bin"], body)?;
+                body.serialize(&mut map, ["body", "body-bin"])?;
             }
             Self::Hint => map.serialize_entry("action", "hint")?,
         }
@@ -251,7 +260,7 @@ impl Serialize for HttpStream<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match *self {
-            Self::Content(content) => serialize_bytes(&mut map, ["content", "content-bin"], content)?,
+            Self::Content(content) => content.serialize(&mut map, ["content", "content-bin"])?,
             Self::Hint => map.serialize_entry("action", "hint")?,
             Self::Close => map.serialize_entry("action", "close")?,
         }
@@ -289,11 +298,13 @@ impl Serialize for Pairs<'_> {
     }
 }
 
-/// Serializes bytes under the first key if they are UTF-8, otherwise in base64 under the second.
-fn serialize_bytes<M: SerializeMap>(map: &mut M, [text, binary]: [&str; 2], bytes: &[u8]) -> Result<(), M::Error> {
-    match str::from_utf8(bytes) {
-        Ok(content) => map.serialize_entry(text, content),
-        Err(_) => map.serialize_entry(binary, &BASE64_STANDARD.encode(bytes)),
+impl Body<'_> {
+    /// Serializes text under the first key, bytes under the second.
+    fn serialize<M: SerializeMap>(self, map: &mut M, [text, binary]: [&str; 2]) -> Result<(), M::Error> {
+        match self {
+            Self::Text(content) => map.serialize_entry(text, content),
+            Self::Binary(bytes) => map.serialize_entry(binary, &BASE64_STANDARD.encode(bytes)),
+        }
     }
 }
 

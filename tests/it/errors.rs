@@ -87,7 +87,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::BatchTooLarge,
             413,
-            "Too much to publish at once: at most 200 short messages or 30000 bytes of plain text, per channel; send less, then wait",
+            "Too much to publish at once: at most 200 messages in 6 publish requests of 65536 bytes; send less, then wait",
         ),
         (
             Error::Publish(PublishError::Unreachable),

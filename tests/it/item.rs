@@ -5,7 +5,7 @@ use fanout_edge::grip::{
     control::{Content, KeepAliveMode},
     headers::{has_feature, last_ids},
     hold::InvalidHold,
-    item::{HeldResponse, HttpResponse, HttpStream, InvalidStatus},
+    item::{Body, HeldResponse, HttpResponse, HttpStream, InvalidStatus},
     publish::{Authorization, MAX_BODY, PublishError, PublishRequest, SendError, Sender, TooLarge, publish_to_all},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
@@ -48,22 +48,22 @@ fn http_messages_have_the_expected_json() {
         (HeaderName::from_static("x-a"), HeaderValue::from_static("1")),
     ]);
     let none = HeaderMap::new();
-    let response = HttpResponse::Response(HeldResponse::ok(&headers, b"Hello"));
+    let response = HttpResponse::Response(HeldResponse::ok(&headers, Body::Text("Hello")));
     let formats = Formats {
         http_response: Some(response),
-        http_stream: Some(HttpStream::Content(b"Hello\n")),
+        http_stream: Some(HttpStream::Content(Body::Text("Hello\n"))),
         ..Formats::default()
     };
     let json = r#"{"http-response":{"code":200,"headers":[["content-type","text/plain"],["x-a","1"]],"body":"Hello"},"http-stream":{"content":"Hello\n"}}"#;
     formats_are(formats, json);
 
     let not_found = |body| HeldResponse::ok(&none, body).with_code(404).expect("a valid code");
-    let binary = HttpResponse::Response(not_found(b"\xff"));
+    let binary = HttpResponse::Response(not_found(Body::Binary(b"\xff")));
     let formats =
-        Formats { http_response: Some(binary), http_stream: Some(HttpStream::Content(b"\xff")), ..Formats::default() };
-    formats_are(formats, r#"{"http-response":{"code":404,"body-bin":"/w=="},"http-stream":{"content-bin":"/w=="}}"#);
+        Formats { http_response: Some(binary), http_stream: Some(HttpStream::Content(Body::Binary(b"x"))), ..Formats::default() };
+    formats_are(formats, r#"{"http-response":{"code":404,"body-bin":"/w=="},"http-stream":{"content-bin":"eA=="}}"#);
 
-    let named = HttpResponse::Response(not_found(b"").with_reason("Nobody here").expect("a valid reason"));
+    let named = HttpResponse::Response(not_found(Body::Text("")).with_reason("Nobody here").expect("a valid reason"));
     let formats = Formats { http_response: Some(named), ..Formats::default() };
     formats_are(formats, r#"{"http-response":{"code":404,"reason":"Nobody here","body":""}}"#);
 
@@ -78,7 +78,7 @@ fn http_messages_have_the_expected_json() {
 #[test]
 fn an_invalid_status_is_rejected() {
     let headers = HeaderMap::new();
-    let ok = || HeldResponse::ok(&headers, b"");
+    let ok = || HeldResponse::ok(&headers, Body::Text(""));
     for code in [0, 199, 600, 65_535] {
         assert_eq!(ok().with_code(code), Err(InvalidStatus), "{code}");
     }

@@ -207,12 +207,13 @@ proptest! {
         unit in prop_oneof![".{1,6}", "[\\x00-\\x1f\"\\\\]{1,4}", "(\r\n|\n|\r|a){1,4}"],
         length in prop_oneof![0..200usize, 5_000..12_000usize, 20_000..22_000usize, 0..64_000usize],
         name in "[a-z]{1,64}",
+        content_type in prop_oneof![Just("text/plain"), Just("application/octet-stream")],
     ) {
         let body = |length: usize| unit.repeat(length / unit.len());
         let publish = |text: &str| {
             let request = Request::new("POST", &format!("/api/broadcast?channel={name}"));
             let mut service = Service::local();
-            let response = service.respond(request.with("Content-Type", "text/plain").with_body(text));
+            let response = service.respond(request.with("Content-Type", content_type).with_body(text));
             let bodies: Vec<usize> = service.take_published().iter().map(|request| request.body.len()).collect();
             (response.status, String::from_utf8_lossy(&response.body).into_owned(), bodies)
         };

@@ -189,7 +189,7 @@ fn a_batch_that_is_published_in_part_says_how_much_of_it_was() {
 fn a_batch_that_publishes_too_much_closes_the_connection() {
     let closes = |query: &str, body: &str| {
         let mut service = Service::local();
-        let reason = "Too much to publish at once: at most 200 short messages or 30000 bytes of plain text, per channel; send less, then wait";
+        let reason = "Too much to publish at once: at most 200 messages in 6 publish requests of 65536 bytes; send less, then wait";
         is(&service.respond(event(query, body)), 200, closed(1009, reason));
         assert!(service.host.published.is_empty());
     };
@@ -202,11 +202,20 @@ fn a_batch_that_publishes_too_much_closes_the_connection() {
     let large = format!("TEXT 2000\r\n{}\r\n", "x".repeat(8192));
     is(&Service::local().respond(event("mode=publish", &large.repeat(6))), 200, "");
     closes("mode=publish", &large.repeat(7));
-    // As much as the reason says, however it is divided.
-    for length in [1, 75, 100, 500, 1000, 3000, 5000, 9000, 10_000, 11_000, 15_000, 20_000, 22_000, 30_000] {
-        let body = format!("TEXT {length:x}\r\n{}\r\n", "x".repeat(length)).repeat((30_000 / length).min(200));
+    // As much as the documentation says.
+    for (length, times) in [(100, 200), (1000, 48), (64_000, 1)] {
+        let body = format!("TEXT {length:x}\r\n{}\r\n", "x".repeat(length)).repeat(times);
         is(&Service::local().respond(event("mode=publish", &body)), 200, "");
     }
+    // A message that is too large alone names the limit for its content.
+    let newlines = format!("TEXT {:x}\r\n{}\r\n", 199_000, "\n".repeat(199_000));
+    let response = Service::local().respond(event("mode=publish", &newlines));
+    let body = String::from_utf8_lossy(&response.body);
+    let limit = body.split_once("at most ").and_then(|(_, rest)| rest.split_once(' ')).expect("a limit").0;
+    let limit: usize = limit.parse().expect("a number");
+    assert!((7_000..9_000).contains(&limit), "{body}");
+    let newlines = format!("TEXT {limit:x}\r\n{}\r\n", "\n".repeat(limit));
+    is(&Service::local().respond(event("mode=publish", &newlines)), 200, "");
 }
 
 #[test]

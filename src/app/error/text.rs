@@ -6,12 +6,12 @@ use super::{Error, Right, WINDOW, counted};
 use crate::{
     app::{
         bounds::{
-            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_ID_AGE, MAX_PUBLISHED, MAX_PUBLISHED_BYTES,
+            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_ID_AGE, MAX_PUBLISHED,
             MAX_QUERY, MAX_STATE_LENGTH, MAX_USER_LENGTH,
         },
         platform::BackendError,
     },
-    grip::publish::PublishError,
+    grip::publish::{MAX_BODY, PublishError},
 };
 
 impl fmt::Display for Error {
@@ -88,7 +88,7 @@ impl fmt::Display for Error {
             }
             Self::BatchTooLarge => write!(
                 f,
-                "Too much to publish at once: at most {MAX_PUBLISHED} short messages or {MAX_PUBLISHED_BYTES} bytes of plain text, per channel; send less, then wait"
+                "Too much to publish at once: at most {MAX_PUBLISHED} messages in {MAX_BACKEND_REQUESTS} publish requests of {MAX_BODY} bytes; send less, then wait"
             ),
             Self::Publish(PublishError::TimedOut) => {
                 f.write_str("The message may or may not be published: the GRIP proxy did not respond in time")

@@ -15,7 +15,7 @@ use http::{
 use super::{channels, content::Content, envelope::Envelope, id::MessageId};
 use crate::grip::{
     Channel, Formats, Item, ItemId, WsMessage,
-    item::{HeldResponse, HttpResponse, HttpStream},
+    item::{Body, HeldResponse, HttpResponse, HttpStream},
 };
 
 /// The header of a response that has the id of the message in it.
@@ -116,13 +116,13 @@ impl<'a> Forms<'a> {
 
     fn formats<'s>(&'s self, form: &'s Form<'_>) -> Formats<'s> {
         let (message, body) = match (&form.body, self.content) {
-            (Some(body), _) => (WsMessage::text(&self.envelope), body.as_bytes()),
-            (None, Content::Text(text)) => (WsMessage::text(text), text.as_bytes()),
-            (None, Content::Binary(bytes)) => (WsMessage::binary(bytes), &**bytes),
+            (Some(body), _) => (WsMessage::text(&self.envelope), Body::Text(body)),
+            (None, Content::Text(text)) => (WsMessage::text(text), Body::Text(text)),
+            (None, Content::Binary(bytes)) => (WsMessage::binary(bytes), Body::Binary(bytes)),
         };
         Formats {
             http_response: Some(HttpResponse::Response(HeldResponse::ok(&form.headers, body))),
-            http_stream: Some(HttpStream::Content(form.event.as_bytes())),
+            http_stream: Some(HttpStream::Content(Body::Text(&form.event))),
             ws_message: Some(message),
         }
     }

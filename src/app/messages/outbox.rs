@@ -74,7 +74,7 @@ pub(crate) struct Requests {
 /// that does not fit into one request is divided: into its two items, then into one for each format.
 ///
 /// # Errors
-/// [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if there would be more than `most` requests.
+/// [`Error::BatchTooLarge`] if there would be more than `most` requests.
 pub(crate) fn pack(
     messages: &[Broadcast<'_>],
     publisher: &Publisher,
@@ -88,7 +88,7 @@ pub(crate) fn pack(
         match &message.action {
             Action::Message { id, content, from, sizes } => {
                 let forms = Forms::new(*id, &message.channel, content, *from, meta);
-                push(&mut packer, &forms, sizes)?;
+                push(&mut packer, &forms, sizes).map_err(too_large)?;
             }
             Action::Close { code, reason } => {
                 let json = channels::for_json(&message.channel);
@@ -96,7 +96,7 @@ pub(crate) fn pack(
                 let formats = Formats { ws_message, http_stream: Some(HttpStream::Close), ..Formats::default() };
                 let item = |channel| Item { meta, ..Item::new(channel, formats.clone()) };
                 let items = [item(&message.channel), item(&json)];
-                packer.push(&items)?;
+                packer.push(&items).map_err(too_large)?;
             }
         }
         if packer.len() > most {
@@ -121,6 +121,11 @@ fn push(packer: &mut Packer<'_>, forms: &Forms<'_>, sizes: &Sizes) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// [`Sizes`] never says that something fits which does not.
+fn too_large(TooLarge { .. }: TooLarge) -> Error {
+    Error::BatchTooLarge
 }
 
 /// Sends the requests, one after the other.

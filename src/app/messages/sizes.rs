@@ -30,16 +30,14 @@ impl Sizes {
     /// [`Error::MessageTooLarge`] if one of its forms does not fit into a publish request.
     pub(crate) fn of(content: &Content<'_>, channel: &Channel, from: Option<&str>) -> Result<Self, Error> {
         let length = content.len();
-        if length > MAX_MESSAGE {
-            return Err(Error::MessageTooLarge { limit: MAX_MESSAGE });
-        }
         let Escaped { once, twice, event } = Escaped::of(content);
         let name = channel.as_str().len();
         let from = from.map_or(0, |from| Escaped::text(from.as_bytes()).twice);
         let (longest, around) = (once.max(twice).max(event), AROUND + 2 * name + from);
-        if !Self::fits(longest + around) {
+        if length > MAX_MESSAGE || !Self::fits(longest + around) {
             // The last bytes may be longer than the others.
-            return Err(Error::MessageTooLarge { limit: length * (MAX_BODY - REQUEST - around - 64) / longest });
+            let limit = length * (MAX_BODY - REQUEST - around - 64) / longest;
+            return Err(Error::MessageTooLarge { limit: limit.min(MAX_MESSAGE) });
         }
         Ok(Self { items: [AROUND_RAW + name + 2 * once + event, AROUND_JSON + 4 * name + 3 * (from + twice)] })
     }
@@ -71,8 +69,7 @@ impl Escaped {
             Content::Text(text) => Self::text(text.as_bytes()),
             Content::Binary(bytes) => {
                 let base64 = bytes.len().div_ceil(3) * 4;
-                // The body of a poll's response is text if it can be.
-                Self { once: base64.max(Self::text(bytes).once), twice: base64, event: base64 }
+                Self { once: base64, twice: base64, event: base64 }
             }
         }
     }
