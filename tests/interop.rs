@@ -509,7 +509,8 @@ fn a_stream_fetches_missed_items_by_its_next_link_and_reports_its_end_to_its_gon
     reader.wait_for("begin\n");
     thread::sleep(Duration::from_millis(500));
     // The client is at 1, and this item follows 2: the proxy requests what the client missed.
-    let item = Item { id: ItemId::new("3"), prev_id: ItemId::new("2"), ..stream(HttpStream::Content(Body::Text("three\n"))) };
+    let item =
+        Item { id: ItemId::new("3"), prev_id: ItemId::new("2"), ..stream(HttpStream::Content(Body::Text("three\n"))) };
     setup.publish_items(&[item]);
     reader.wait_for("missed\n");
     let request = setup.backend.requests().into_iter().find(|request| request.start.starts_with("GET /next "));
@@ -569,7 +570,9 @@ fn a_response_is_held_until_an_item_is_published_or_its_timeout_expires() {
     assert!(start.elapsed() >= Duration::from_secs(4), "{:?}", start.elapsed());
 
     let headers = HeaderMap::from_iter([(HeaderName::from_static("x-c"), HeaderValue::from_static("c"))]);
-    let news = HeldResponse::ok(&headers, Body::Text("news\n")).with_code(201).and_then(|response| response.with_reason("News"));
+    let news = HeldResponse::ok(&headers, Body::Text("news\n"))
+        .with_code(201)
+        .and_then(|response| response.with_reason("News"));
     let news = HttpResponse::Response(news.expect("a valid status"));
     let item = |response| Item::new(&ROOM, Formats { http_response: Some(response), ..Formats::default() });
     let mut reader = Reader::get(setup.pushpin.port, "/poll");

@@ -15,12 +15,7 @@ use super::{
     http::{BodyError, Response},
     platform::{BackendError, Counter},
 };
-use crate::grip::{
-    Channel, CloseCode,
-    publish::PublishError,
-    signature::SignatureError,
-    websocket::RequestError,
-};
+use crate::grip::{Channel, CloseCode, publish::PublishError, signature::SignatureError, websocket::RequestError};
 
 /// How long a client that exceeded a limit waits, in seconds: the time for which its requests are counted.
 const WINDOW: &str = "60";

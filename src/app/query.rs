@@ -9,7 +9,8 @@ use super::{
 use crate::grip::Channel;
 
 /// The parameters of all endpoints. Others are ignored, unless their names look like these.
-const PARAMETERS: [&str; 6] = ["channel", "echo", "format", "id", "mode", "token"];
+const PARAMETERS: [&str; 6] = [CHANNEL, "echo", "format", "id", "mode", "token"];
+const CHANNEL: &str = "channel";
 
 /// # Format
 /// `?channel=a&channel=b`, `&format=json`, `&echo=off`, `&mode=publish`, `&id=01997c3a-…`. The parameter `token` is read by
@@ -104,22 +105,21 @@ impl Format {
 }
 
 /// A message for one room must not go to everybody on `test`, as the room's parameter has another name: a list in the style
-/// of axios or PHP, another case, a plural, a typing error.
+/// of axios or PHP, another case, more words, a plural, a typing error, an abbreviation.
 ///
 /// # Errors
 /// [`Error::LookAlike`].
 fn check_unknown(name: &str) -> Result<(), Error> {
-    const LONGEST: usize = 16;
-    let stem = || name.split(['[', '.']).next().unwrap_or_default().bytes();
-    let letters: Vec<u8> = stem().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect();
-    if letters.len() > LONGEST {
-        return Ok(());
+    // As long as `channel` with a typing error.
+    const LONGEST: usize = CHANNEL.len() + 1;
+    let letters = name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
+    let letters: Vec<u8> = letters.take(LONGEST).collect();
+    let is_abbreviated = letters.len() >= 2 && CHANNEL.as_bytes().starts_with(&letters);
+    if is_abbreviated || letters.starts_with(CHANNEL.as_bytes()) || is_one_edit_apart(&letters, CHANNEL.as_bytes()) {
+        return Err(Error::LookAlike { known: CHANNEL });
     }
-    let looks_like = |known: &&str| {
-        let (known, plural) = (known.as_bytes(), letters.strip_suffix(b"s"));
-        letters == known || plural == Some(known) || known.len() >= 6 && is_one_edit_apart(&letters, known)
-    };
-    match PARAMETERS.into_iter().find(looks_like) {
+    let stem = name.split(['[', '.']).next().unwrap_or_default();
+    match PARAMETERS.into_iter().find(|known| stem.eq_ignore_ascii_case(known)) {
         Some(known) => Err(Error::LookAlike { known }),
         None => Ok(()),
     }

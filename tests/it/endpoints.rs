@@ -172,6 +172,8 @@ fn a_broadcast_is_published() {
         "text/plain; format=flowed",
         "text/plain; charset=utf8",
         "text/plain; charset=\"ascii\"",
+        " text/plain\t;charset=utf-8 ; ",
+        "text/plain ; charset=utf-8",
     ] {
         let request = Request::new("POST", "/api/broadcast").with("content-type", content_type).with_body("Hello");
         let mut service = Service::local();
@@ -217,15 +219,28 @@ fn a_broadcast_with_another_content_type_is_rejected() {
     };
     let post = || Request::new("POST", "/api/broadcast");
     rejected(post());
-    for content_type in
-        ["application/x-www-form-urlencoded", "text/html", "text/plainer", "text/plain, text/html", "text", ""]
-    {
+    for content_type in [
+        "application/x-www-form-urlencoded",
+        "text/html",
+        "text/plainer",
+        "text/plain+x",
+        "text/plain, text/html",
+        "text",
+        "",
+        "text/plain; charset = utf-16",
+        "text/plain; charset",
+        "text/plain charset=utf-8",
+        "text/plain; charset=utf-8 utf-16",
+    ] {
         rejected(post().with("Content-Type", content_type));
     }
     rejected(broadcast().with("Content-Type", "text/plain"));
-    for content_type in
-        ["text/plain; charset=latin1", "text/plain; charset=utf-8; charset=latin1", "text/plain; CHARSET=\"utf-16\""]
-    {
+    for content_type in [
+        "text/plain; charset=latin1",
+        "text/plain; charset=",
+        "text/plain; charset=utf-8; charset=latin1",
+        "text/plain; CHARSET=\"utf-16\"",
+    ] {
         let problem = "Unsupported charset: send text in UTF-8, Content-Type: text/plain; charset=utf-8\n";
         responds(post().with("Content-Type", content_type).with_body("Hello"), 415, problem);
     }
@@ -235,7 +250,9 @@ fn a_broadcast_with_another_content_type_is_rejected() {
 fn a_compressed_broadcast_is_rejected() {
     for content_type in ["text/plain", "application/octet-stream"] {
         let post = || Request::new("POST", "/api/broadcast").with("Content-Type", content_type).with_body("Hello");
-        for codings in [&["gzip"][..], &["identity, br"], &["identity", "deflate"], &["x"]] {
+        for codings in
+            [&["gzip"][..], &["identity, br"], &["identity", "deflate"], &["x"], &["identity", "identity"], &[""]]
+        {
             let request = codings.iter().fold(post(), |request, coding| request.with("Content-Encoding", *coding));
             let problem = "Unsupported Content-Encoding: send the body as it is, not compressed, without this header\n";
             let response = responds(request, 415, problem);

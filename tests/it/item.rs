@@ -59,8 +59,11 @@ fn http_messages_have_the_expected_json() {
 
     let not_found = |body| HeldResponse::ok(&none, body).with_code(404).expect("a valid code");
     let binary = HttpResponse::Response(not_found(Body::Binary(b"\xff")));
-    let formats =
-        Formats { http_response: Some(binary), http_stream: Some(HttpStream::Content(Body::Binary(b"x"))), ..Formats::default() };
+    let formats = Formats {
+        http_response: Some(binary),
+        http_stream: Some(HttpStream::Content(Body::Binary(b"x"))),
+        ..Formats::default()
+    };
     formats_are(formats, r#"{"http-response":{"code":404,"body-bin":"/w=="},"http-stream":{"content-bin":"eA=="}}"#);
 
     let named = HttpResponse::Response(not_found(Body::Text("")).with_reason("Nobody here").expect("a valid reason"));

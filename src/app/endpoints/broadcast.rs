@@ -1,7 +1,10 @@
 //! `POST /api/broadcast`: one message to every subscriber of a channel, on whatever transport.
 
 use http::header::HeaderValue;
-use mime::Mime;
+use mediatype::{
+    MediaType, ReadParams,
+    names::{APPLICATION, CHARSET, OCTET_STREAM, PLAIN, TEXT},
+};
 
 use crate::{
     app::{
@@ -72,18 +75,20 @@ enum Kind {
 /// [`Error::ContentCoding`], [`Error::MediaType`] or [`Error::Charset`].
 fn kind_of(headers: &(impl Headers + ?Sized)) -> Result<Kind, Error> {
     const UTF_8: [&str; 4] = ["utf-8", "utf8", "us-ascii", "ascii"];
-    if headers.list("content-encoding").iter().any(|coding| !coding.eq_ignore_ascii_case("identity")) {
-        return Err(Error::ContentCoding);
+    match headers.header("content-encoding") {
+        Header::Missing => {}
+        Header::Value(coding) if coding.trim().eq_ignore_ascii_case("identity") => {}
+        Header::Value(_) | Header::Invalid => return Err(Error::ContentCoding),
     }
     let Header::Value(value) = headers.header("content-type") else { return Err(Error::MediaType) };
-    let media: Mime = value.parse().map_err(|_| Error::MediaType)?;
-    match media.essence_str() {
-        "application/octet-stream" => Ok(Kind::Binary),
-        "text/plain" => {
-            let mut charsets = media.params().filter(|(name, _)| *name == mime::CHARSET);
-            let is_utf8 = charsets.all(|(_, charset)| UTF_8.iter().any(|known| charset == *known));
-            if is_utf8 { Ok(Kind::Text) } else { Err(Error::Charset) }
-        }
-        _ => Err(Error::MediaType),
+    let media = MediaType::parse(value.trim()).map_err(|_| Error::MediaType)?;
+    if media.essence() == MediaType::new(APPLICATION, OCTET_STREAM) {
+        return Ok(Kind::Binary);
     }
+    if media.essence() != MediaType::new(TEXT, PLAIN) {
+        return Err(Error::MediaType);
+    }
+    let is_utf8 = |charset: &str| UTF_8.iter().any(|known| charset.eq_ignore_ascii_case(known));
+    let mut charsets = media.params().filter(|(name, _)| *name == CHARSET);
+    if charsets.all(|(_, charset)| is_utf8(&charset.unquoted_str())) { Ok(Kind::Text) } else { Err(Error::Charset) }
 }

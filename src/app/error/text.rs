@@ -6,8 +6,8 @@ use super::{Error, Right, WINDOW, counted};
 use crate::{
     app::{
         bounds::{
-            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_ID_AGE, MAX_PUBLISHED,
-            MAX_QUERY, MAX_STATE_LENGTH, MAX_USER_LENGTH,
+            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY,
+            MAX_STATE_LENGTH, MAX_USER_LENGTH,
         },
         platform::BackendError,
     },
