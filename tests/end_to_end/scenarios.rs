@@ -489,6 +489,22 @@ fn the_page_works_in_a_browser() {
     browser.set_screen(&page, 390, 780, "dark");
     assert_eq!(browser.eval(&page, "document.documentElement.scrollWidth <= 390"), true, "the page fits on a phone");
 
+    // The line to paste sends what the page has sent, whatever is in it.
+    let text = "@/etc/hostname 'a' \"b\" $(id) `id` \\ !x";
+    browser.eval(&page, &set("text", text));
+    browser.eval(&page, &click("broadcast"));
+    let arrived = |times: usize| {
+        format!(
+            "[...document.querySelectorAll('#log .what')].filter((what) => what.textContent === {text:?}).length === {times}"
+        )
+    };
+    browser.wait_for(&page, &arrived(1));
+    let line = browser.eval(&page, "document.getElementById('curl').textContent");
+    let shell =
+        std::process::Command::new("bash").args(["-c", line.as_str().expect("text")]).output().expect("bash runs");
+    assert_eq!(String::from_utf8_lossy(&shell.stdout), "Ok\n", "{line}");
+    browser.wait_for(&page, &arrived(2));
+
     // Two pages receive each other's messages.
     let other = browser.open(&url);
     for page in [&page, &other] {

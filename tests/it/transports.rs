@@ -79,6 +79,12 @@ fn an_invalid_channel_is_rejected_before_the_hand_off() {
         assert!(Service::local().hands_off(connect(path, &format!("channel={}", "a".repeat(64)))));
         is(&respond(connect(path, &many(21))), 400, "Too many channels: use at most 20\n");
     }
+    // What follows the first that is too many is not read.
+    is(
+        &respond(connect("/api/websocket", &format!("{}&channel=a:b", many(21)))),
+        400,
+        "Too many channels: use at most 20\n",
+    );
     // The same channel again counts once.
     let query = format!("{}&{}", many(20), many(20));
     assert!(Service::local().hands_off(connect("/api/websocket", &query)));
