@@ -65,9 +65,8 @@ impl Limits {
         connection_id: &str,
         n: u32,
     ) -> Result<(), Error> {
-        let address = request.header(CLIENT).value().and_then(|address| address.parse().ok());
-        let entry = address.map_or_else(|| connection_id.to_owned(), network);
-        self.count_for(platform, Counter::Broadcasts, &entry, n)
+        let entry = request.header(CLIENT).value().filter(|client| is_entry(client)).unwrap_or(connection_id);
+        self.count_for(platform, Counter::Broadcasts, entry, n)
     }
 
     fn count_for(self, platform: &mut dyn Platform, counter: Counter, entry: &str, n: u32) -> Result<(), Error> {
@@ -90,6 +89,13 @@ impl Limits {
 /// The entry of a client; `None` if its address is not known.
 pub(crate) fn client(request: &dyn Request) -> Option<String> {
     request.client_address().map(network)
+}
+
+/// Whether a text may be what [`client`] returns.
+fn is_entry(text: &str) -> bool {
+    const LONGEST: usize = 39;
+    let is_part = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':';
+    (1..=LONGEST).contains(&text.len()) && text.bytes().all(is_part)
 }
 
 /// The IPv4 address, or the /64 prefix of an IPv6 address, which is what one client mostly has.
