@@ -36,8 +36,8 @@ impl Sizes {
         let (longest, around) = (once.max(twice).max(event), AROUND + 2 * name + from);
         if length > MAX_MESSAGE || !Self::fits(longest + around) {
             // The last bytes may be longer than the others.
-            let limit = length * (MAX_BODY - REQUEST - around - 64) / longest;
-            return Err(Error::MessageTooLarge { limit: limit.min(MAX_MESSAGE) });
+            let limit = length as u64 * (MAX_BODY - REQUEST - around - 64) as u64 / longest as u64;
+            return Err(Error::MessageTooLarge { limit: MAX_MESSAGE.min(limit as usize) });
         }
         Ok(Self { items: [AROUND_RAW + name + 2 * once + event, AROUND_JSON + 4 * name + 3 * (from + twice)] })
     }
