@@ -7,7 +7,7 @@ with_tools = set -euo pipefail; environment=$$(scripts/setup --env); eval "$$env
 with_browser = set -euo pipefail; environment=$$(scripts/setup --env --browser); eval "$$environment";
 wasm = --target wasm32-wasip1
 
-.PHONY: help serve check test soak bench build env lint
+.PHONY: help serve check test soak bench build deploy undeploy env lint
 help: ## Print this
 	@echo "fanout-edge: real-time WebSockets at Fastly's edge"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,7 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	echo "== the real Pushpin: what the service relies on, what the library says"; \
 	cargo test --test pushpin --test interop -- --include-ignored; \
 	echo "== end to end"; cargo test --test end_to_end -- --include-ignored; \
+	echo "== deploying, with a stand-in for Fastly's API"; cargo test --test deploy -- --include-ignored; \
 	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
 
 soak: build ## Test load, hostile requests and faults in full (5 minutes); writes docs/soak.md
@@ -50,6 +51,12 @@ build: ## Build bin/main.wasm and the package in pkg/
 	@$(with_tools) \
 	cargo build --bin fanout-edge --release $(wasm); \
 	fastly compute build --non-interactive --quiet
+
+deploy: build ## Deploy to Fastly, or update: make deploy NAME=my-chat (docs/deploy.md)
+	@$(with_tools) scripts/deploy
+
+undeploy: ## Show what `make deploy` has made, and delete it after a yes: make undeploy NAME=my-chat
+	@$(with_tools) scripts/deploy --remove
 
 env: ## Print the lines for a shell with the project's tools: eval "$(make -s env)"
 	@scripts/setup --env

@@ -1,0 +1,628 @@
+//! The tests, and the harness that runs them against one running service.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Arguments, Trial};
+use serde_json::json;
+
+use crate::{
+    fastly::{Fastly, Fault, Service, Version},
+    support::{
+        LOCAL_ISSUER, LOCAL_KEY,
+        http::free_port,
+        process::{Scratch, Stack, root, shipped_module},
+    },
+};
+
+const NEEDS: &str = "needs the Fastly CLI, Viceroy and Pushpin: make test";
+/// The token that publishes.
+const TOKEN: &str = "a-token-that-publishes-0123456789";
+const ACCESS_KEY: &str = "secret:a secret for access tokens of the tests";
+
+/// A name, and a test with the port of the service.
+type Test = (&'static str, fn(u16));
+
+const TESTS: &[Test] = &[
+    ("a_service_is_deployed_and_proves_itself", a_service_is_deployed_and_proves_itself),
+    ("what_has_changed_becomes_a_new_version", what_has_changed_becomes_a_new_version),
+    ("services_on_one_account_have_stores_of_their_own", services_on_one_account_have_stores_of_their_own),
+    ("a_refused_fanout_can_be_allowed_later", a_refused_fanout_can_be_allowed_later),
+    ("a_deploy_that_stops_anywhere_goes_on", a_deploy_that_stops_anywhere_goes_on),
+    ("nothing_is_made_if_something_is_missing", nothing_is_made_if_something_is_missing),
+    ("what_fastly_refuses_is_reported", what_fastly_refuses_is_reported),
+    ("no_secret_is_seen_where_it_does_not_belong", no_secret_is_seen_where_it_does_not_belong),
+    ("a_terminal_is_asked_for_the_secrets", a_terminal_is_asked_for_the_secrets),
+    ("a_service_with_an_access_key_is_checked_with_a_token", a_service_with_an_access_key_is_checked_with_a_token),
+    ("a_service_that_does_not_work_is_reported", a_service_that_does_not_work_is_reported),
+    ("everything_is_removed_after_a_yes", everything_is_removed_after_a_yes),
+];
+
+pub fn run() -> ExitCode {
+    // All tests share the service that stands for the deployed one; the first that runs starts it.
+    static STACK: Mutex<Option<Stack>> = Mutex::new(None);
+    let arguments = Arguments { test_threads: Some(4), ..Arguments::from_args() };
+    let stack = || STACK.lock().unwrap_or_else(PoisonError::into_inner);
+    let trial = |(name, test): &Test| {
+        let test = *test;
+        let run = move || {
+            let port = stack().get_or_insert_with(Stack::start_shipped).port;
+            test(port);
+            Ok(())
+        };
+        Trial::test(*name, run).with_ignored_flag(true).with_kind(NEEDS)
+    };
+    let conclusion = libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect());
+    drop(stack().take());
+    conclusion.exit_code()
+}
+
+/// The files of a checkout that `scripts/deploy` needs, and a home directory without logins.
+struct Checkout {
+    folder: Scratch,
+    fastly: Fastly,
+    edge: u16,
+}
+
+/// What a command printed, and whether it succeeded.
+struct Outcome {
+    succeeded: bool,
+    output: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    fn succeeds(self) -> String {
+        assert!(self.succeeded, "{}", self.output);
+        self.output
+    }
+
+    #[track_caller]
+    fn fails(self, problem: &str) -> String {
+        assert!(!self.succeeded && self.output.contains(problem), "{problem}: {}", self.output);
+        self.output
+    }
+}
+
+impl Checkout {
+    fn new(fastly: &Fastly, edge: u16) -> Self {
+        let folder = Scratch::new("deploy");
+        for part in ["bin", "scripts", "home"] {
+            fs::create_dir(folder.path().join(part)).expect("a folder");
+        }
+        for part in ["scripts/deploy", "scripts/probe", "fastly.toml"] {
+            fs::copy(root().join(part), folder.path().join(part)).expect("a copy");
+        }
+        fs::copy(shipped_module(), folder.path().join("bin/main.wasm")).expect("a copy");
+        Self { folder, fastly: fastly.clone(), edge }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A command with the CLI pointed at the stand-in. It finds the service at the edge's port.
+    fn command(&self, program: impl AsRef<Path>, entries: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(program.as_ref());
+        for (name, _) in env::vars().filter(|(name, _)| name.starts_with("FASTLY_")) {
+            command.env_remove(name);
+        }
+        let home = env::var("HOME").unwrap_or_default();
+        for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+            command.env(name, env::var(name).unwrap_or_else(|_| format!("{home}/{folder}")));
+        }
+        let api = format!("http://127.0.0.1:{}", self.fastly.port);
+        command
+            .env("HOME", self.path("home"))
+            .env("FASTLY_API_ENDPOINT", &api)
+            .env("FASTLY_ACCOUNT_ENDPOINT", &api)
+            .env("FASTLY_API_TOKEN", "login")
+            // The CLI then takes the key of the stand-in, and looks for no updates.
+            .env("FASTLY_USE_API_SIGNING_KEY", "1")
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
+            .env("NO_PROXY", "127.0.0.1")
+            .env("CHECK_URL", format!("http://127.0.0.1:{}/", self.edge))
+            .env("NAME", "my-chat")
+            .env("SOCKETS", "1")
+            .env("PATIENCE", "30")
+            .envs(entries.iter().copied())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, entries: &[(&str, &str)]) -> Outcome {
+        outcome(&mut self.command(self.path("scripts/deploy"), entries))
+    }
+
+    /// Deploys with the token that publishes.
+    fn deploy(&self, entries: &[(&str, &str)]) -> Outcome {
+        self.run(&[&[("FANOUT_API_TOKEN", TOKEN)], entries].concat())
+    }
+}
+
+fn outcome(command: &mut Command) -> Outcome {
+    let output = command.output().expect("the script runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Outcome { succeeded: output.status.success(), output: text(&output.stdout) + &text(&output.stderr) }
+}
+
+/// Checks that a service is there, with all that belongs to it, and active.
+#[track_caller]
+fn is_whole(fastly: &Fastly, name: &str, domain: &str) -> Service {
+    let service = fastly.service(name);
+    assert_eq!((&*service.kind, &*service.products), ("wasm", &["fanout".to_owned()][..]));
+    let active = service.active().expect("an active version").clone();
+    assert!(active.domains.iter().any(|known| known == domain), "{:?}", active.domains);
+    for (backend, host) in [("self", domain), ("publisher", "api.fastly.com")] {
+        let backend = &active.backends[backend];
+        for field in ["address", "override_host", "ssl_cert_hostname", "ssl_sni_hostname"] {
+            assert_eq!(backend[field], host, "{field}");
+        }
+        assert_eq!(backend["port"], "443");
+    }
+    let account = fastly.account();
+    let linked = |link: &str| account.stores.iter().find(|store| store.id == active.links[link]).expect("a store");
+    for (link, kind, store) in
+        [("fanout_config", "config", "config"), ("fanout", "secret", "secrets"), ("fanout_history", "kv", "history")]
+    {
+        assert_eq!((&*linked(link).kind, &*linked(link).name), (kind, &*format!("{name}-{store}")));
+    }
+    assert!(linked("fanout").items.contains_key("FANOUT_API_TOKEN"));
+    assert_eq!(active.links.len(), 3);
+    assert!(active.package.is_some());
+    service
+}
+
+fn a_service_is_deployed_and_proves_itself(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    let manifest = || fs::read_to_string(checkout.path("fastly.toml")).expect("a manifest");
+    let before = manifest();
+    let output = checkout.deploy(&[("SOCKETS", "20")]).succeeds();
+    for line in [
+        "service my-chat: made",
+        "config store my-chat-config: made",
+        "backend self: created, https://my-chat.edgecompute.app",
+        "Fanout: enabled",
+        "version 1: activated",
+        "ATTENTION: there is no access key. Everybody may connect",
+        "of 20 WebSockets, one after the other, 20 opened, 20 got their messages back, 20 heard a broadcast",
+        "deploy: done: https://my-chat.edgecompute.app\n",
+    ] {
+        assert!(output.contains(line), "{line}: {output}");
+    }
+    let service = is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
+    assert_eq!(
+        fastly.items("config", "my-chat-config"),
+        BTreeMap::from([("ALLOWED_ORIGINS".to_owned(), "*".to_owned())])
+    );
+    // Fanout, then the activation come last: nothing is live before all is there.
+    let changes = fastly.changes(0);
+    assert!(changes.iter().rev().take(2).eq([
+        &format!("PUT /service/{}/version/1/activate", service.id),
+        &format!("PUT /enabled-products/v1/fanout/services/{}", service.id),
+    ]));
+
+    // Again: nothing changes.
+    let from = fastly.requests().len();
+    let output = checkout.run(&[]).succeeds();
+    assert!(output.contains("version 1: kept, nothing has changed in it"), "{output}");
+    assert_eq!(fastly.changes(from), [""; 0]);
+    assert_eq!(fastly.service("my-chat"), service);
+    assert_eq!(manifest(), before);
+}
+
+fn what_has_changed_becomes_a_new_version(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    checkout.deploy(&[]).succeeds();
+    let first = is_whole(&fastly, "my-chat", "my-chat.edgecompute.app").versions[0].package.clone();
+
+    // A module with another custom section.
+    let module = checkout.path("bin/main.wasm");
+    let changed = [&fs::read(&module).expect("a module")[..], &[0, 2, 1, b'x']].concat();
+    fs::write(&module, changed).expect("a module");
+    let output = checkout.run(&[]).succeeds();
+    assert!(output.contains("version 2: made from version 1") && output.contains("package: uploaded"), "{output}");
+    let service = is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
+    assert!(service.versions.len() == 2 && service.versions[1].active && service.versions[1].package != first);
+
+    // Another domain: the package stays. A draft that somebody else has made is left alone.
+    let mut draft = service.versions[1].clone();
+    (draft.active, draft.locked, draft.comment) = (false, false, "an experiment".to_owned());
+    fastly.account().services[0].versions.push(draft.clone());
+    let output = checkout.run(&[("DOMAIN", "chat.example.com")]).succeeds();
+    assert!(output.contains("version 4: made from version 2") && output.contains("package: kept"), "{output}");
+    let service = is_whole(&fastly, "my-chat", "chat.example.com");
+    assert!(service.versions[2] == draft && service.versions[3].active);
+    assert_eq!(service.versions[3].domains, ["my-chat.edgecompute.app", "chat.example.com"]);
+
+    // A store that was deleted, and its successor.
+    fastly.account().stores.retain(|store| store.kind != "kv");
+    let output = checkout.run(&[("DOMAIN", "chat.example.com")]).succeeds();
+    assert!(
+        output.contains("kv store my-chat-history: made") && output.contains("store fanout_history: linked"),
+        "{output}"
+    );
+    assert_eq!(is_whole(&fastly, "my-chat", "chat.example.com").versions.len(), 5);
+
+    // A setting takes effect without a version.
+    let settings =
+        [("DOMAIN", "chat.example.com"), ("ALLOWED_ORIGINS", "https://a.example"), ("SANDBOX_REQUESTS", "1")];
+    let output = checkout.run(&settings).succeeds();
+    assert!(output.contains("setting ALLOWED_ORIGINS: https://a.example (before: *)"), "{output}");
+    let items = fastly.items("config", "my-chat-config");
+    assert_eq!((&*items["ALLOWED_ORIGINS"], &*items["SANDBOX_REQUESTS"]), ("https://a.example", "1"));
+    // It stays where it is not named.
+    let from = fastly.requests().len();
+    checkout.run(&[("DOMAIN", "chat.example.com")]).succeeds();
+    assert_eq!(fastly.changes(from), [""; 0]);
+}
+
+fn services_on_one_account_have_stores_of_their_own(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    checkout.deploy(&[]).succeeds();
+    checkout.deploy(&[("NAME", "other-chat")]).succeeds();
+    is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
+    is_whole(&fastly, "other-chat", "other-chat.edgecompute.app");
+    assert_eq!(fastly.account().stores.len(), 6);
+}
+
+fn a_refused_fanout_can_be_allowed_later(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    let refusal = json!({ "title": "Forbidden", "detail": "You have not purchased Fanout" });
+    fastly.fail("/enabled-products/v1/fanout", Fault::Refused(403, refusal));
+    let output = checkout.deploy(&[]).fails("error: Enabling Fanout failed. Fastly said: ");
+    assert!(
+        output.contains("Fanout must be on the account") && output.contains("run the same command again"),
+        "{output}"
+    );
+    assert_eq!(fastly.service("my-chat").active(), None);
+    let output = checkout.run(&[]).succeeds();
+    assert!(output.contains("service my-chat: kept") && output.contains("Fanout: enabled"), "{output}");
+    is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
+}
+
+fn a_deploy_that_stops_anywhere_goes_on(edge: u16) {
+    let whole = Fastly::start();
+    Checkout::new(&whole, edge).deploy(&[]).succeeds();
+    let steps = whole.changes(0);
+
+    // Each request that changes something is carried out, but the CLI does not get to know it, and the script stops.
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    let has_token = || fastly.account().stores.iter().any(|store| store.items.contains_key("FANOUT_API_TOKEN"));
+    for step in &steps {
+        let from = fastly.requests().len();
+        fastly.fail(&format!("{step} HTTP"), Fault::Cut);
+        let outcome = if has_token() { checkout.run(&[]) } else { checkout.deploy(&[]) };
+        outcome.fails(" failed. Fastly said: ");
+        assert_eq!(fastly.changes(from).last(), Some(step));
+    }
+    checkout.run(&[]).succeeds();
+    // Packages are equal but for the times of their files.
+    let versions = |fastly: &Fastly| {
+        let versions = fastly.account().services[0].versions.clone();
+        versions.into_iter().map(|version| Version { package: None, ..version }).collect::<Vec<_>>()
+    };
+    assert_eq!(versions(&fastly), versions(&whole));
+    is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
+}
+
+fn nothing_is_made_if_something_is_missing(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    for (entries, problem) in [
+        (&[("NAME", "")][..], "NAME is missing"),
+        (&[("NAME", "My-Chat")], "invalid NAME"),
+        (&[("NAME", "-chat")], "invalid NAME"),
+        (&[("NAME", "a.b")], "invalid NAME"),
+        (&[("DOMAIN", "chat")], "invalid DOMAIN"),
+        (&[("DOMAIN", "https://chat.example.com")], "invalid DOMAIN"),
+        (&[("ACCESS_KEY", "s3cret-s3cret-s3cret-s3cret-s3cret")], "ACCESS_KEY is not written as a key"),
+        (&[("FANOUT_API_TOKEN", "s3cret s3cret")], "has characters that no token has"),
+        (&[("FANOUT_API_TOKEN", "")], "the token that publishes is missing"),
+        (&[("FASTLY_API_TOKEN", "rejected")], "Log in: fastly auth login"),
+    ] {
+        let output = checkout.deploy(entries).fails(problem);
+        assert!(output.starts_with("deploy: error: ") && !output.contains("s3cret"), "{output}");
+    }
+    fs::rename(checkout.path("bin/main.wasm"), checkout.path("bin/other.wasm")).expect("renamed");
+    checkout.deploy(&[]).fails("bin/main.wasm is missing");
+    fs::rename(checkout.path("bin/other.wasm"), checkout.path("bin/main.wasm")).expect("renamed");
+
+    // An older CLI, and none.
+    let tools = checkout.path("tools");
+    fs::create_dir(&tools).expect("a folder");
+    let cli = tools.join("fastly");
+    fs::write(&cli, "#!/bin/sh\necho 'Fastly CLI version v13.3.0 (1234567)'\n").expect("a script");
+    fs::set_permissions(&cli, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let path = format!("{}:/usr/bin:/bin", tools.display());
+    checkout.deploy(&[("PATH", &path)]).fails("the Fastly CLI 13.3.0 is too old: 14.1.0 is needed");
+    checkout.deploy(&[("PATH", "/usr/bin:/bin")]).fails("the Fastly CLI is missing");
+    assert_eq!(fastly.changes(0), [""; 0]);
+
+    // What somebody else has made is left alone.
+    let mut service = {
+        checkout.deploy(&[]).succeeds();
+        fastly.service("my-chat")
+    };
+    service.versions[0].comment = String::new();
+    for (kind, problem) in [("wasm", "that make deploy has not made"), ("vcl", "that is not one of Compute")] {
+        service.kind = kind.to_owned();
+        fastly.account().services = vec![service.clone()];
+        let from = fastly.requests().len();
+        checkout.deploy(&[]).fails(problem);
+        assert_eq!(fastly.changes(from), [""; 0]);
+    }
+}
+
+fn what_fastly_refuses_is_reported(edge: u16) {
+    let refused = |text: &str| Fault::Refused(400, json!({ "msg": text, "detail": text }));
+    for (request, step, next) in [
+        ("POST /service HTTP", "Making the service", "choose another NAME"),
+        ("POST /resources/stores/kv", "Making the kv store my-chat-history", ""),
+        ("/domain", "Adding the domain my-chat.edgecompute.app", "DOMAIN="),
+        ("/secrets", "Storing FANOUT_API_TOKEN", ""),
+        ("/package", "Uploading the package", ""),
+        ("/activate", "Activating version 1", ""),
+    ] {
+        let fastly = Fastly::start();
+        let checkout = Checkout::new(&fastly, edge);
+        fastly.fail(request, refused("no such luck"));
+        let output = checkout.deploy(&[]).fails(&format!("error: {step} failed. Fastly said: "));
+        assert!(output.contains("no such luck") && output.contains(next), "{output}");
+        assert!(!output.contains("github.com"), "{output}");
+    }
+}
+
+fn no_secret_is_seen_where_it_does_not_belong(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    // A developer's key, which must not be uploaded with the package.
+    let manifest = fs::read_to_string(root().join("fastly.toml")).expect("a manifest");
+    let local = "\n[[local_server.secret_stores.fanout]]\nkey = \"ACCESS_KEY\"\ndata = \"secret:a-key-for-this-machine-only-0123456789\"\n";
+    fs::write(checkout.path("fastly.toml"), manifest + local).expect("a manifest");
+
+    let key = "secret:an-access-key-of-the-service-0123456789";
+    let done = Arc::new(AtomicBool::new(false));
+    let watch = thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            let mut listed = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                listed.push(Command::new("ps").args(["-A", "-o", "args="]).output().expect("ps runs").stdout);
+                thread::sleep(Duration::from_millis(20));
+            }
+            String::from_utf8_lossy(&listed.concat()).into_owned()
+        }
+    });
+    let entries = [("FANOUT_API_TOKEN", TOKEN), ("ACCESS_KEY", key), ("FASTLY_API_TOKEN", "login-0123456789")];
+    // The package of the checkout stands in a folder without Cargo.toml, so the real one makes the token.
+    let output = checkout.run(&entries).output;
+    done.store(true, Ordering::Relaxed);
+    let processes = watch.join().expect("no panic");
+    assert!(processes.contains("scripts/deploy") && processes.contains("fastly "), "the commands were seen");
+    let requests: String = fastly
+        .requests()
+        .iter()
+        .map(|request| {
+            let headers = request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("fastly-key"));
+            format!("{} {:?} {}", request.start, headers.collect::<Vec<_>>(), request.text())
+        })
+        .collect();
+    for secret in [TOKEN, key, "login-0123456789", "a-key-for-this-machine-only"] {
+        for (place, text) in [("processes", &processes), ("output", &output), ("requests", &requests)] {
+            assert!(!text.contains(secret), "{secret} is in the {place}");
+        }
+    }
+    assert_eq!(fastly.items("secret", "my-chat-secrets").len(), 2);
+    let package = fastly.service("my-chat").versions[0].package.clone().expect("a package");
+    fs::write(checkout.path("package.tar.gz"), package).expect("a file");
+    let unpacked = Command::new("tar").arg("xzOf").arg(checkout.path("package.tar.gz")).output().expect("tar runs");
+    let unpacked = String::from_utf8_lossy(&unpacked.stdout).into_owned();
+    assert!(unpacked.contains("manifest_version") && unpacked.contains("wasm32-wasip1"), "the manifest is in it");
+    assert!(!unpacked.contains("local_server") && !unpacked.contains("a-key-for-this-machine-only"));
+}
+
+/// A command on a terminal of its own.
+struct Terminal {
+    child: Child,
+    output: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn start(checkout: &Checkout, entries: &[(&str, &str)]) -> Self {
+        let mut command = checkout.command("script", entries);
+        command.arg("-qec").arg(checkout.path("scripts/deploy")).arg("/dev/null");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script runs (install it: apt-get install bsdutils)");
+        let output: Arc<Mutex<String>> = Arc::default();
+        let (shared, mut stdout) = (Arc::clone(&output), child.stdout.take().expect("a pipe"));
+        thread::spawn(move || {
+            let mut buffer = [0; 1024];
+            while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                shared.lock().expect("no panic under the lock").push_str(&text);
+            }
+        });
+        Self { child, output }
+    }
+
+    fn output(&self) -> String {
+        self.output.lock().expect("no panic under the lock").clone()
+    }
+
+    #[track_caller]
+    fn answer(&mut self, prompt: &str, text: &str) {
+        let started = Instant::now();
+        while !self.output().contains(prompt) {
+            assert!(started.elapsed() < Duration::from_secs(60), "it does not ask: {prompt}: {}", self.output());
+            thread::sleep(Duration::from_millis(10));
+        }
+        thread::sleep(Duration::from_millis(100));
+        self.child.stdin.as_mut().expect("a pipe").write_all(format!("{text}\n").as_bytes()).expect("sent");
+    }
+
+    fn wait(mut self) -> Outcome {
+        let status = self.child.wait().expect("it ends");
+        thread::sleep(Duration::from_millis(100));
+        Outcome { succeeded: status.success(), output: self.output() }
+    }
+}
+
+fn a_terminal_is_asked_for_the_secrets(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    let mut terminal = Terminal::start(&checkout, &[]);
+    terminal.answer("The token (it is not shown): ", TOKEN);
+    terminal.answer("Make an access key", "no");
+    let output = terminal.wait().succeeds();
+    assert!(
+        output.contains("https://manage.fastly.com/account/personal/tokens") && output.contains("`global`"),
+        "{output}"
+    );
+    assert!(!output.contains(TOKEN), "{output}");
+    assert!(output.contains("Everybody may connect"), "{output}");
+    is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
+
+    // The token is asked for only once. The key is shown only once.
+    let mut terminal = Terminal::start(&checkout, &[]);
+    terminal.answer("Make an access key", "yes");
+    let output = terminal.wait().output;
+    let key = output.split("base64:").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a key");
+    assert_eq!(key.len(), 44);
+    assert!(!output.contains("The token (") && output.contains("It is shown only now"), "{output}");
+    assert_eq!(fastly.items("secret", "my-chat-secrets").len(), 2);
+    let output = Terminal::start(&checkout, &[]).wait().output;
+    assert!(
+        !output.contains("Make an access key") && !output.contains("base64:") && !output.contains("Everybody"),
+        "{output}"
+    );
+    // An empty token is none.
+    let other = Fastly::start();
+    let checkout = Checkout::new(&other, edge);
+    let mut terminal = Terminal::start(&checkout, &[]);
+    terminal.answer("The token (it is not shown): ", "");
+    terminal.wait().fails("the token that publishes is empty");
+    assert_eq!(other.changes(0), [""; 0]);
+}
+
+fn a_service_with_an_access_key_is_checked_with_a_token(_: u16) {
+    let fastly = Fastly::start();
+    let uri = format!("http://127.0.0.1:{{publish_port}}/?verify-iss={LOCAL_ISSUER}&verify-key=secret:{LOCAL_KEY}");
+    let entries = [("GRIP_URL", &*uri), ("ACCESS_KEY", ACCESS_KEY)];
+    let guarded = Stack::start_guarded(&entries, "*", "").expect("the service starts");
+    let checkout = Checkout::new(&fastly, guarded.port);
+    let deploy = |entries: &[(&str, &str)]| outcome(&mut checkout.command(root().join("scripts/deploy"), entries));
+    let output = deploy(&[("FANOUT_API_TOKEN", TOKEN), ("ACCESS_KEY", ACCESS_KEY), ("SOCKETS", "3")]).succeeds();
+    assert!(output.contains("3 opened, 3 got their messages back, 3 heard a broadcast"), "{output}");
+    assert!(!output.contains("Everybody"), "{output}");
+    let output = deploy(&[]).succeeds();
+    assert!(
+        output.contains("WebSockets were not tried") && output.contains("ACCESS_KEY=… make deploy NAME=my-chat"),
+        "{output}"
+    );
+    deploy(&[("ACCESS_KEY", "secret:another secret for access tokens of tests")])
+        .fails("the access token is rejected: 401");
+}
+
+/// Passes connections on to a port, but rejects the first `count` WebSockets of each `of`.
+fn rejecting(to: u16, count: usize, of: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let sockets = AtomicUsize::new(0);
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let mut reader = BufReader::new(client.try_clone().expect("a handle"));
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|count| count > 0) {}
+            if head.contains("Upgrade: websocket") && sockets.fetch_add(1, Ordering::Relaxed) % of < count {
+                let response = "HTTP/1.1 503 Status\r\nContent-Length: 11\r\nConnection: close\r\n\r\nno hand-off";
+                let _ = (&client).write_all(response.as_bytes());
+                let _ = client.shutdown(std::net::Shutdown::Write);
+                thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+                continue;
+            }
+            let mut service = TcpStream::connect(("127.0.0.1", to)).expect("the service");
+            service.write_all(head.as_bytes()).expect("sent");
+            let (mut back, mut forth) = (service.try_clone().expect("a handle"), client);
+            let mut out = forth.try_clone().expect("a handle");
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut back, &mut out);
+                let _ = out.shutdown(std::net::Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let rest = reader.buffer().to_vec();
+                let _ = service.write_all(&rest);
+                let _ = std::io::copy(&mut forth, &mut service);
+            });
+        }
+    });
+    port
+}
+
+fn a_service_that_does_not_work_is_reported(edge: u16) {
+    let fastly = Fastly::start();
+    Checkout::new(&fastly, edge).deploy(&[]).succeeds();
+    let check = |edge: u16, entries: &[(&str, &str)]| Checkout::new(&fastly, edge).run(entries);
+    let output = check(rejecting(edge, 1, 3), &[("SOCKETS", "3")]).fails("only some WebSockets work: 503 no hand-off");
+    assert!(output.contains("make deploy NAME=my-chat SANDBOX_REQUESTS=1") && output.contains("log-tail"), "{output}");
+    let output = check(rejecting(edge, 1, 1), &[("SOCKETS", "2")]).fails("no WebSocket opens: 503 no hand-off");
+    assert!(
+        output.contains("deployed, but does not work") && output.contains("scripts/probe http://127.0.0.1"),
+        "{output}"
+    );
+    check(free_port(), &[("PATIENCE", "1")])
+        .fails("/api/health does not respond as it should after 1 seconds: 000 curl: ");
+}
+
+fn everything_is_removed_after_a_yes(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    checkout.deploy(&[]).succeeds();
+    checkout.deploy(&[("NAME", "other-chat")]).succeeds();
+    let remove = |answer: &str| {
+        let mut command = checkout.command(checkout.path("scripts/deploy"), &[]);
+        let child = command.arg("--remove").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the script runs");
+        let _ = child.stdin.take().expect("a pipe").write_all(answer.as_bytes());
+        let output = child.wait_with_output().expect("it ends");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        Outcome { succeeded: output.status.success(), output: text }
+    };
+    let from = fastly.requests().len();
+    for answer in ["", "no\n", "y\n"] {
+        let output = remove(answer).fails("nothing was deleted");
+        assert!(
+            output.contains("would delete the service my-chat") && output.contains("my-chat.edgecompute.app"),
+            "{output}"
+        );
+    }
+    assert_eq!(fastly.changes(from), [""; 0]);
+    let output = remove("yes\n").succeeds();
+    assert!(output.contains("service my-chat: deleted"), "{output}");
+    let names =
+        |fastly: &Fastly| fastly.account().services.iter().map(|service| service.name.clone()).collect::<Vec<_>>();
+    assert_eq!((names(&fastly), fastly.account().stores.len()), (vec!["other-chat".to_owned()], 3));
+    assert!(remove("yes\n").succeeds().contains("there is nothing of my-chat"));
+    is_whole(&fastly, "other-chat", "other-chat.edgecompute.app");
+}
