@@ -324,7 +324,7 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// [`Error::ChannelName`]; [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if the batch publishes more than 200
-    /// messages, or more than fits into 6 publish requests of 65,536 bytes: 200 messages of 100 bytes, 48 of 1,000, one of
+    /// messages, or more than fits into 6 publish requests of 65,536 bytes: about 200 messages of 100 bytes, 48 of 1,000, one of
     /// 64,000.
     pub fn publish(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
         let message = self.message(channel, message.into())?;

@@ -211,10 +211,13 @@ impl Error {
         }
     }
 
-    /// Whether a signature, an access token or a `Fastly-Key` was verified and then rejected, which took much time.
+    /// Whether a signature, an access token or a `Fastly-Key` was verified in vain, which took much time. A `Grip-Sig` that has
+    /// expired, or is that of another service, was signed by the proxy all the same: then it is the proxy that would be
+    /// limited.
     pub(super) fn costs_verification(&self) -> bool {
         match self {
-            Self::Signature(error) | Self::Token(error) => *error >= SignatureError::Signature,
+            Self::Signature(error) => *error == SignatureError::Signature,
+            Self::Token(error) => *error >= SignatureError::Signature,
             _ => matches!(self, Self::FastlyKey | Self::Subject | Self::Claim(_) | Self::Forbidden(..)),
         }
     }

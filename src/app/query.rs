@@ -2,6 +2,7 @@
 
 use super::{
     access::right::Right,
+    bounds::MAX_QUERY,
     error::Error,
     http::Request,
     messages::channels::{self, Channels},
@@ -53,11 +54,15 @@ impl Query {
     /// Parses the query of a request.
     ///
     /// # Errors
-    /// [`Error::ChannelName`], [`Error::TooManyChannels`], [`Error::Parameter`] or [`Error::LookAlike`].
+    /// [`Error::QueryTooLong`], [`Error::ChannelName`], [`Error::TooManyChannels`], [`Error::Parameter`] or
+    /// [`Error::LookAlike`].
     pub(crate) fn of(request: &(impl Request + ?Sized)) -> Result<Self, Error> {
         let (mut channels, mut format, mut id) = (Channels::default(), Format::Raw, None);
-        let (mut echoes, mut publishes) = (true, false);
+        let (mut echoes, mut publishes, mut resembles_channel) = (true, false, false);
+        check_length(request.query())?;
         for (name, value) in url::form_urlencoded::parse(request.query().as_bytes()) {
+            // As `&` is written in HTML, or by other languages.
+            resembles_channel |= name.to_ascii_lowercase().contains(CHANNEL) || value.contains(";channel=");
             match (&*name, &*value) {
                 ("channel", name) => channels.add(channels::parse(name)?)?,
                 ("echo", "on") => echoes = true,
@@ -73,6 +78,9 @@ impl Query {
                 ("token", _) => {}
                 (name, _) => check_unknown(name)?,
             }
+        }
+        if channels.is_empty() && resembles_channel {
+            return Err(Error::LookAlike { known: CHANNEL });
         }
         let mode = match (publishes, echoes) {
             (false, true) => Mode::Echo,
@@ -102,6 +110,13 @@ impl Format {
             Self::Json => channels::for_json(channel),
         }
     }
+}
+
+/// Whether the proxy accepts a query of that length.
+fn check_length(query: &str) -> Result<(), Error> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~=&+,:/?*".contains(&byte);
+    let length: usize = query.bytes().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum();
+    if length <= MAX_QUERY { Ok(()) } else { Err(Error::QueryTooLong) }
 }
 
 /// A message for one room must not go to everybody on `test`, as the room's parameter has another name: a list in the style

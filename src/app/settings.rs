@@ -117,11 +117,11 @@ impl Settings {
         };
         let verifier = uses_tickets.and(verifier);
         let origins = config(ALLOWED_ORIGINS).and_then(|value| {
-            Origins::parse(value.as_deref().unwrap_or("*")).map_err(|text| {
+            Origins::parse(value.as_deref().unwrap_or("*")).map_err(|number| {
                 let problem = "must be *, none, or origins separated by spaces, such as https://example.com";
-                // Anything else may be a secret that was put into the wrong place.
-                let quoted = if text.contains("://") { format!(": `{text}` is no origin") } else { String::new() };
-                SettingError::config(ALLOWED_ORIGINS, format_args!("{problem}{quoted}"))
+                // It is not quoted, as it may be a secret that was put into the wrong place.
+                let which = if number > 0 { format!(" (number {number} is not one)") } else { String::new() };
+                SettingError::config(ALLOWED_ORIGINS, format_args!("{problem}{which}"))
             })
         });
         let number = |name| {

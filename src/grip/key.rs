@@ -2,7 +2,7 @@
 //!
 //! Source: RFC 7468 (PEM), RFC 5480 and 5958 (what is inside it), RFC 7517 (JWK), RFC 7518 (the algorithms).
 
-use std::{borrow::Cow, error::Error, fmt};
+use std::{borrow::Cow, collections::BTreeMap, error::Error, fmt};
 
 use base64::{
     alphabet,
@@ -74,7 +74,7 @@ impl VerifyKey {
     pub fn parse(key: &str) -> Result<Self, InvalidKey> {
         let key = key.trim_start();
         if let Some(secret) = key.strip_prefix("secret:") {
-            return Self::from_text(secret.trim());
+            return Self::from_secret(secret.trim().as_bytes());
         }
         if let Some(hex) = key.strip_prefix("hex:") {
             return Self::from_bytes(&Hex::decode_to_vec(hex.trim(), None).map_err(|_| InvalidKey::Hex)?);
@@ -101,16 +101,6 @@ impl VerifyKey {
         }
     }
 
-    /// A secret, but for what cannot be meant as one.
-    fn from_text(text: &str) -> Result<Self, InvalidKey> {
-        // Of a PEM file without its first and last line.
-        let is_body = || decode_pem_body(text).is_some_and(|bytes| is_der(&bytes));
-        if Self::from_key(text).is_some() || text.contains("://") || is_body() {
-            return Err(InvalidKey::Public);
-        }
-        Self::from_secret(text.as_bytes())
-    }
-
     fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidKey> {
         if is_der(bytes) {
             return Self::from_der(bytes);
@@ -130,10 +120,10 @@ impl VerifyKey {
     /// Returns an HS256 secret.
     ///
     /// # Errors
-    /// [`InvalidKey::TooShort`] if it has less than [`MIN_SECRET_LENGTH`] bytes, [`InvalidKey::Public`] if it is the point of a
-    /// P-256 public key.
+    /// [`InvalidKey::TooShort`] if it has less than [`MIN_SECRET_LENGTH`] bytes, [`InvalidKey::Public`] if it is a URL, or a key in
+    /// PEM, JWK or DER, or the point of a P-256 public key, in hexadecimal or base64 or not.
     pub fn from_secret(secret: &[u8]) -> Result<Self, InvalidKey> {
-        if is_point(secret) {
+        if is_public(secret) {
             return Err(InvalidKey::Public);
         }
         if secret.len() < MIN_SECRET_LENGTH {
@@ -171,12 +161,16 @@ impl VerifyKey {
             x: Option<String>,
             y: Option<String>,
             k: Option<String>,
-            d: Option<IgnoredAny>,
         }
         let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| InvalidKey::Jwk);
+        let members: BTreeMap<Cow<'_, str>, IgnoredAny> =
+            serde_json::from_slice(jwk.as_bytes()).map_err(|_| InvalidKey::Jwk)?;
+        // Of keys of whatever kind. Source: RFC 7518, section 6, and of `priv` RFC 9964.
+        if ["d", "p", "q", "priv"].iter().any(|private| members.contains_key(*private)) {
+            return Err(InvalidKey::Private);
+        }
         let parsed: Jwk<'_> = serde_json::from_slice(jwk.as_bytes()).map_err(|_| InvalidKey::Jwk)?;
         match parsed {
-            Jwk { d: Some(_), .. } => Err(InvalidKey::Private),
             Jwk { kty, k: Some(secret), .. } if kty == "oct" => Self::from_secret(&decode(&secret)?),
             Jwk { kty, crv: Some(crv), x: Some(x), y: Some(y), .. } if kty == "EC" && crv == "P-256" => {
                 let point = [&[UNCOMPRESSED][..], &decode(&x)?, &decode(&y)?].concat();
@@ -205,6 +199,21 @@ fn p256_point(der: &[u8]) -> Option<&[u8]> {
     const COMPRESSED: &[u8] = b"\x03\x22\x00";
     let spki = |head, point| der.strip_prefix(head)?.strip_prefix(ALGORITHM)?.strip_prefix(point);
     spki(b"\x30\x59".as_slice(), POINT).or_else(|| spki(b"\x30\x39", COMPRESSED))
+}
+
+/// Whether bytes that were marked as a secret cannot be meant as one.
+fn is_public(bytes: &[u8]) -> bool {
+    let text = match str::from_utf8(bytes) {
+        Ok(text) if !text.contains(|char: char| char.is_ascii_control() && !char.is_ascii_whitespace()) => text,
+        _ => return [bytes, bytes.trim_ascii_end()].into_iter().any(|bytes| is_der(bytes) || is_point(bytes)),
+    };
+    let text = text.trim_matches(|char: char| char.is_whitespace() || matches!(char, '\u{feff}' | '"' | '\''));
+    if text.contains("-----BEGIN") || text.contains("://") || text.starts_with(['{', '[']) {
+        return true;
+    }
+    let text = ["hex:", "base64:"].iter().find_map(|mark| text.strip_prefix(mark)).unwrap_or(text);
+    let decoded = Hex::decode_to_vec(text, None).ok().or_else(|| decode_pem_body(text));
+    decoded.is_some_and(|bytes| !bytes.is_empty() && is_public(&bytes))
 }
 
 /// Whether the bytes are the point of a P-256 public key: compressed, uncompressed, or its two coordinates.

@@ -324,6 +324,7 @@ fn a_key_that_cannot_be_used_is_reported_and_allows_nothing() {
     let pair = ES256KeyPair::generate();
     let twice = jwk(&pair, r#","kid":"b""#);
     let private_pem = pair.to_pem().expect("PEM");
+    let public_pem = pair.public_key().to_pem().expect("PEM");
     let private_body: String = private_pem.lines().filter(|line| !line.starts_with("---")).collect();
     let point = pair.public_key().public_key().to_bytes_uncompressed();
     let spki = pair.public_key().to_der().expect("DER");
@@ -375,11 +376,26 @@ fn a_key_that_cannot_be_used_is_reported_and_allows_nothing() {
         (&format!("hex:{}", hex_of(&pair.public_key().to_bytes())), &public),
         (&format!("base64:{}", BASE64_STANDARD.encode(&point[1..])), &public),
         (&format!("secret:{private_pem}"), &public),
+        // However it is encoded, and once more.
+        (&format!("secret:{}", BASE64_URL_SAFE_NO_PAD.encode(&point)), &public),
+        (&format!("secret:{}", hex_of(&spki)), &public),
+        (&format!("secret:base64:{}", BASE64_STANDARD.encode(&spki)), &public),
+        (&format!("secret:\"{}\"", BASE64_STANDARD.encode(&spki)), &public),
+        (&format!("base64:{}", BASE64_STANDARD.encode(hex_of(&point))), &public),
+        (&format!("base64:{}", BASE64_STANDARD.encode([&spki[..], b"\n"].concat())), &public),
+        (&format!("secret:\u{feff}{}", jwk(&pair, "")), &public),
+        (&format!(r#"{{"kty":"oct","k":"{}"}}"#, BASE64_URL_SAFE_NO_PAD.encode(&public_pem)), &public),
+        (&format!(r#"{{"kty":"oct","k":"{}"}}"#, BASE64_URL_SAFE_NO_PAD.encode(&spki)), &public),
+        ("base64:aHR0cHM6Ly9pc3N1ZXIuZXhhbXBsZS8ud2VsbC1rbm93bi9qd2tzLmpzb24=", &public),
         (&format!("secret:{}", jwk(&pair, "")), &public),
         ("secret:https://issuer.example/.well-known/jwks.json", &public),
         (&private_pem, &private),
         (&jwk(&pair, r#","d":"AAAA""#), &private),
         (&format!(r#"{{"keys":[{},{twice}]}}"#, jwk(&pair, r#","kid":"a","d":"AAAA""#)), &private),
+        (&format!(r#"{{"keys":[{{"kty":"EC","d":"c","d":"c"}},{twice}]}}"#), &private),
+        (&format!(r#"{{"keys":[{{"kty":"EC","x":5,"d":"c"}},{twice}]}}"#), &private),
+        (&format!(r#"{{"keys":[{{"kty":"AKP","priv":"c"}},{twice}]}}"#), &private),
+        (&format!(r#"{{"keys":[{{"kty":"RSA","p":"1","q":"2"}},{twice}]}}"#), &private),
     ] {
         let body = format!("The entry ACCESS_KEY of the secret store `fanout` cannot be used: {problem}\n");
         assert!(guarded_with(setting).settings.are_incomplete());

@@ -10,7 +10,7 @@ use fanout_edge::{
 use serde_json::json;
 
 use crate::{
-    service::{ACCEPTED, Request, Service, header, id, is, settings, subscribed},
+    service::{ACCEPTED, Request, Service, header, id, id_of, is, settings, subscribed},
     support::{LOCAL_GRIP_URL, LOCAL_KEY, NOW, claims, local_signature, sign_hs256},
 };
 
@@ -181,7 +181,7 @@ fn a_broadcast_is_published() {
         let [request] = &service.host.published[..] else { panic!("not one request") };
         assert_eq!(request.url, "http://127.0.0.1:5561/publish/");
         assert_eq!(request.authorization, None);
-        let first = id(1).to_string();
+        let first = id_of(id(1), "test", "Hello", "").to_string();
         let envelope = format!(r#"{{"type":"message","id":"{first}","channel":"test","data":"Hello"}}"#);
         assert_eq!(
             service.take_items(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     service::{Request, Service, header, is, settings},
-    support::{LOCAL_GRIP_URL, NOW, access_token, claims, local_signature, sign_hs256},
+    support::{LOCAL_GRIP_URL, LOCAL_KEY, NOW, access_token, claims, local_signature, sign_hs256},
 };
 
 const EVENTS: &str = "application/websocket-events";
@@ -118,6 +118,8 @@ fn requests_from_the_proxy_name_its_host_and_their_origin_is_not_checked_again()
 #[test]
 fn a_query_that_is_too_long_for_the_proxy_is_rejected() {
     let long = "Query too long: use at most 3500 bytes, percent-encoded\n";
+    let broadcast = Request::new("POST", &format!("/api/broadcast?{}", "a&".repeat(2000)));
+    is(&Service::local().respond(broadcast), 414, long);
     for path in SUBSCRIBING {
         for (query, fits) in [
             (format!("token={}", "a".repeat(3494)), true),
@@ -125,6 +127,7 @@ fn a_query_that_is_too_long_for_the_proxy_is_rejected() {
             (format!("x={}", "|".repeat(1166)), true),
             (format!("x={}", "|".repeat(1167)), false),
             ("%".repeat(2000), false),
+            ("a&".repeat(4000), false),
         ] {
             let refusal = refusal(connect(&format!("{path}?{query}")), &mut Service::local());
             let refusal =
@@ -302,11 +305,15 @@ fn checks_that_fail_are_counted_for_the_address_if_they_took_much_time() {
 #[test]
 fn checks_that_fail_at_once_or_through_the_proxy_are_not_counted() {
     let mut service = Service::new(with(&[("ACCESS_KEY", KEY)]));
+    // The proxy has signed these, too: a token that has expired, and one for a service of somebody else.
+    let of_the_proxy = |issuer: &str, expires_at: u64| sign_hs256(LOCAL_KEY, claims(Some(issuer), Some(expires_at)));
     let through_the_proxy = |request: Request| request.with("Grip-Sig", local_signature(NOW));
     for request in [
         connect("/api/poll").with("Authorization", "Bearer no-token"),
         connect("/api/poll").with("Grip-Sig", "no token"),
         events().with("Grip-Sig", "no token"),
+        events().with("Grip-Sig", of_the_proxy("viceroy", NOW - 60)),
+        events().with("Grip-Sig", of_the_proxy("fastly:SERVICE2", NOW + 60)),
         through_the_proxy(bearer(connect("/api/poll"), SECRET, NOW - 60, "{}")),
         through_the_proxy(bearer(events(), SECRET, NOW - 60, "{}")),
         // Nobody is known by no address.
@@ -324,6 +331,8 @@ fn the_server_of_the_operator_and_rejected_broadcasts_are_not_counted() {
     for _ in 0..3 {
         is(&service.respond(broadcast().with("Fastly-Key", "valid").with_body("x")), 200, "Ok\n");
         assert_eq!(service.respond(broadcast().with_body("x")).status, 401);
+        assert_eq!(service.respond(good(broadcast().with_body(b"\xff"))).status, 400);
+        assert_eq!(service.respond(good(broadcast().with_body("\n".repeat(60_000)))).status, 413);
     }
     assert_eq!(total(&service, Counter::Broadcasts), 0);
     is(&service.respond(good(broadcast().with_body("x"))), 200, "Ok\n");
@@ -361,11 +370,15 @@ fn messages_that_a_websocket_publishes_are_counted_for_the_address_that_was_hand
 
 #[test]
 fn an_invalid_limit_is_reported_by_name() {
-    for name in ["BROADCASTS_PER_MINUTE", "OPENINGS_PER_MINUTE"] {
+    for name in ["BROADCASTS_PER_MINUTE", "OPENINGS_PER_MINUTE", "FAILURES_PER_MINUTE"] {
         for value in ["0", "-1", "many", "1.5", "99999999999", "", " "] {
             let entry = format!("config:{name}");
             let service = || Service::new(with(&[(&*entry, value)]));
             assert!(service().settings.are_incomplete());
+            // Nor is a token verified without a limit.
+            let mut guarded = Service::new(with(&[(&*entry, value), ("ACCESS_KEY", KEY)]));
+            let forged = bearer(connect("/api/poll"), "another secret for access tokens", NOW + 60, "{}");
+            assert_eq!(guarded.respond(forged).status, 503);
             for request in all() {
                 let problem =
                     format!("The entry {name} of the config store `fanout_config` must be a positive integer\n");
@@ -465,7 +478,7 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
             json!([
                 "The entry FANOUT_SERVICE_ID of the config store `fanout_config` is not a service id",
                 "The entry ACCESS_KEY of the secret store `fanout` cannot be used: the secret is too short: use at least 32 bytes (openssl rand -base64 32)",
-                "The entry ALLOWED_ORIGINS of the config store `fanout_config` must be *, none, or origins separated by spaces, such as https://example.com",
+                "The entry ALLOWED_ORIGINS of the config store `fanout_config` must be *, none, or origins separated by spaces, such as https://example.com (number 1 is not one)",
                 "The entry BROADCASTS_PER_MINUTE of the config store `fanout_config` must be a positive integer",
                 "The entry SANDBOX_REQUESTS of the config store `fanout_config` must be a positive integer",
                 "The service has no backend `self`: add it",

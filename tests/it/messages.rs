@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::{Builder, Uuid};
 
 use crate::{
-    service::{Request, Service, header, id, is, settings},
+    service::{Request, Service, header, id, id_of, is, settings},
     support::{LOCAL_GRIP_URL, NOW, access_token, local_signature},
 };
 
@@ -64,14 +64,14 @@ fn a_response_to_a_broadcast_has_the_id_of_the_message() {
     let mut service = Service::local();
     let response = service.respond(broadcast("").with_body("x"));
     is(&response, 200, "Ok\n");
-    assert_eq!(message_id(&response), id(1));
+    assert_eq!(message_id(&response), id_of(id(1), "test", "x", ""));
     assert_eq!(header(&response, "access-control-expose-headers"), Some("Message-Id"));
     service.host.results.push_back(Ok(500));
     let response = service.respond(broadcast("").with_body("x"));
-    assert_eq!((response.status, message_id(&response)), (502, id(2)));
+    assert_eq!((response.status, message_id(&response)), (502, id_of(id(2), "test", "x", "")));
+    // There is none for what will not be published.
     let response = service.respond(broadcast("").with_body("\n".repeat(60_000)));
-    assert_eq!((response.status, message_id(&response)), (413, id(3)));
-    // There is no id before the message is accepted.
+    assert_eq!((response.status, header(&response, "message-id")), (413, None));
     assert_eq!(header(&service.respond(broadcast("?channel=a:b").with_body("x")), "message-id"), None);
     assert_eq!(service.host.ids, 3);
 }
@@ -85,8 +85,12 @@ fn a_retry_names_the_id_of_the_first_try() {
         for query in [format!("?id={first}"), format!("?id={upper}")] {
             let response = service.respond(broadcast(&query).with_body("x"));
             is(&response, 200, "Ok\n");
-            assert_eq!(message_id(&response), first);
-            assert_eq!(service.take_items()[0]["id"], first.to_string());
+            let id = id_of(first, "test", "x", "");
+            assert_eq!(message_id(&response), id);
+            assert_eq!(service.take_items()[0]["id"], id.to_string());
+            // The id of the response is that of the retry.
+            let response = service.respond(broadcast(&format!("?id={id}")).with_body("x"));
+            assert_eq!((message_id(&response), &service.take_items()[0]["id"]), (id, &json!(id.to_string())));
         }
     }
     let v4 = Builder::from_random_bytes([7; 16]).into_uuid().to_string();
@@ -102,23 +106,62 @@ fn a_retry_names_the_id_of_the_first_try() {
 }
 
 #[test]
+fn nobody_can_give_another_message_the_same_id() {
+    let claims = |user: &str| format!(r#"{{"sub":"{user}","x-fastly-read":["*"],"x-fastly-write":["*"]}}"#);
+    let mut service = Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", KEY)]));
+    let mut publish = |id: Option<Uuid>, channel: &str, content_type: &str, text: &str, user: &str| {
+        let query = id.map_or(String::new(), |id| format!("&id={id}"));
+        let request = Request::new("POST", &format!("/api/broadcast?channel={channel}{query}"))
+            .with("Content-Type", content_type)
+            .with("Authorization", format!("Bearer {}", access_token(SECRET, NOW + 60, &claims(user))));
+        message_id(&service.respond(request.with_body(text)))
+    };
+    let first = publish(None, "a", "text/plain", "hi", "alice");
+    assert_eq!(publish(Some(first), "a", "text/plain", "hi", "alice"), first);
+    let others = [
+        publish(Some(first), "a", "text/plain", "ho", "alice"),
+        publish(Some(first), "a", "text/plain", "hi", "mallory"),
+        publish(Some(first), "b", "text/plain", "hi", "alice"),
+        publish(Some(first), "a", "application/octet-stream", "hi", "alice"),
+        // The same bytes, divided in another way.
+        publish(Some(first), "ah", "text/plain", "i", "alice"),
+    ];
+    let mut all = vec![first];
+    for other in others {
+        assert_eq!(other.to_string()[..24], first.to_string()[..24], "it begins as it was named");
+        assert!(!all.contains(&other));
+        all.push(other);
+    }
+}
+
+#[test]
+fn ids_that_are_made_later_are_greater() {
+    let mut service = Service::local();
+    let mut ids: Vec<Uuid> = (0..100).map(|_| message_id(&service.respond(broadcast("").with_body("x")))).collect();
+    assert!(ids.is_sorted());
+    ids.dedup();
+    assert_eq!(ids.len(), 100, "the same text twice is two messages");
+}
+
+#[test]
 fn a_large_message_is_divided_into_as_few_requests_as_it_fits_into() {
     let mut service = Service::local();
-    let id = |service: &Service| id(service.host.ids).to_string();
+    let id =
+        |service: &Service, length: usize| id_of(id(service.host.ids), "test", &"x".repeat(length), "").to_string();
     let all = || ["http-response", "http-stream", "ws-message"].map(str::to_owned).to_vec();
     is(&service.respond(broadcast("").with_body("x".repeat(10_000))), 200, "Ok\n");
     let whole =
         |id: &str| [("test", id), ("json:test", id)].map(|(channel, id)| (channel.to_owned(), id.to_owned(), all()));
-    let first = id(&service);
+    let first = id(&service, 10_000);
     assert_eq!(published(&mut service), [whole(&first)]);
     // One request for each item.
     is(&service.respond(broadcast("").with_body("x".repeat(20_000))), 200, "Ok\n");
-    let second = id(&service);
+    let second = id(&service, 20_000);
     assert_eq!(published(&mut service), whole(&second).map(|item| vec![item]));
     // One for each item and format: with ids of their own, as the proxy would drop all but the first of the same id.
     for length in [60_000, 64_000] {
         is(&service.respond(broadcast("").with_body("x".repeat(length))), 200, "Ok\n");
-        let third = id(&service);
+        let third = id(&service, length);
         let parts = ["test", "json:test"].into_iter().flat_map(|channel| {
             let part = |format: String| vec![(channel.to_owned(), format!("{third}:{format}"), vec![format])];
             all().into_iter().map(part).collect::<Vec<_>>()
@@ -199,13 +242,14 @@ fn the_largest_message_fits_with_the_longest_names_around_it() {
 fn a_message_that_is_published_in_part_says_so() {
     let mut service = Service::local();
     service.host.results.extend([Ok(202), Ok(204), Ok(500)]);
+    let first = id_of(id(1), "test", &"x".repeat(60_000), "");
     let response = service.respond(broadcast("").with_body("x".repeat(60_000)));
     let problem = "The message is published for some transports only: the GRIP proxy rejected it with status 500\n";
     is(&response, 502, problem);
-    assert_eq!((message_id(&response), service.take_published().len()), (id(1), 3));
+    assert_eq!((message_id(&response), service.take_published().len()), (first, 3));
     // The retry publishes the same items, so that what was published is dropped by the proxy.
     let mut retry = || {
-        let query = format!("?id={}", id(1));
+        let query = format!("?id={first}");
         is(&service.respond(broadcast(&query).with_body("x".repeat(60_000))), 200, "Ok\n");
         published(&mut service)
     };
@@ -276,11 +320,18 @@ fn a_json_websocket_publishes_what_its_envelopes_say() {
     let items = service.take_items();
     let message = |place: usize| &items[place]["formats"]["ws-message"];
     assert_eq!(message(0), &json!({ "content": "hi \"you\"" }));
-    let envelope = format!(r#"{{"type":"message","id":"{}","channel":"a","data":"hi \"you\""}}"#, id(1));
+    let envelope = format!(
+        r#"{{"type":"message","id":"{}","channel":"a","data":"hi \"you\""}}"#,
+        id_of(id(1), "a", "hi \"you\"", "")
+    );
     assert_eq!(message(1), &json!({ "content": envelope }));
     assert_eq!(message(2), &json!({ "type": "binary", "content-bin": "/wA=" }));
     assert!(items.iter().all(|item| item["meta"] == json!({ "sender": "c1" })), "both kinds of clients are filtered");
-    assert_eq!(items[2]["id"], id(2).to_string(), "each message has an id of its own");
+    assert_eq!(
+        items[2]["id"].as_str().map(|text| &text[..24]),
+        Some(&id(2).to_string()[..24]),
+        "each has an id of its own"
+    );
 }
 
 #[test]
@@ -290,8 +341,12 @@ fn envelopes_name_the_user_of_a_verified_token() {
     let bearer = format!("Bearer {}", access_token(SECRET, NOW + 60, claims));
     let mut service = Service::new(settings(&entries));
     let envelope = |service: &mut Service| service.take_items()[1]["formats"]["ws-message"]["content"].clone();
-    let message =
-        |n: u64| format!(r#"{{"type":"message","id":"{}","channel":"test","data":"hi","from":"al\"ice"}}"#, id(n));
+    let message = |n: u32| {
+        format!(
+            r#"{{"type":"message","id":"{}","channel":"test","data":"hi","from":"al\"ice"}}"#,
+            id_of(id(n), "test", "hi", "al\"ice")
+        )
+    };
     is(&service.respond(broadcast("").with("Authorization", &*bearer).with_body("hi")), 200, "Ok\n");
     assert_eq!(envelope(&mut service), message(1));
     is(
@@ -369,6 +424,20 @@ fn a_misspelled_parameter_is_rejected() {
         ] {
             is(&Service::local().respond(request), 400, &problem);
         }
+    }
+    // These are rejected only if the message would go to everybody on `test`.
+    for query in [
+        "x=1&amp;channel=room1",
+        "x=1;channel=room1",
+        "token=T;channel=room1",
+        "targetChannel=room1",
+        "room_channel=room1",
+        "data[channel]=room1",
+        "mode%3Dpublish%26channel%3Droom1",
+    ] {
+        let problem = "Misspelled parameter: write it exactly so, ?channel=\n";
+        is(&Service::local().respond(broadcast(&format!("?{query}")).with_body("x")), 400, problem);
+        is(&Service::local().respond(broadcast(&format!("?{query}&channel=a")).with_body("x")), 200, "Ok\n");
     }
     for name in [
         "_",

@@ -137,7 +137,7 @@ pub struct Host {
     pub is_local: bool,
     pub backends: Vec<&'static str>,
     /// How many ids were made.
-    pub ids: u64,
+    pub ids: u32,
     has_valid_fastly_key: bool,
 }
 
@@ -180,7 +180,9 @@ impl Platform for Host {
 
     fn new_uuid(&mut self) -> Uuid {
         self.ids += 1;
-        id(self.ids)
+        let mut random = [0; 10];
+        random[2..6].copy_from_slice(&self.ids.to_be_bytes());
+        Builder::from_unix_timestamp_millis(NOW * 1000, &random).into_uuid()
     }
 
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
@@ -205,11 +207,24 @@ impl Platform for Host {
     }
 }
 
-/// The id that the host makes as its n-th, at the time [`NOW`].
-pub fn id(n: u64) -> Uuid {
-    let mut random = [0; 10];
-    random[2..].copy_from_slice(&n.to_be_bytes());
-    Builder::from_unix_timestamp_millis(NOW * 1000, &random).into_uuid()
+/// The n-th id of a service (n < 4096), at the time [`NOW`], if it is that of no message.
+pub fn id(n: u32) -> Uuid {
+    let [.., a, b, c, d, e, f] = (NOW * 1000).to_be_bytes();
+    let n = (0x8000 | n) as u16;
+    Uuid::from_fields(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]), 0x7000, &{
+        let [first, second] = n.to_be_bytes();
+        [first, second, 0, 0, 0, 0, 0, 0]
+    })
+}
+
+/// The id of a message that begins as this one.
+pub fn id_of(begins_as: Uuid, channel: &str, content: &str, from: &str) -> Uuid {
+    let mut id = begins_as.into_bytes();
+    id[10..].fill(0);
+    let part = |text: &str| [&(text.len() as u64).to_be_bytes()[..], text.as_bytes()].concat();
+    let hashed = [&id[..], &part(channel), &part(from), b"text", content.as_bytes()].concat();
+    id[10..].copy_from_slice(&hmac_sha256::Hash::hash(&hashed)[..6]);
+    Uuid::from_bytes(id)
 }
 
 /// The service and its host.

@@ -7,19 +7,17 @@ use super::{
 };
 use crate::{
     app::{
-        bounds::MAX_QUERY, error::Error, exchange::Exchange, http::Request, messages::channels::Channels,
-        platform::Counter, settings::Settings,
+        error::Error, exchange::Exchange, http::Request, messages::channels::Channels, platform::Counter,
+        settings::Settings,
     },
     grip::{Channel, Header, Tickets},
 };
 
-/// Checks a client before it is handed off, so that an unauthorized one costs no connection: its query, its origin and its
-/// token. [`count_opening`] follows.
+/// Checks a client before it is handed off, so that an unauthorized one costs no connection: its origin and its token. [`count_opening`] follows.
 ///
 /// # Errors
-/// [`Error::QueryTooLong`], [`Error::Origin`], [`Error::Setting`], or as [`check_token`].
+/// [`Error::Origin`], [`Error::Setting`], or as [`check_token`].
 pub(crate) fn check_opening(exchange: &mut Exchange<'_>, rights: &[Right], channels: &Channels) -> Result<(), Error> {
-    check_query(exchange.request.query())?;
     check_origin(exchange)?;
     limit_tokens(exchange, |exchange| {
         check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now).map(drop)
@@ -58,7 +56,11 @@ fn limit_tokens<T>(
     check: impl FnOnce(&Exchange<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let verifies = matches!(exchange.settings.access, Ok(Some(_))) && token::of_request(exchange.request).is_ok();
-    if verifies { limit_failures(exchange, Counter::Tokens, check) } else { check(exchange) }
+    if !verifies {
+        return check(exchange);
+    }
+    exchange.settings.limits.as_ref()?;
+    limit_failures(exchange, Counter::Tokens, check)
 }
 
 /// Runs a check that verifies a signature, and counts it for the client's address if that was in vain.
@@ -67,7 +69,7 @@ fn limit_failures<T>(
     counter: Counter,
     check: impl FnOnce(&Exchange<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    // Limits that cannot be used do not end open connections: what they guard is rejected elsewhere.
+    // Limits that cannot be used neither end open connections nor keep the operator from seeing it.
     let Ok(limits) = &exchange.settings.limits else { return check(exchange) };
     limits.check(exchange.request, exchange.platform, counter)?;
     let checked = check(exchange);
@@ -96,18 +98,30 @@ pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Err
     limits.check(exchange.request, exchange.platform, Counter::Openings)
 }
 
-/// Checks a broadcast before it is published: its origin, a `Fastly-Key` or its token, and the rate limit. Returns the user
-/// whom the token names.
+/// Who sends a broadcast.
+pub(crate) enum Sender {
+    /// The operator of the service, with a `Fastly-Key`.
+    Operator,
+    /// A client, and the user whom its token names.
+    Client(Option<String>),
+}
+
+impl Sender {
+    /// The user whom the token names.
+    pub(crate) fn user(&self) -> Option<&str> {
+        if let Self::Client(user) = self { user.as_deref() } else { None }
+    }
+}
+
+/// Checks a broadcast before its body is read: its origin, and a `Fastly-Key` or its token. [`count_broadcast`] follows.
 ///
 /// # Errors
 /// [`Error::Origin`], [`Error::TooMany`], [`Error::FastlyKey`], [`Error::Setting`], or as [`check_token`].
-pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) -> Result<Option<String>, Error> {
+pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) -> Result<Sender, Error> {
     check_origin(exchange)?;
-    let limits = exchange.settings.limits.as_ref()?;
     let has_key = matches!(exchange.settings.access, Ok(Some(_))) && has_fastly_key(exchange);
     if has_key && is_operator(exchange)? {
-        // Its server broadcasts for everybody, so it is not counted.
-        return Ok(None);
+        return Ok(Sender::Operator);
     }
     let checked = limit_tokens(exchange, |exchange| {
         check_token(exchange.request, exchange.settings, &[Right::Write], [channel], exchange.now)
@@ -116,8 +130,19 @@ pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) ->
         Err(Error::NoToken) if has_key => return Err(Error::FastlyKey),
         checked => checked?,
     };
-    limits.count(exchange.request, exchange.platform, Counter::Broadcasts)?;
-    Ok(verified.and_then(|verified| verified.identity.into_user()))
+    Ok(Sender::Client(verified.and_then(|verified| verified.identity.into_user())))
+}
+
+/// Counts a broadcast that is published next. Those of the operator's server are for everybody, so they are not counted.
+///
+/// # Errors
+/// [`Error::TooMany`], or [`Error::Setting`].
+pub(crate) fn count_broadcast(exchange: &mut Exchange<'_>, sender: &Sender) -> Result<(), Error> {
+    let limits = exchange.settings.limits.as_ref()?;
+    match sender {
+        Sender::Operator => Ok(()),
+        Sender::Client(_) => limits.count(exchange.request, exchange.platform, Counter::Broadcasts),
+    }
 }
 
 /// Whether the request has a `Fastly-Key` of the service.
@@ -169,11 +194,4 @@ pub(crate) fn check_token<'c>(
 fn check_origin(exchange: &Exchange<'_>) -> Result<(), Error> {
     let origins = exchange.settings.origins.as_ref()?;
     if origins.allow(exchange.request, exchange.platform.is_local()) { Ok(()) } else { Err(Error::Origin) }
-}
-
-/// Whether the proxy accepts a query of that length.
-fn check_query(query: &str) -> Result<(), Error> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~=&+,:/?*".contains(&byte);
-    let length: usize = query.bytes().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum();
-    if length <= MAX_QUERY { Ok(()) } else { Err(Error::QueryTooLong) }
 }

@@ -43,14 +43,14 @@ impl Origins {
     /// case and without the default port.
     ///
     /// # Errors
-    /// The first text that cannot be an origin; an empty one if there is none.
-    pub(crate) fn parse(setting: &str) -> Result<Self, &str> {
+    /// Which of them is not an origin, from 1 on; 0 if there is none.
+    pub(crate) fn parse(setting: &str) -> Result<Self, usize> {
         match setting.trim() {
-            "" => Err(""),
+            "" => Err(0),
             "*" => Ok(Self::Any),
             none if none.eq_ignore_ascii_case("none") => Ok(Self::Listed(Vec::new())),
             list => {
-                let origins = list.split_whitespace().map(|text| parse_origin(text).ok_or(text));
+                let origins = list.split_whitespace().zip(1..).map(|(text, number)| parse_origin(text).ok_or(number));
                 origins.collect::<Result<_, _>>().map(Self::Listed)
             }
         }

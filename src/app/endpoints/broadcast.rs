@@ -21,7 +21,7 @@ use crate::{
         },
         query::Query,
     },
-    grip::{Channel, Header, Headers},
+    grip::{Header, Headers},
 };
 
 /// Publishes the body. Only what the proxy accepted is `Ok`.
@@ -30,7 +30,7 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let channel = channels.into_one()?;
     let id = id.map(|id| MessageId::parse(&id, exchange.now)).transpose()?;
     exchange.settings.publisher.as_ref()?;
-    let user = guard::check_broadcast(exchange, &channel)?;
+    let sender = guard::check_broadcast(exchange, &channel)?;
     let kind = kind_of(exchange.request)?;
     let body = exchange.body(MAX_MESSAGE)?;
     let content = match kind {
@@ -41,25 +41,21 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         }
     };
     let id = id.unwrap_or_else(|| MessageId::new(exchange.platform));
+    let message = Broadcast::message(id, channel, content, sender.user())?;
+    guard::count_broadcast(exchange, &sender)?;
+    let id = message.id();
     // A retry of what was perhaps published names the same id, so errors have it, too.
-    let response = match publish(exchange, id, channel, content, user.as_deref()) {
+    let response = match publish(exchange, message) {
         Ok(()) => Response::text(200, "Ok"),
         Err(error) => error.response(),
     };
-    let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");
-    Ok(response.with_header(MESSAGE_ID, id).into())
+    let id = id.and_then(|id| HeaderValue::try_from(id.to_string()).ok());
+    Ok(id.into_iter().fold(response, |response, id| response.with_header(MESSAGE_ID, id)).into())
 }
 
-fn publish(
-    exchange: &mut Exchange<'_>,
-    id: MessageId,
-    channel: Channel,
-    content: Content<'_>,
-    user: Option<&str>,
-) -> Result<(), Error> {
+fn publish(exchange: &mut Exchange<'_>, message: Broadcast<'_>) -> Result<(), Error> {
     let publisher = exchange.settings.publisher.as_ref()?;
-    let message = [Broadcast::message(id, channel, content, user)?];
-    send(pack(&message, publisher, MAX_BACKEND_REQUESTS, exchange.now)?, exchange.platform)
+    send(pack(&[message], publisher, MAX_BACKEND_REQUESTS, exchange.now)?, exchange.platform)
 }
 
 #[derive(Clone, Copy)]

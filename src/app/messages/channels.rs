@@ -31,6 +31,11 @@ impl Channels {
         Ok(())
     }
 
+    /// Whether the request names none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The first one.
     pub fn first(&self) -> &Channel {
         self.0.first().unwrap_or(&DEFAULT)

@@ -1,23 +1,67 @@
 //! Message ids.
+//!
+//! # Format
+//! A UUID version 7 (RFC 9562, section 5.7), so ids sort by the time at which they were made. Its last group is a hash of the
+//! message and of the groups before: no client can give another message the same id, and so neither the proxy nor a client
+//! drops one as a duplicate that is none.
 
 use std::fmt;
 
+use hmac_sha256::Hash;
 use serde::{Serialize, Serializer};
 use uuid::{Uuid, Variant};
 
-use crate::app::{bounds::MAX_ID_AGE, error::Error, platform::Platform};
+use super::content::Content;
+use crate::{
+    app::{bounds::MAX_ID_AGE, error::Error, platform::Platform},
+    grip::Channel,
+};
 
 /// How far the clock of who made an id may be ahead, in seconds.
 const LEEWAY: u64 = 5;
 
-/// The id of a message: a UUID version 7, so ids sort by the time at which they were made. Source: RFC 9562, section 5.7.
+/// The bits of the last group.
+const HASH: u128 = (1 << 48) - 1;
+
+/// The id of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MessageId(Uuid);
 
 impl MessageId {
-    /// Returns a new id.
+    /// Returns a new id without a hash, less than those of all messages that are made later.
     pub(crate) fn new(platform: &mut dyn Platform) -> Self {
-        Self(platform.new_uuid())
+        const COUNTER: u128 = (1 << 26) - 1;
+        const VARIANT: u128 = 0b10 << 62;
+        let id = platform.new_uuid().as_u128();
+        // The counter that makes one greater than that before it ends 32 bits from the right. Its last 26 bits go to the
+        // left of the hash, on both sides of the variant.
+        let counter = id >> 32 & COUNTER;
+        Self(Uuid::from_u128(id >> 76 << 76 | counter >> 14 << 64 | VARIANT | (counter & 0x3fff) << 48))
+    }
+
+    /// Returns the id of a message, of which a part is made from the message itself: the same for the same message.
+    pub(crate) fn of(self, channel: &Channel, content: &Content<'_>, from: Option<&str>) -> Self {
+        let without_hash = self.0.as_u128() & !HASH;
+        let mut hash = Hash::new();
+        hash.update(without_hash.to_be_bytes());
+        // The length of each part, so that none can be mistaken for another.
+        for part in [channel.as_str().as_bytes(), from.unwrap_or_default().as_bytes()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        match content {
+            Content::Text(text) => {
+                hash.update(b"text");
+                hash.update(text.as_bytes());
+            }
+            Content::Binary(bytes) => {
+                hash.update(b"binary");
+                hash.update(bytes);
+            }
+        }
+        let [first, second, third, fourth, fifth, sixth, ..] = hash.finalize();
+        let hash = u64::from_be_bytes([0, 0, first, second, third, fourth, fifth, sixth]);
+        Self(Uuid::from_u128(without_hash | u128::from(hash)))
     }
 
     /// Parses the id of a message that is sent again, at a time in seconds since 1970. The proxy drops an item if its

@@ -29,7 +29,7 @@ enum Action<'a> {
 }
 
 impl<'a> Broadcast<'a> {
-    /// A message with that id, by a user if a verified token named one.
+    /// A message whose id begins as this one, by a user if a verified token named one.
     ///
     /// # Errors
     /// [`Error::MessageTooLarge`].
@@ -40,12 +40,21 @@ impl<'a> Broadcast<'a> {
         from: Option<&'a str>,
     ) -> Result<Self, Error> {
         let sizes = Sizes::of(&content, &channel, from)?;
+        let id = id.of(&channel, &content, from);
         Ok(Self { channel, action: Action::Message { id, content, from, sizes }, sender: None })
     }
 
     /// The end of the connections: a WebSocket gets the code and the reason, a stream just ends.
     pub(crate) const fn close(channel: Channel, code: CloseCode, reason: Cow<'a, str>) -> Self {
         Self { channel, action: Action::Close { code, reason }, sender: None }
+    }
+
+    /// The id of the message, if it is one.
+    pub(crate) const fn id(&self) -> Option<MessageId> {
+        match &self.action {
+            Action::Message { id, .. } => Some(*id),
+            Action::Close { .. } => None,
+        }
     }
 
     /// How long it is in publish requests, in bytes of JSON; at most some hundred bytes more than it is.

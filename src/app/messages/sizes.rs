@@ -35,9 +35,8 @@ impl Sizes {
         let from = from.map_or(0, |from| Escaped::text(from.as_bytes()).twice);
         let (longest, around) = (once.max(twice).max(event), AROUND + 2 * name + from);
         if length > MAX_MESSAGE || !Self::fits(longest + around) {
-            // The last bytes may be longer than the others.
-            let limit = length as u64 * (MAX_BODY - REQUEST - around - 64) as u64 / longest as u64;
-            return Err(Error::MessageTooLarge { limit: MAX_MESSAGE.min(limit as usize) });
+            let limit = MAX_MESSAGE.min(Escaped::prefix(content, MAX_BODY - REQUEST - around));
+            return Err(Error::MessageTooLarge { limit });
         }
         Ok(Self { items: [AROUND_RAW + name + 2 * once + event, AROUND_JSON + 4 * name + 3 * (from + twice)] })
     }
@@ -74,25 +73,45 @@ impl Escaped {
         }
     }
 
+    /// How many bytes at the beginning of a content are at most so long in each of the forms.
+    fn prefix(content: &Content<'_>, most: usize) -> usize {
+        let text = match content {
+            Content::Text(text) => text,
+            Content::Binary(bytes) => return bytes.len().min(most / 4 * 3),
+        };
+        let mut before = Self { once: 0, twice: 0, event: 0 };
+        let mut previous = 0;
+        let mut fits = |byte: &u8| {
+            before.add(*byte, previous);
+            previous = *byte;
+            before.once.max(before.twice).max(before.event) <= most
+        };
+        text.floor_char_boundary(text.as_bytes().iter().take_while(|byte| fits(byte)).count())
+    }
+
     fn text(text: &[u8]) -> Self {
-        const DATA: usize = "\\ndata: ".len();
-        let (mut once, mut twice, mut event, mut previous) = (0, 0, 0, 0);
+        let (mut escaped, mut previous) = (Self { once: 0, twice: 0, event: 0 }, 0);
         for &byte in text {
-            let (one, two) = match byte {
-                b'"' | b'\\' => (2, 4),
-                b'\n' | b'\r' | b'\t' | 8 | 12 => (2, 3),
-                0..=0x1f => (6, 7),
-                _ => (1, 1),
-            };
-            once += one;
-            twice += two;
-            event += match byte {
-                b'\n' if previous == b'\r' => 0,
-                b'\n' | b'\r' => DATA,
-                _ => one,
-            };
+            escaped.add(byte, previous);
             previous = byte;
         }
-        Self { once, twice, event }
+        escaped
+    }
+
+    fn add(&mut self, byte: u8, previous: u8) {
+        const DATA: usize = "\\ndata: ".len();
+        let (once, twice) = match byte {
+            b'"' | b'\\' => (2, 4),
+            b'\n' | b'\r' | b'\t' | 8 | 12 => (2, 3),
+            0..=0x1f => (6, 7),
+            _ => (1, 1),
+        };
+        self.once += once;
+        self.twice += twice;
+        self.event += match byte {
+            b'\n' if previous == b'\r' => 0,
+            b'\n' | b'\r' => DATA,
+            _ => once,
+        };
     }
 }
