@@ -2,7 +2,7 @@
 //!
 //! Source: RFC 7468 (PEM), RFC 5480 and 5958 (what is inside it), RFC 7517 (JWK), RFC 7518 (the algorithms).
 
-use std::{borrow::Cow, collections::BTreeMap, error::Error, fmt};
+use std::{error::Error, fmt};
 
 use base64::{
     alphabet,
@@ -13,7 +13,7 @@ use jwt_simple::{
     prelude::{ES256PublicKey, HS256Key},
     reexports::ct_codecs::{Decoder, Hex},
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value};
 
 /// The shortest HS256 secret that is accepted, in bytes.
 pub const MIN_SECRET_LENGTH: usize = 12;
@@ -153,27 +153,17 @@ impl VerifyKey {
     /// Source: RFC 7517, section 4; RFC 7518, sections 6.2.1 and 6.4.1. By hand, as `ES256PublicKey::from_jwk` takes 6 KB more
     /// of the module.
     fn from_jwk(jwk: &str) -> Result<Self, InvalidKey> {
-        #[derive(Deserialize)]
-        struct Jwk<'a> {
-            #[serde(borrow)]
-            kty: Cow<'a, str>,
-            crv: Option<String>,
-            x: Option<String>,
-            y: Option<String>,
-            k: Option<String>,
-        }
-        let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| InvalidKey::Jwk);
-        let members: BTreeMap<Cow<'_, str>, IgnoredAny> =
-            serde_json::from_slice(jwk.as_bytes()).map_err(|_| InvalidKey::Jwk)?;
-        // Of keys of whatever kind. Source: RFC 7518, section 6, and of `priv` RFC 9964.
+        let members: Map<String, Value> = serde_json::from_slice(jwk.as_bytes()).map_err(|_| InvalidKey::Jwk)?;
+        // Of keys of whatever kind. Source: RFC 7518, section 6; `priv` is that of newer kinds.
         if ["d", "p", "q", "priv"].iter().any(|private| members.contains_key(*private)) {
             return Err(InvalidKey::Private);
         }
-        let parsed: Jwk<'_> = serde_json::from_slice(jwk.as_bytes()).map_err(|_| InvalidKey::Jwk)?;
-        match parsed {
-            Jwk { kty, k: Some(secret), .. } if kty == "oct" => Self::from_secret(&decode(&secret)?),
-            Jwk { kty, crv: Some(crv), x: Some(x), y: Some(y), .. } if kty == "EC" && crv == "P-256" => {
-                let point = [&[UNCOMPRESSED][..], &decode(&x)?, &decode(&y)?].concat();
+        let member = |name| members.get(name).and_then(Value::as_str).ok_or(InvalidKey::Jwk);
+        let decode = |name| BASE64_URL_SAFE_NO_PAD.decode(member(name)?).map_err(|_| InvalidKey::Jwk);
+        match member("kty")? {
+            "oct" => Self::from_secret(&decode("k")?),
+            "EC" if member("crv")? == "P-256" => {
+                let point = [&[UNCOMPRESSED][..], &decode("x")?, &decode("y")?].concat();
                 ES256PublicKey::from_bytes(&point).map(|key| Self(Kind::Es256(key))).map_err(|_| InvalidKey::Jwk)
             }
             _ => Err(InvalidKey::Jwk),
