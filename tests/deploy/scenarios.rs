@@ -49,6 +49,8 @@ const TESTS: &[Test] = &[
     ("a_service_with_an_access_key_is_checked_with_a_token", a_service_with_an_access_key_is_checked_with_a_token),
     ("a_service_that_does_not_work_is_reported", a_service_that_does_not_work_is_reported),
     ("everything_is_removed_after_a_yes", everything_is_removed_after_a_yes),
+    ("a_project_that_begins_as_this_one_serves_and_deploys", a_project_that_begins_as_this_one_serves_and_deploys),
+    ("fastly_compute_publish_works_without_questions", fastly_compute_publish_works_without_questions),
 ];
 
 pub fn run() -> ExitCode {
@@ -625,4 +627,68 @@ fn everything_is_removed_after_a_yes(edge: u16) {
     assert_eq!((names(&fastly), fastly.account().stores.len()), (vec!["other-chat".to_owned()], 3));
     assert!(remove("yes\n").succeeds().contains("there is nothing of my-chat"));
     is_whole(&fastly, "other-chat", "other-chat.edgecompute.app");
+}
+
+/// Copies the files of a checkout that are not built or installed.
+fn copy(from: &Path, to: &Path) {
+    const LEFT_OUT: [&str; 6] = ["target", "bin", "pkg", "pushpin-logs", "node_modules", ".git"];
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder").flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() && !LEFT_OUT.iter().any(|name| entry.file_name() == *name) {
+            copy(&from, &to);
+        } else if from.is_file() {
+            fs::copy(from, to).expect("a copy");
+        }
+    }
+}
+
+/// Runs the Fastly CLI in a folder.
+fn fastly_in(folder: &Path, checkout: &Checkout, arguments: &[&str]) -> Outcome {
+    outcome(checkout.command("fastly", &[]).args(arguments).arg("--non-interactive").current_dir(folder))
+}
+
+fn a_project_that_begins_as_this_one_serves_and_deploys(_: u16) {
+    let fastly = Fastly::start();
+    let (source, project) = (Scratch::new("source"), Scratch::new("my-room"));
+    copy(root(), source.path());
+    let from = format!("--from={}", source.path().display());
+    let checkout = Checkout::new(&fastly, 0);
+    fastly_in(project.path(), &checkout, &["compute", "init", &from]).succeeds();
+    let manifest = || fs::read_to_string(project.path().join("fastly.toml")).expect("a manifest");
+    let initialized = manifest();
+    let name = project.path().file_name().and_then(|name| name.to_str()).expect("a name");
+    assert!(initialized.contains(&format!("name = \"{name}\"")), "{initialized}");
+
+    // On other ports, although the CLI has rewritten the file.
+    fs::create_dir(project.path().join("bin")).expect("a folder");
+    fs::copy(shipped_module(), project.path().join("bin/main.wasm")).expect("a copy");
+    let mut stack = Stack::start_in(project.path());
+    let deploy = project.path().join("scripts/deploy");
+    let edge = Checkout::new(&fastly, stack.port);
+    let output = outcome(&mut edge.command(deploy, &[("FANOUT_API_TOKEN", TOKEN)])).succeeds();
+    assert!(output.contains("1 opened, 1 got their messages back, 1 heard a broadcast"), "{output}");
+    is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
+    stack.stop();
+    assert_eq!(manifest(), initialized);
+
+    let mut tests = checkout.command("cargo", &[]);
+    tests.args(["test", "--quiet", "--lib", "--test", "it"]).current_dir(project.path());
+    outcome(tests.env("CARGO_TARGET_DIR", root().join("target"))).succeeds();
+}
+
+fn fastly_compute_publish_works_without_questions(_: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, 0);
+    let folder = checkout.folder.path();
+    let package = root().join("pkg/fanout-edge.tar.gz");
+    let package = format!("--package={}", package.display());
+    let arguments = ["compute", "deploy", &*package, "--status-check-off"];
+    fastly_in(folder, &checkout, &arguments).succeeds();
+    let account = fastly.account();
+    let [service] = &account.services[..] else { panic!("not one service") };
+    assert_eq!((&*service.name, &*service.products), ("fanout-edge", &["fanout".to_owned()][..]));
+    assert!(service.active().is_some_and(|active| active.links.contains_key("fanout")));
+    let settings = account.stores.iter().find(|store| store.kind == "config").expect("a store");
+    assert_eq!(settings.items.get("ALLOWED_ORIGINS").map(|value| &**value), Some("*"));
 }

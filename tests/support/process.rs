@@ -353,8 +353,20 @@ fn on_ports(manifest: &str, [port, pushpin_port, publish_port]: [u16; 3]) -> Str
     manifest
         .replace("127.0.0.1:7676", &format!("127.0.0.1:{port}"))
         .replace("127.0.0.1:5561", &format!("127.0.0.1:{publish_port}"))
-        .replace("\nproxy_port = 7677", &format!("\nproxy_port = {pushpin_port}"))
-        .replace("\npublish_port = 5561", &format!("\npublish_port = {publish_port}"))
+        .replace("proxy_port = 7677", &format!("proxy_port = {pushpin_port}"))
+        .replace("publish_port = 5561", &format!("publish_port = {publish_port}"))
+}
+
+/// Returns a fastly.toml without its local secrets, which the Fastly CLI may have moved away from its end.
+fn without_secrets(manifest: &str) -> String {
+    let mut is_secret = false;
+    let lines = manifest.split_inclusive('\n').filter(|line| {
+        if line.trim_start().starts_with('[') {
+            is_secret = line.contains("local_server.secret_stores");
+        }
+        !is_secret
+    });
+    lines.collect()
 }
 
 /// The whole service, as `make serve` starts it.
@@ -371,6 +383,11 @@ impl Stack {
     pub fn start_shipped() -> Self {
         shipped_module();
         Self::ready(&root().join("scripts/serve"), free_ports(), None).expect("the service starts")
+    }
+
+    /// Starts the program of another checkout.
+    pub fn start_in(checkout: &Path) -> Self {
+        Self::ready(&checkout.join("scripts/serve"), free_ports(), None).expect("the service starts")
     }
 
     /// Starts the handlers of `tests/handlers` with the shipped fastly.toml.
@@ -391,8 +408,8 @@ impl Stack {
     /// Starts the handlers of `tests/handlers`, each request in a sandbox of its own.
     pub fn start_without_reuse() -> Self {
         let manifest = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
-        let once = "\nALLOWED_ORIGINS = \"*\"\nSANDBOX_REQUESTS = \"1\"\n";
-        Self::start_with(&manifest.replace("\nALLOWED_ORIGINS = \"*\"\n", once), free_ports())
+        let once = "ALLOWED_ORIGINS = \"*\"\nSANDBOX_REQUESTS = \"1\"\n";
+        Self::start_with(&manifest.replace("ALLOWED_ORIGINS = \"*\"\n", once), free_ports())
             .expect("the service starts")
     }
 
@@ -419,14 +436,14 @@ impl Stack {
     pub fn start_guarded(entries: &[(&str, &str)], origins: &str, more: &str) -> Result<Self, String> {
         let ports @ [.., publish_port] = free_ports();
         let shipped = fs::read_to_string(root().join("fastly.toml")).expect("the manifest");
-        let (shipped, _) = shipped.split_once("[[local_server.secret_stores").expect("the entries come last");
+        let shipped = without_secrets(&shipped);
         let entry = |(key, data): &(&str, &str)| {
             let data = data.replace("{publish_port}", &publish_port.to_string());
             format!("[[local_server.secret_stores.fanout]]\nkey = \"{key}\"\ndata = \"{data}\"\n")
         };
         let entries: String = entries.iter().map(entry).collect();
-        let origins = format!("\nALLOWED_ORIGINS = \"{origins}\"\n");
-        let manifest = shipped.replace("\nALLOWED_ORIGINS = \"*\"\n", &origins) + &entries + more;
+        let origins = format!("ALLOWED_ORIGINS = \"{origins}\"\n");
+        let manifest = shipped.replace("ALLOWED_ORIGINS = \"*\"\n", &origins) + &entries + more;
         Self::start_with(&manifest, ports)
     }
 
