@@ -10,7 +10,7 @@ wasm = --target wasm32-wasip1
 .PHONY: help serve check test soak bench build deploy undeploy env lint
 help: ## Print this
 	@echo "fanout-edge: real-time WebSockets at Fastly's edge"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: build ## Run the service on this machine, with Pushpin (PORT=8000 for another port)
 	@scripts/serve
