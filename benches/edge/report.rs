@@ -117,6 +117,8 @@ fn report(costs: &[Measured], deliveries: &[Delivery]) -> String {
             delivery.longest / 1e3,
         );
     }
+    text.push('\n');
+    text.push_str(include_str!("explanation.md"));
     text
 }
 

@@ -91,6 +91,10 @@ pub fn run() -> ExitCode {
         the_page_works_in_a_browser();
         Ok(())
     }));
+    trials.push(Trial::test("the_chat_works_in_a_browser", || {
+        the_chat_works_in_a_browser();
+        Ok(())
+    }));
     trials.push(Trial::test("the_service_works_without_reused_sandboxes", || {
         the_service_works_without_reused_sandboxes();
         Ok(())
@@ -715,6 +719,69 @@ fn broadcasts_fail_without_pushpin_and_work_after_a_restart() {
     let mut client = subscribed(&stack);
     is(&broadcast(&stack, "Hello again"), 200, "Ok");
     assert_eq!(next(&mut client), WsMessage::text("Hello again"));
+}
+
+/// The example `examples/chat`, as its README says.
+fn the_chat_works_in_a_browser() {
+    let (mut chat, url) = Stack::start_chat();
+    let mut browser = Browser::start();
+    let enter = |browser: &mut Browser, name: &str, room: &str| {
+        let page = browser.open(&url);
+        browser.eval(
+            &page,
+            &format!(
+                "document.getElementById('name').value = {name:?}; document.getElementById('room').value = {room:?}; \
+                 document.getElementById('enter').requestSubmit()"
+            ),
+        );
+        browser.wait_for(&page, &format!("document.getElementById('status').textContent === 'connected as {name}'"));
+        page
+    };
+    let say = |browser: &mut Browser, page: &Page, text: &str| {
+        browser.eval(
+            page,
+            &format!(
+                "document.getElementById('text').value = {text:?}; document.getElementById('say').requestSubmit()"
+            ),
+        );
+    };
+    let hears = |from: &str, text: &str| {
+        format!(
+            "[...document.querySelectorAll('#log li')].some((line) => line.textContent === {:?})",
+            format!("{from}{text}")
+        )
+    };
+    let alice = enter(&mut browser, "alice", "room-lobby");
+    let bob = enter(&mut browser, "bob", "room-lobby");
+    let carol = enter(&mut browser, "carol", "room-dev");
+    browser.wait_for(&alice, &hears("bob", "joined"));
+    // HTML is text, and a name is the verified one.
+    say(&mut browser, &alice, "hi <b>bob</b>");
+    for page in [&alice, &bob] {
+        browser.wait_for(page, &hears("alice", "hi <b>bob</b>"));
+    }
+    browser.eval(&bob, "document.getElementById('text').dispatchEvent(new Event('input'))");
+    browser.wait_for(&alice, "document.getElementById('typing').textContent === 'bob is typing'");
+    say(&mut browser, &bob, "/left");
+    say(&mut browser, &bob, "hello");
+    browser.wait_for(&alice, &hears("bob", "hello"));
+    assert_eq!(browser.eval(&alice, &hears("bob", "left")), false, "a client cannot say what only the service says");
+    assert_eq!(browser.eval(&carol, "document.querySelectorAll('#log li').length"), 0, "another room hears nothing");
+    // Guests read.
+    let guest = enter(&mut browser, "guest1", "room-lobby");
+    say(&mut browser, &guest, "may I?");
+    browser.wait_for(&guest, &hears("", "You may only read in this room"));
+    say(&mut browser, &alice, "still here");
+    browser.wait_for(&guest, &hears("alice", "still here"));
+    assert_eq!(browser.eval(&alice, &hears("guest1", "may I?")), false);
+    // Bob enters another room.
+    browser.eval(
+        &bob,
+        "document.getElementById('room').value = 'room-dev'; document.getElementById('enter').requestSubmit()",
+    );
+    browser.wait_for(&alice, &hears("bob", "left"));
+    browser.wait_for(&carol, &hears("bob", "joined"));
+    chat.stop();
 }
 
 /// The first steps of the README, with the shipped program. A change of `src/app/echo.rs` may break this test.

@@ -299,3 +299,57 @@ fn every_error_has_its_line_for_the_log() {
     use BackendError::{Missing, TimedOut, TooLarge as Large, TooMany, Unreachable, Url};
     assert_eq!([Missing, Url, Unreachable, TimedOut, Large, TooMany].map(status), [503, 500, 502, 504, 502, 500]);
 }
+
+/// The texts in backquotes of the rows of a table that begin with a number, with their numbers. What follows `…` varies.
+fn rows(table: &str) -> Vec<(Vec<u16>, Vec<&str>)> {
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| "));
+    rows.filter_map(|row| {
+        let (first, rest) = row.split_once(" | ")?;
+        let numbers = first.split('`').next()?.split([',', ' ']);
+        let numbers: Vec<u16> = numbers.filter_map(|number| number.parse().ok()).collect();
+        // The reasons of close codes stand in the second column.
+        let texts = if first.contains('`') { first } else { rest };
+        let beginnings = texts.split('`').skip(1).step_by(2).map(|text| text.split('…').next().unwrap_or(text));
+        (!numbers.is_empty()).then(|| (numbers, beginnings.collect()))
+    })
+    .collect()
+}
+
+#[test]
+fn the_document_lists_every_error_and_nothing_else() {
+    let document = include_str!("../../docs/errors.md");
+    let section = |name: &str| document.split("\n## ").find(|section| section.starts_with(name)).expect("the section");
+    let (responses, closes) = (rows(section("Responses")), rows(section("Close codes")));
+    let more = [
+        Error::Parameter { name: "mode", values: ["echo", "publish"] },
+        Error::Parameter { name: "format", values: ["raw", "json"] },
+        Error::TooMany { counter: Counter::Broadcasts, limit: 5 },
+        Error::TooMany { counter: Counter::Tokens, limit: 5 },
+        Error::Publish(PublishError::Rejected { status: 500 }),
+        Error::Publish(PublishError::TimedOut),
+        Error::PartlyPublished { published: 0, total: 1, error: PublishError::Rejected { status: 500 } },
+        Error::PartlyPublished { published: 6, total: 10, error: PublishError::Rejected { status: 500 } },
+        Error::Backend { name: "rooms".to_owned(), error: BackendError::Missing },
+        Error::Backend { name: "rooms".to_owned(), error: BackendError::TooMany },
+    ];
+    let errors: Vec<Error> = all().into_iter().map(|(error, ..)| error).chain(more).collect();
+    let is_in = |rows: &[(Vec<u16>, Vec<&str>)], number: u16, text: &str| {
+        rows.iter()
+            .any(|(numbers, texts)| numbers.contains(&number) && texts.iter().any(|begin| text.starts_with(begin)))
+    };
+    for error in &errors {
+        let (code, reason) = error.close();
+        let is_listed = is_in(&responses, error.status(), &error.to_string()) || is_in(&closes, code.get(), &reason);
+        assert!(
+            is_listed || matches!(error, Error::Rejected { .. }),
+            "not in docs/errors.md: {} {error}",
+            error.status()
+        );
+    }
+    for (numbers, texts) in &responses {
+        for begin in texts {
+            let exists = |error: &Error| numbers.contains(&error.status()) && error.to_string().starts_with(begin);
+            assert!(*begin == "Ok" || errors.iter().any(exists), "docs/errors.md lists {numbers:?} {begin}");
+        }
+    }
+}

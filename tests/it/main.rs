@@ -25,6 +25,8 @@ mod websocket;
 
 // They need the file system or proptest, which are only there natively. The test in `layers` knows them by name.
 #[cfg(not(target_os = "wasi"))]
+mod documents;
+#[cfg(not(target_os = "wasi"))]
 mod layers;
 #[cfg(not(target_os = "wasi"))]
 mod properties;

@@ -390,6 +390,15 @@ impl Stack {
         Self::ready(&checkout.join("scripts/serve"), free_ports(), None).expect("the service starts")
     }
 
+    /// Starts the chat of examples/chat, and returns the address of its page, too.
+    pub fn start_chat() -> (Self, String) {
+        let (ports, page) = (free_ports(), free_port());
+        let mut command = Command::new(root().join("examples/chat/run"));
+        command.env("CHAT_PORT", page.to_string());
+        let stack = Self::ready_with(command, ports, None).expect("the chat starts");
+        (stack, format!("http://127.0.0.1:{page}/"))
+    }
+
     /// Starts the handlers of `tests/handlers` with the shipped fastly.toml.
     pub fn start() -> Self {
         Self::start_on(free_ports())
@@ -463,7 +472,10 @@ impl Stack {
     }
 
     fn ready(script: &Path, ports: [u16; 3], scratch: Option<Scratch>) -> Result<Self, String> {
-        let mut command = Command::new(script);
+        Self::ready_with(Command::new(script), ports, scratch)
+    }
+
+    fn ready_with(mut command: Command, ports: [u16; 3], scratch: Option<Scratch>) -> Result<Self, String> {
         command.envs(["PORT", "PUSHPIN_PORT", "PUBLISH_PORT"].into_iter().zip(ports.map(|port| port.to_string())));
         let mut process = Process::start("scripts/serve", &mut command);
         let stopped = |process: &Process| process.output().contains("serve: error: ");

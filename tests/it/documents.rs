@@ -1,0 +1,78 @@
+//! What the documents say: links that lead somewhere, a README that says it in one screen, commands that are run.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All documents: those at the top, in docs/ and in examples/.
+fn documents() -> Vec<PathBuf> {
+    let folders = [root().to_owned(), root().join("docs"), root().join("examples/chat")];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder").flatten());
+    files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+/// The anchors of a document, as GitHub makes them of its headings.
+fn anchors(text: &str) -> HashSet<String> {
+    let headings = outside_of_code(text).into_iter().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        words.chars().filter(|char| char.is_alphanumeric() || matches!(char, '-' | '_')).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+fn outside_of_code(text: &str) -> Vec<&str> {
+    let mut is_code = false;
+    let lines = text.lines().filter(|line| {
+        is_code ^= line.trim_start().starts_with("```");
+        !is_code
+    });
+    lines.collect()
+}
+
+#[test]
+fn each_link_leads_somewhere() {
+    let (mut linked, mut count) = (HashSet::new(), 0);
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document");
+        let folder = path.parent().expect("a folder");
+        for line in outside_of_code(&text) {
+            let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            let pictures =
+                line.split("src=\"").chain(line.split("srcset=\"")).skip(1).filter_map(|rest| rest.split('"').next());
+            for link in links.chain(pictures.filter(|link| link.starts_with("docs/"))) {
+                if link.starts_with("http") {
+                    continue;
+                }
+                count += 1;
+                let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+                let target = if file.is_empty() { path.clone() } else { folder.join(file) };
+                assert!(target.exists(), "{}: {link}", path.display());
+                if !anchor.is_empty() {
+                    let text = fs::read_to_string(&target).expect("a document");
+                    assert!(anchors(&text).contains(anchor), "{}: {link}", path.display());
+                }
+                linked.insert(target.canonicalize().expect("a path"));
+            }
+        }
+    }
+    assert!(count > 50, "{count} links");
+    for path in documents() {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let is_found = linked.contains(&path.canonicalize().expect("a path"));
+        // These are found by their names.
+        assert!(is_found || ["README.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md"].contains(&name), "no link to {name}");
+    }
+}
+
+#[test]
+fn the_readme_says_it_in_one_screen() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+    assert!(readme.lines().count() <= 150, "{} lines", readme.lines().count());
+}
