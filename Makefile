@@ -4,10 +4,12 @@ SHELL := bash
 
 # Every recipe runs with the project's tools, installed on first use.
 with_tools = set -euo pipefail; environment=$$(scripts/setup --env); eval "$$environment";
+with_linters = set -euo pipefail; environment=$$(scripts/setup --env --lint); eval "$$environment";
+with_audit = set -euo pipefail; environment=$$(scripts/setup --env --audit); eval "$$environment";
 with_browser = set -euo pipefail; environment=$$(scripts/setup --env --browser); eval "$$environment";
 wasm = --target wasm32-wasip1
 
-.PHONY: help serve check test soak bench build deploy undeploy env lint
+.PHONY: help serve check test soak bench build deploy undeploy env lint audit msrv fuzz
 help: ## Print this
 	@echo "fanout-edge: real-time WebSockets at Fastly's edge"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,10 +63,25 @@ undeploy: ## Show what `make deploy` has made, and delete it after a yes: make u
 env: ## Print the lines for a shell with the project's tools: eval "$(make -s env)"
 	@scripts/setup --env
 
-lint: ## Check format, lints for both targets, documentation and packaging; warnings are errors
-	@$(with_tools) \
+lint: ## Check format, lints for both targets, documentation, packaging and scripts; warnings are errors
+	@$(with_linters) \
 	cargo fmt --check; \
 	cargo clippy --all-targets -- -D warnings; \
 	cargo clippy --lib --bins --test it --example handlers --example chat $(wasm) -- -D warnings; \
+	cargo check --quiet --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target; \
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib; \
-	cargo package --quiet --allow-dirty
+	cargo package --quiet --allow-dirty; \
+	shellcheck -x scripts/setup scripts/serve scripts/deploy scripts/probe examples/chat/run .ci/run
+
+audit: ## Check licences, sources and duplicates of dependencies (deny.toml)
+	@$(with_audit) \
+	cargo deny --all-features check bans licenses sources
+
+msrv: ## Check with the oldest Rust that Cargo.toml allows (needs rustup)
+	rustup run "$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)" cargo check --locked
+
+fuzz: ## Fuzz each target for a minute (needs rustup with a nightly, cargo-fuzz and a C++ compiler)
+	cd fuzz && for target in fuzz_targets/*.rs; do \
+		target=$$(basename "$$target" .rs); mkdir -p "corpus/$$target"; \
+		cargo +nightly fuzz run "$$target" "corpus/$$target" "seeds/$$target" -- -max_total_time=60 || exit 1; \
+	done

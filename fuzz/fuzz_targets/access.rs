@@ -3,6 +3,7 @@
 
 #[path = "../../tests/handlers/handlers.rs"]
 mod handlers;
+#[allow(dead_code, reason = "the tests use all of it")]
 #[path = "../../tests/support/service.rs"]
 mod service;
 

@@ -463,7 +463,7 @@ impl Stack {
         for part in ["bin", "scripts"] {
             fs::create_dir(folder.join(part)).expect("a folder");
         }
-        for part in ["scripts/serve", "scripts/setup"] {
+        for part in ["scripts/serve", "scripts/setup", "scripts/setup-debian"] {
             fs::copy(root().join(part), folder.join(part)).expect("a copy");
         }
         fs::copy(handlers_module(), folder.join("bin/main.wasm")).expect("a copy");

@@ -12,7 +12,7 @@ use crate::app::{
 };
 
 /// # Format
-/// `{"version":"0.1.0","status":"ok","checks":{"verifier":"ok",…}}`, and with `"status":"problem"` for the operator:
+/// `{"version":"0.2.0","status":"ok","checks":{"verifier":"ok",…}}`, and with `"status":"problem"` for the operator:
 /// `"why":["The entry …"]`.
 #[derive(Serialize)]
 struct Health {
