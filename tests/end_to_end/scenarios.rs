@@ -1,6 +1,7 @@
 //! The tests, and the harness that runs them against one running service.
 
 use std::{
+    fs,
     process::ExitCode,
     sync::{Mutex, PoisonError},
     thread,
@@ -18,7 +19,7 @@ use crate::support::{
     client::Client,
     http::{Message, Reader, Response, Server, begins, handshake, is_open, received, send, wait_until},
     local_signature,
-    process::Stack,
+    process::{Stack, root},
     sign_hs256,
 };
 
@@ -52,6 +53,7 @@ const TESTS: &[Test] = &[
     ("events_forged_by_an_http_client_are_rejected", events_forged_by_an_http_client_are_rejected),
     ("a_signature_that_a_client_sends_has_no_effect", a_signature_that_a_client_sends_has_no_effect),
     ("hand_offs_do_not_loop", hand_offs_do_not_loop),
+    ("the_commands_of_the_documents_work", the_commands_of_the_documents_work),
     ("no_secret_is_logged", no_secret_is_logged),
     ("a_handler_can_use_all_features_of_a_connection", a_handler_can_use_all_features_of_a_connection),
 ];
@@ -719,6 +721,52 @@ fn broadcasts_fail_without_pushpin_and_work_after_a_restart() {
     let mut client = subscribed(&stack);
     is(&broadcast(&stack, "Hello again"), 200, "Ok");
     assert_eq!(next(&mut client), WsMessage::text("Hello again"));
+}
+
+/// The blocks of a document in a language, with the port of the service.
+fn blocks(stack: &Stack, document: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(document)).expect("a document");
+    let fence = format!("```{language}\n");
+    let blocks = text.split(&*fence).skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(|block| block.replace("127.0.0.1:7676", &format!("127.0.0.1:{}", stack.port))).collect()
+}
+
+fn the_commands_of_the_documents_work(stack: &Stack) {
+    let documents = fs::read_dir(root().join("docs")).expect("a folder").flatten().map(|entry| entry.path());
+    let documents = documents.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let names = documents.map(|path| format!("docs/{}", path.file_name().expect("a name").to_string_lossy()));
+    let mut run = 0;
+    for document in names.chain(["README.md".to_owned()]) {
+        for line in blocks(stack, &document, "sh").iter().flat_map(|block| block.lines()) {
+            // What waits for messages gets one, and is then ended.
+            let channel =
+                line.split("channel=").nth(1).and_then(|rest| rest.split(['\'', '&']).next()).unwrap_or("test");
+            let shell = std::process::Command::new("bash")
+                .args(["-c", &format!("timeout 5 {line}")])
+                .stderr(std::process::Stdio::null())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .expect("bash runs");
+            thread::sleep(Duration::from_millis(1500));
+            broadcast_to(stack, channel, "for the command");
+            let output = shell.wait_with_output().expect("it ends");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(text.contains("for the command") || text == "Ok\n", "{document}: {line}: {text}");
+            run += 1;
+        }
+    }
+    assert!(run >= 4, "{run} commands");
+    // The script of the README, in a page.
+    let script = blocks(stack, "README.md", "js").into_iter().next().expect("a script");
+    let mut browser = Browser::start();
+    let page = browser.open(&format!("http://127.0.0.1:{}/", stack.port));
+    let script = script.replace("console.log(", "seen.push(");
+    browser.eval(&page, &format!("window.seen = []; (() => {{ {script}; window.stream = events; }})()"));
+    browser.wait_for(&page, "seen.includes('Is this thing on?')");
+    browser.wait_for(&page, "stream.readyState === 1");
+    thread::sleep(Duration::from_secs(1));
+    broadcast_to(stack, "room1", "to the script");
+    browser.wait_for(&page, "seen.filter((text) => text === 'to the script').length === 2");
 }
 
 /// The example `examples/chat`, as its README says.

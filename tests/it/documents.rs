@@ -76,3 +76,25 @@ fn the_readme_says_it_in_one_screen() {
     let readme = fs::read_to_string(root().join("README.md")).expect("the README");
     assert!(readme.lines().count() <= 150, "{} lines", readme.lines().count());
 }
+
+#[test]
+fn each_block_of_commands_is_run_or_says_why_not() {
+    // `sh` is run by end_to_end `the_commands_of_the_documents_work`. The others need an account or Node.js, or are the make
+    // targets that run this.
+    const KINDS: [&str; 9] = ["sh", "sh account", "sh node", "sh make", "js", "rust", "json", "toml", ""];
+    const COMMANDS: [&str; 9] =
+        ["curl ", "make ", "npx ", "fastly ", "scripts/probe ", "cargo ", "$ ", "export ", "FASTLY"];
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document");
+        let mut kind = None;
+        for line in text.lines() {
+            if let Some(fence) = line.trim_start().strip_prefix("```") {
+                assert!(kind.is_some() || KINDS.contains(&fence), "{}: {line}", path.display());
+                kind = if kind.is_some() { None } else { Some(fence) };
+            } else if kind == Some("") {
+                let is_command = COMMANDS.iter().any(|command| line.trim_start().starts_with(command));
+                assert!(!is_command, "{}: mark as a command: {line}", path.display());
+            }
+        }
+    }
+}
