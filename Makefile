@@ -54,11 +54,15 @@ build: ## Build bin/main.wasm and the package in pkg/
 	cargo build --bin fanout-edge --release $(wasm); \
 	fastly compute build --non-interactive --quiet
 
-deploy: build ## Deploy to Fastly, or update: make deploy NAME=my-chat (docs/deploy.md)
+# A name from the environment may be meant for something else.
+named = $(if $(findstring command line,$(origin NAME)),,$(error NAME is missing: make $@ NAME=my-chat))
+
+deploy: ## Deploy to Fastly, or update: make deploy NAME=my-chat (docs/deploy.md)
+	@$(named)$(MAKE) --no-print-directory build
 	@$(with_tools) scripts/deploy
 
 undeploy: ## Show what `make deploy` has made, and delete it after a yes: make undeploy NAME=my-chat
-	@$(with_tools) scripts/deploy --remove
+	@$(named)$(with_tools) scripts/deploy --remove
 
 env: ## Print the lines for a shell with the project's tools: eval "$(make -s env)"
 	@scripts/setup --env

@@ -140,10 +140,22 @@ impl Settings {
         Self { verifier, publisher, tickets, access, origins, limits: limits(), sandbox_requests }
     }
 
-    /// Whether something is missing, could not be read or cannot be used: they should be read again soon.
-    pub const fn are_incomplete(&self) -> bool {
-        let are_usable = self.verifier.is_ok() && self.publisher.is_ok() && self.access.is_ok();
-        !are_usable || self.origins.is_err() || self.limits.is_err() || self.sandbox_requests.is_err()
+    /// What is missing, could not be read or cannot be used. Two parts may name the same.
+    pub fn problems(&self) -> impl Iterator<Item = &SettingError> {
+        let errors = [
+            self.verifier.as_ref().err(),
+            self.publisher.as_ref().err(),
+            self.access.as_ref().err(),
+            self.origins.as_ref().err(),
+            self.limits.as_ref().err(),
+            self.sandbox_requests.as_ref().err(),
+        ];
+        errors.into_iter().flatten()
+    }
+
+    /// Whether there are [problems](Self::problems): the settings should be read again soon.
+    pub fn are_incomplete(&self) -> bool {
+        self.problems().next().is_some()
     }
 
     /// After how many requests a sandbox retires.

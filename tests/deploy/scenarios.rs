@@ -102,13 +102,20 @@ impl Outcome {
 impl Checkout {
     fn new(fastly: &Fastly, edge: u16) -> Self {
         let folder = Scratch::new("deploy");
-        for part in ["bin", "scripts", "home"] {
+        for part in ["bin", "scripts", "home", "tools"] {
             fs::create_dir(folder.path().join(part)).expect("a folder");
         }
         for part in ["scripts/deploy", "scripts/probe", "fastly.toml"] {
             fs::copy(root().join(part), folder.path().join(part)).expect("a copy");
         }
         fs::copy(shipped_module(), folder.path().join("bin/main.wasm")).expect("a copy");
+        // What a user may have set for other purposes.
+        fs::write(folder.path().join("home/.curlrc"), "-i\n").expect("a file");
+        // There is no Cargo.toml here, so settings are checked by the program of the real checkout.
+        let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let manifest = root().join("Cargo.toml");
+        let check = format!("run --quiet --manifest-path {} --example settings", manifest.display());
+        program(&folder.path().join("tools/cargo"), &format!("exec {cargo} {check}"));
         Self { folder, fastly: fastly.clone(), edge }
     }
 
@@ -138,6 +145,10 @@ impl Checkout {
             .env("NO_PROXY", "127.0.0.1")
             .env("CHECK_URL", format!("http://127.0.0.1:{}/", self.edge))
             .env("NAME", "my-chat")
+            .env("CDPATH", ".")
+            .env("TOKEN", "leaks")
+            .env("SETTLE", "0")
+            .env("PATH", format!("{}:{}", self.path("tools").display(), env::var("PATH").unwrap_or_default()))
             .env("SOCKETS", "1")
             .env("PATIENCE", "30")
             .envs(entries.iter().copied())
@@ -153,6 +164,12 @@ impl Checkout {
     fn deploy(&self, entries: &[(&str, &str)]) -> Outcome {
         self.run(&[&[("FANOUT_API_TOKEN", TOKEN)], entries].concat())
     }
+}
+
+/// Writes a shell script that can be run.
+fn program(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("a script");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
 }
 
 fn outcome(command: &mut Command) -> Outcome {
@@ -242,6 +259,19 @@ fn what_has_changed_becomes_a_new_version(edge: u16) {
     let service = is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
     assert!(service.versions.len() == 2 && service.versions[1].active && service.versions[1].package != first);
 
+    // An upload that took effect without a response, and then the earlier module again: what is live is known.
+    let uploaded =
+        || fastly.service("my-chat").active().and_then(|version| version.package.clone()).map(|bytes| bytes.len());
+    let (small, original) = (uploaded(), fs::read(&module).expect("a module"));
+    fs::write(&module, [&original[..], &[0, 42, 1, b'x'], &[7; 40]].concat()).expect("a module");
+    fastly.fail("/package", Fault::Cut);
+    checkout.run(&[]).fails("Uploading the package failed");
+    fs::write(&module, original).expect("a module");
+    let output = checkout.run(&[]).succeeds();
+    assert!(output.contains("package: uploaded") && uploaded() <= small.map(|length| length + 16), "{output}");
+    fastly.account().services[0].versions.truncate(2);
+    fastly.account().services[0].versions[1].active = true;
+
     // Another domain: the package stays. A draft that somebody else has made is left alone.
     let mut draft = service.versions[1].clone();
     (draft.active, draft.locked, draft.comment) = (false, false, "an experiment".to_owned());
@@ -252,6 +282,18 @@ fn what_has_changed_becomes_a_new_version(edge: u16) {
     assert!(service.versions[2] == draft && service.versions[3].active);
     assert_eq!(service.versions[3].domains, ["my-chat.edgecompute.app", "chat.example.com"]);
 
+    // Back to an earlier version: what failed since is left alone.
+    fastly.fail("/activate", Fault::Refused(500, json!({ "msg": "no" })));
+    checkout.run(&[("DOMAIN", "third.example.com")]).fails("Activating version 5 failed");
+    {
+        let versions = &mut fastly.account().services[0].versions;
+        versions[3].active = false;
+        versions[1].active = true;
+    }
+    let output = checkout.run(&[("DOMAIN", "chat.example.com")]).succeeds();
+    assert!(output.contains("version 6: made from version 2"), "{output}");
+    assert_eq!(fastly.service("my-chat").versions[5].domains, ["my-chat.edgecompute.app", "chat.example.com"]);
+
     // A store that was deleted, and its successor.
     fastly.account().stores.retain(|store| store.kind != "kv");
     let output = checkout.run(&[("DOMAIN", "chat.example.com")]).succeeds();
@@ -259,7 +301,7 @@ fn what_has_changed_becomes_a_new_version(edge: u16) {
         output.contains("kv store my-chat-history: made") && output.contains("store fanout_history: linked"),
         "{output}"
     );
-    assert_eq!(is_whole(&fastly, "my-chat", "chat.example.com").versions.len(), 5);
+    assert_eq!(is_whole(&fastly, "my-chat", "chat.example.com").versions.len(), 7);
 
     // A setting takes effect without a version.
     let settings =
@@ -282,6 +324,15 @@ fn services_on_one_account_have_stores_of_their_own(edge: u16) {
     is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
     is_whole(&fastly, "other-chat", "other-chat.edgecompute.app");
     assert_eq!(fastly.account().stores.len(), 6);
+    // And beside many others.
+    let another = fastly.service("other-chat");
+    let others = (0..400).map(|n| Service {
+        id: format!("S{n}"),
+        name: format!("another-service-of-the-account-{n}"),
+        ..another.clone()
+    });
+    fastly.account().services.extend(others);
+    checkout.run(&[]).succeeds();
 }
 
 fn a_refused_fanout_can_be_allowed_later(edge: u16) {
@@ -336,13 +387,21 @@ fn nothing_is_made_if_something_is_missing(edge: u16) {
         (&[("NAME", "a.b")], "invalid NAME"),
         (&[("DOMAIN", "chat")], "invalid DOMAIN"),
         (&[("DOMAIN", "https://chat.example.com")], "invalid DOMAIN"),
-        (&[("ACCESS_KEY", "s3cret-s3cret-s3cret-s3cret-s3cret")], "ACCESS_KEY is not written as a key"),
+        (&[("ACCESS_KEY", "s3cret-s3cret-s3cret-s3cret-s3cret")], "write a secret as secret:TEXT"),
+        (&[("ACCESS_KEY", "base64:!s3cret!")], "the text after `base64:` is not valid base64"),
+        (&[("ACCESS_KEY", "secret:s3cret")], "the secret is too short"),
+        (&[("ACCESS_KEY", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----")], "this is a private key"),
+        (
+            &[("BROADCASTS_PER_MINUTE", "many")],
+            "BROADCASTS_PER_MINUTE of the config store `fanout_config` must be a positive",
+        ),
+        (&[("ALLOWED_ORIGINS", "example.com")], "ALLOWED_ORIGINS of the config store `fanout_config` must be *"),
         (&[("FANOUT_API_TOKEN", "s3cret s3cret")], "has characters that no token has"),
         (&[("FANOUT_API_TOKEN", "")], "the token that publishes is missing"),
         (&[("FASTLY_API_TOKEN", "rejected")], "Log in: fastly auth login"),
     ] {
         let output = checkout.deploy(entries).fails(problem);
-        assert!(output.starts_with("deploy: error: ") && !output.contains("s3cret"), "{output}");
+        assert!(output.contains("deploy: error: ") && !output.contains("s3cret"), "{output}");
     }
     fs::rename(checkout.path("bin/main.wasm"), checkout.path("bin/other.wasm")).expect("renamed");
     checkout.deploy(&[]).fails("bin/main.wasm is missing");
@@ -350,13 +409,11 @@ fn nothing_is_made_if_something_is_missing(edge: u16) {
 
     // An older CLI, and none.
     let tools = checkout.path("tools");
-    fs::create_dir(&tools).expect("a folder");
-    let cli = tools.join("fastly");
-    fs::write(&cli, "#!/bin/sh\necho 'Fastly CLI version v13.3.0 (1234567)'\n").expect("a script");
-    fs::set_permissions(&cli, fs::Permissions::from_mode(0o755)).expect("a mode");
+    program(&tools.join("fastly"), "echo 'Fastly CLI version v13.3.0 (1234567)'");
     let path = format!("{}:/usr/bin:/bin", tools.display());
     checkout.deploy(&[("PATH", &path)]).fails("the Fastly CLI 13.3.0 is too old: 14.1.0 is needed");
     checkout.deploy(&[("PATH", "/usr/bin:/bin")]).fails("the Fastly CLI is missing");
+    fs::remove_file(tools.join("fastly")).expect("removed");
     assert_eq!(fastly.changes(0), [""; 0]);
 
     // What somebody else has made is left alone.
@@ -365,8 +422,13 @@ fn nothing_is_made_if_something_is_missing(edge: u16) {
         fastly.service("my-chat")
     };
     service.versions[0].comment = String::new();
-    for (kind, problem) in [("wasm", "that make deploy has not made"), ("vcl", "that is not one of Compute")] {
+    for (kind, is_active, problem) in [
+        ("wasm", true, "that make deploy has not made"),
+        ("wasm", false, "that make deploy has not made"),
+        ("vcl", true, "that is not one of Compute"),
+    ] {
         service.kind = kind.to_owned();
+        service.versions[0].active = is_active;
         fastly.account().services = vec![service.clone()];
         let from = fastly.requests().len();
         checkout.deploy(&[]).fails(problem);
@@ -519,6 +581,17 @@ fn a_terminal_is_asked_for_the_secrets(edge: u16) {
         !output.contains("Make an access key") && !output.contains("base64:") && !output.contains("Everybody"),
         "{output}"
     );
+    // A key is shown even if it is not known whether it was stored.
+    let other = Fastly::start();
+    let checkout = Checkout::new(&other, edge);
+    checkout.deploy(&[]).succeeds();
+    other.fail("/secrets", Fault::Cut);
+    let mut terminal = Terminal::start(&checkout, &[]);
+    // Only a whole answer counts.
+    terminal.answer("Make an access key", "j");
+    terminal.answer("j\r\nMake an access key", "yes");
+    let output = terminal.wait().fails("Storing ACCESS_KEY failed");
+    assert!(output.contains("base64:"), "{output}");
     // An empty token is none.
     let other = Fastly::start();
     let checkout = Checkout::new(&other, edge);

@@ -1,0 +1,42 @@
+//! Checks settings in the environment as the service does, and prints what is wrong with them. If `ACCESS_KEY` is a secret, prints
+//! an access token for ten minutes that may subscribe and publish to every channel. For scripts/deploy.
+
+use std::{env, process::exit};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use fanout_edge::app::settings::{Lookup, Settings};
+use jwt_simple::{
+    claims::Claims,
+    prelude::{Duration, HS256Key, MACLike},
+    reexports::ct_codecs::{Decoder, Hex},
+};
+use serde_json::json;
+
+fn main() {
+    let given = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    // What belongs to the deployed service alone is not checked.
+    let secret = |name: &'static str| -> Lookup {
+        Ok(match name {
+            "GRIP_URL" | "GRIP_VERIFY_KEY" => None,
+            _ => given(name).or_else(|| (name == "FANOUT_API_TOKEN").then(|| "token".to_owned())),
+        })
+    };
+    let settings = Settings::read(&secret, &|name| Ok(given(name)), "SERVICE1");
+    let problems: Vec<String> = settings.problems().map(ToString::to_string).collect();
+    if !problems.is_empty() {
+        eprintln!("{}", problems.join("\n"));
+        exit(1);
+    }
+    let key = given("ACCESS_KEY").unwrap_or_default();
+    let secret = match key.trim().split_once(':') {
+        Some(("secret", text)) => Some(text.trim().as_bytes().to_vec()),
+        Some(("base64", text)) => BASE64_STANDARD.decode(text.trim()).ok(),
+        Some(("hex", text)) => Hex::decode_to_vec(text.trim(), None).ok(),
+        _ => None,
+    };
+    let claims = json!({ "x-fastly-read": ["*"], "x-fastly-write": ["*"] });
+    let claims = Claims::with_custom_claims(claims, Duration::from_mins(10));
+    if let Some(token) = secret.and_then(|secret| HS256Key::from_bytes(&secret).authenticate(claims).ok()) {
+        println!("{token}");
+    }
+}
