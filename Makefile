@@ -77,9 +77,11 @@ lint: ## Check format, lints for both targets, documentation, packaging and scri
 	cargo package --quiet --allow-dirty; \
 	shellcheck -x scripts/setup scripts/serve scripts/deploy scripts/probe examples/chat/run .ci/run
 
-audit: ## Check licences, sources and duplicates of dependencies (deny.toml)
+# The database of advisories is fetched from GitHub, which not every machine reaches.
+audit: ## Check licences, sources and duplicates of dependencies (deny.toml), in CI advisories, too
 	@$(with_audit) \
-	cargo deny --all-features check bans licenses sources
+	cargo deny --all-features check bans licenses sources; \
+	if [ -n "$${CI:-}" ]; then cargo deny --all-features check advisories; fi
 
 msrv: ## Check with the oldest Rust that Cargo.toml allows (needs rustup)
 	rustup run "$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)" cargo check --locked
