@@ -342,7 +342,7 @@ fn a_refused_fanout_can_be_allowed_later(edge: u16) {
     fastly.fail("/enabled-products/v1/fanout", Fault::Refused(403, refusal));
     let output = checkout.deploy(&[]).fails("error: Enabling Fanout failed. Fastly said: ");
     assert!(
-        output.contains("Fanout must be on the account") && output.contains("run the same command again"),
+        output.contains("Fanout must be on the account") && output.contains("Run the same command again"),
         "{output}"
     );
     assert_eq!(fastly.service("my-chat").active(), None);
