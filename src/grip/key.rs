@@ -195,7 +195,11 @@ fn p256_point(der: &[u8]) -> Option<&[u8]> {
 fn is_public(bytes: &[u8]) -> bool {
     let text = match str::from_utf8(bytes) {
         Ok(text) if !text.contains(|char: char| char.is_ascii_control() && !char.is_ascii_whitespace()) => text,
-        _ => return [bytes, bytes.trim_ascii_end()].into_iter().any(|bytes| is_der(bytes) || is_point(bytes)),
+        // White space may follow, but a key may also end in such a byte.
+        _ => {
+            let ends = bytes.trim_ascii_end().len()..=bytes.len();
+            return ends.into_iter().any(|end| is_der(&bytes[..end]) || is_point(&bytes[..end]));
+        }
     };
     let text = text.trim_matches(|char: char| char.is_whitespace() || matches!(char, '\u{feff}' | '"' | '\''));
     if text.contains("-----BEGIN") || text.contains("://") || text.starts_with(['{', '[']) {

@@ -398,7 +398,7 @@ fn a_key_that_cannot_be_used_is_reported_and_allows_nothing() {
         (&format!(r#"{{"keys":[{{"kty":"RSA","p":"1","q":"2"}},{twice}]}}"#), &private),
     ] {
         let body = format!("The entry ACCESS_KEY of the secret store `fanout` cannot be used: {problem}\n");
-        assert!(guarded_with(setting).settings.are_incomplete());
+        assert!(guarded_with(setting).settings.are_incomplete(), "accepted: {setting}");
         assert!(!body.contains("s3cret"));
         for request in SUBSCRIBING.map(connect).into_iter().chain([broadcast("/api/broadcast")]) {
             is(&guarded_with(setting).respond(request.with("Authorization", bearer(&reader()))), 503, &body);

@@ -140,6 +140,21 @@ fn compressed(pair: &ES256KeyPair) -> String {
 }
 
 #[test]
+fn a_public_key_with_white_space_behind_it_is_no_secret_even_if_it_ends_in_such_a_byte() {
+    let is_such = |pair: &ES256KeyPair| pair.public_key().to_der().expect("DER").ends_with(b" ");
+    let pair = std::iter::repeat_with(ES256KeyPair::generate).find(is_such).expect("one of 256");
+    let der = pair.public_key().to_der().expect("DER");
+    // The point is at the end.
+    for bytes in [&der[..], &der[der.len() - 65..], &der[der.len() - 64..]] {
+        for end in ["", "\n", "\r\n", " \n\n"] {
+            let marked = format!("base64:{}", BASE64_STANDARD.encode([bytes, end.as_bytes()].concat()));
+            let is_secret = VerifyKey::parse(&marked).is_ok_and(|key| key.secret_length().is_some());
+            assert!(!is_secret, "{marked}");
+        }
+    }
+}
+
+#[test]
 fn a_private_key_is_rejected() {
     let pair = ES256KeyPair::generate();
     let pem = pair.to_pem().expect("PEM");
