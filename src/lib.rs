@@ -54,5 +54,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
+// A handler in an example names the crate, and can be copied into it as it is.
+extern crate self as fanout_edge;
+
 pub mod app;
 pub mod grip;

@@ -10,32 +10,40 @@ use fanout_edge::{
 /// The longest text, in bytes.
 const LONGEST: usize = 2000;
 
-pub fn chat(connection: &mut Connection<'_>) -> Result<(), Error> {
+pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
     if connection.user().is_none() {
         return Err(Error::reject(401, "Sign in to chat"));
     }
     let room = connection.channels().first().as_str();
+    // Guests read, and nobody hears of them.
+    let may_publish = connection.may_publish(room);
     if connection.is_opening() {
         connection.accept();
         connection.subscribe(room)?;
-        connection.publish_to_others(room, "/joined")?;
+        if may_publish {
+            connection.publish_to_others(room, "/joined")?;
+        }
     }
     while let Some(message) = connection.receive() {
         match message {
-            Message::Text("/typing") => connection.publish_to_others(room, "/typing")?,
             // Only the service says this.
             Message::Text("/joined" | "/left") => {}
+            Message::Text("/typing") if !may_publish => {}
+            Message::Text(_) if !may_publish => connection.send("You may only read in this room"),
+            Message::Text("/typing") => connection.publish_to_others(room, "/typing")?,
             Message::Text(text) if text.len() > LONGEST => {
                 connection.close_with_reason(CloseCode::TOO_BIG, "send at most 2000 bytes at once");
             }
-            Message::Text(text) if connection.may_publish(room) => connection.publish(room, text)?,
-            Message::Text(_) => connection.send("You may only read in this room"),
+            Message::Text(text) => connection.publish(room, text)?,
             Message::Binary(_) => connection.close_with_reason(CloseCode::UNSUPPORTED_DATA, "text only"),
-            Message::Close(code) => {
-                connection.close(code);
-                connection.publish(room, "/left")?;
+            end @ (Message::Close(_) | Message::Disconnect) => {
+                if let Message::Close(code) = end {
+                    connection.close(code);
+                }
+                if may_publish {
+                    connection.publish(room, "/left")?;
+                }
             }
-            Message::Disconnect => connection.publish(room, "/left")?,
         }
     }
     Ok(())

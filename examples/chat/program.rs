@@ -8,5 +8,5 @@ mod edge;
 
 fn main() {
     #[cfg(target_os = "wasi")]
-    edge::run(chat::chat);
+    edge::run(chat::echo);
 }

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
                 let claims = Claims::with_custom_claims(claims, Duration::from_mins(10)).with_subject(name);
                 Response::from_string(key.authenticate(claims)?)
             }
-            Some(_) => Response::from_string("Use 1 to 20 letters as a name").with_status_code(400),
+            Some(_) => Response::from_string("Use 1 to 20 letters and digits as a name").with_status_code(400),
             None => Response::from_string(&page).with_header(html.clone()),
         };
         // A browser that has gone away gets nothing.

@@ -748,6 +748,12 @@ fn a_project_that_begins_as_this_one_serves_and_deploys(_: u16) {
     let mut tests = checkout.command("cargo", &[]);
     tests.args(["test", "--quiet", "--lib", "--test", "it"]).current_dir(project.path());
     outcome(tests.env("CARGO_TARGET_DIR", root().join("target"))).succeeds();
+
+    // The handler of the chat, copied as its README says.
+    fs::copy(root().join("examples/chat/chat.rs"), project.path().join("src/app/echo.rs")).expect("a copy");
+    let mut check = checkout.command("cargo", &[]);
+    check.args(["check", "--quiet", "--lib", "--bins"]).current_dir(project.path());
+    outcome(check.env("CARGO_TARGET_DIR", root().join("target"))).succeeds();
 }
 
 fn fastly_compute_publish_works_without_questions(_: u16) {

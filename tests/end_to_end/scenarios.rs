@@ -771,7 +771,8 @@ fn the_commands_of_the_documents_work(stack: &Stack) {
 
 /// The example `examples/chat`, as its README says.
 fn the_chat_works_in_a_browser() {
-    let (mut chat, url) = Stack::start_chat();
+    let (mut chat, page_port) = Stack::start_chat();
+    let url = format!("http://127.0.0.1:{page_port}/");
     let mut browser = Browser::start();
     let enter = |browser: &mut Browser, name: &str, room: &str| {
         let page = browser.open(&url);
@@ -800,6 +801,11 @@ fn the_chat_works_in_a_browser() {
         )
     };
     let alice = enter(&mut browser, "alice", "room-lobby");
+    browser.eval(
+        &alice,
+        "window.typists = []; new MutationObserver(() => typists.push(document.getElementById('typing').textContent.split(' ')[0])) \
+         .observe(document.getElementById('typing'), { childList: true }); true",
+    );
     let bob = enter(&mut browser, "bob", "room-lobby");
     let carol = enter(&mut browser, "carol", "room-dev");
     browser.wait_for(&alice, &hears("bob", "joined"));
@@ -817,11 +823,27 @@ fn the_chat_works_in_a_browser() {
     assert_eq!(browser.eval(&carol, "document.querySelectorAll('#log li').length"), 0, "another room hears nothing");
     // Guests read.
     let guest = enter(&mut browser, "guest1", "room-lobby");
+    browser.eval(&guest, "document.getElementById('text').dispatchEvent(new Event('input'))");
     say(&mut browser, &guest, "may I?");
     browser.wait_for(&guest, &hears("", "You may only read in this room"));
     say(&mut browser, &alice, "still here");
     browser.wait_for(&guest, &hears("alice", "still here"));
-    assert_eq!(browser.eval(&alice, &hears("guest1", "may I?")), false);
+    for unheard in [hears("guest1", "may I?"), hears("guest1", "joined")] {
+        assert_eq!(browser.eval(&alice, &unheard), false);
+    }
+    assert_eq!(browser.eval(&alice, "typists.includes('guest1')"), false);
+    // A text stays where it is until it can be sent.
+    browser.eval(&guest, "document.getElementById('name').value = '?'; document.getElementById('enter').noValidate = true; document.getElementById('enter').requestSubmit()");
+    browser.wait_for(&guest, "document.getElementById('status').textContent.startsWith('Use 1 to 20')");
+    say(&mut browser, &guest, "not lost");
+    assert_eq!(browser.eval(&guest, "document.getElementById('text').value"), "not lost");
+    // The server of the tokens is away for a moment, and so is the connection.
+    browser.eval(
+        &bob,
+        "window.once = fetch; window.fetch = () => { fetch = once; return Promise.reject(new Error('away')); }; \
+         document.getElementById('enter').requestSubmit()",
+    );
+    browser.wait_for(&bob, "fetch === once && document.getElementById('status').textContent === 'connected as bob'");
     // Bob enters another room.
     browser.eval(
         &bob,
@@ -830,6 +852,7 @@ fn the_chat_works_in_a_browser() {
     browser.wait_for(&alice, &hears("bob", "left"));
     browser.wait_for(&carol, &hears("bob", "joined"));
     chat.stop();
+    assert!(!is_open(page_port) && !is_open(chat.port), "the server of the page and the service have stopped");
 }
 
 /// The first steps of the README, with the shipped program. A change of `src/app/echo.rs` may break this test.

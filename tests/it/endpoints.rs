@@ -506,3 +506,15 @@ fn incomplete_settings_are_read_again() {
         assert!(settings(entries).are_incomplete(), "{entries:?}");
     }
 }
+
+#[test]
+fn the_response_for_an_unknown_path_names_the_others() {
+    let response = Service::local().respond(Request::new("GET", "/api/nothing"));
+    assert_eq!(response.status, 404);
+    let routes = include_str!("../../src/app.rs").split("const ROUTES").nth(1).expect("the routes");
+    let paths: Vec<&str> = routes.split('"').filter(|text| text.starts_with("/api/")).collect();
+    assert!(paths.len() > 4);
+    for path in paths {
+        assert!(text(&response).contains(path), "{path} is missing in the text of Error::NotFound");
+    }
+}

@@ -390,13 +390,13 @@ impl Stack {
         Self::ready(&checkout.join("scripts/serve"), free_ports(), None).expect("the service starts")
     }
 
-    /// Starts the chat of examples/chat, and returns the address of its page, too.
-    pub fn start_chat() -> (Self, String) {
+    /// Starts the chat of examples/chat, and returns the port of its page, too.
+    pub fn start_chat() -> (Self, u16) {
         let (ports, page) = (free_ports(), free_port());
         let mut command = Command::new(root().join("examples/chat/run"));
         command.env("CHAT_PORT", page.to_string());
         let stack = Self::ready_with(command, ports, None).expect("the chat starts");
-        (stack, format!("http://127.0.0.1:{page}/"))
+        (stack, page)
     }
 
     /// Starts the handlers of `tests/handlers` with the shipped fastly.toml.
