@@ -56,7 +56,7 @@ pub fn ask(connection: &mut Connection<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A game for members: it rejects who is none, and who asks for a level that it does not have.
+/// A game for members: it rejects all others, and members who ask for a level that it does not have.
 pub fn game(connection: &mut Connection<'_>) -> Result<(), Error> {
     if connection.is_opening() {
         if connection.claim("plan").and_then(Value::as_str) != Some("member") {
