@@ -59,3 +59,8 @@ extern crate self as fanout_edge;
 
 pub mod app;
 pub mod grip;
+
+// The code of the document is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/coming-from.md")]
+struct ComingFrom;
