@@ -10,6 +10,7 @@ pub mod echo;
 mod endpoints;
 pub mod error;
 pub mod exchange;
+mod history;
 pub mod http;
 mod messages;
 pub mod platform;
@@ -21,13 +22,15 @@ use ::http::header::HeaderValue;
 
 use self::{
     access::origins,
-    endpoints::{broadcast, events, health, page, poll, websocket},
+    endpoints::{broadcast, events, health, history as missed, page, poll, websocket},
     error::Error,
     exchange::{Endpoint, Exchange},
+    history::link,
     http::Outcome,
 };
 
 struct Route {
+    /// If it ends in a slash, what the path begins with; but for the page.
     path: &'static str,
     method: &'static str,
     endpoint: Endpoint,
@@ -43,6 +46,13 @@ const fn shared(path: &'static str, method: &'static str, endpoint: Endpoint) ->
     Route { path, method, endpoint, is_shared: true }
 }
 
+impl Route {
+    fn leads_to(&self, path: &str) -> bool {
+        let is_prefix = self.path.len() > 1 && self.path.ends_with('/');
+        if is_prefix { path.starts_with(self.path) } else { path == self.path }
+    }
+}
+
 /// The methods of one path stand together.
 const ROUTES: &[Route] = &[
     own("/", "GET", page::page),
@@ -54,6 +64,8 @@ const ROUTES: &[Route] = &[
     shared("/api/events", "GET", events::events),
     shared("/api/poll", "GET", poll::poll),
     shared("/api/broadcast", "POST", broadcast::broadcast),
+    shared("/api/history", "GET", missed::history),
+    own(link::PATH, "GET", events::next),
 ];
 
 /// Decides what to do with a request.
@@ -62,7 +74,7 @@ pub fn decide(exchange: &mut Exchange<'_>) -> Outcome {
 }
 
 fn route(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let routes = || ROUTES.iter().filter(|route| route.path == exchange.request.path());
+    let routes = || ROUTES.iter().filter(|route| route.leads_to(exchange.request.path()));
     let first = routes().next().ok_or(Error::NotFound)?;
     let route = routes().find(|route| route.method == exchange.request.method());
     if !first.is_shared {

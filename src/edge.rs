@@ -16,7 +16,10 @@ use fanout_edge::{
         error::Error,
         exchange::Exchange,
         http::{BodyError, CLIENT, Outcome, Request, Response},
-        platform::{BackendError, CannotCount, Counter, PUBLISHER_BACKEND, Platform},
+        platform::{
+            BackendError, CannotCount, Counter, HISTORY_STORE, List, PUBLISHER_BACKEND, Page, Platform, Store,
+            StoreError,
+        },
         sandbox::Usage,
         settings::{self, Lookup, Settings, Unreadable},
     },
@@ -27,7 +30,7 @@ use fanout_edge::{
     },
 };
 use fastly::{
-    Backend, Body, ConfigStore, SecretStore,
+    Backend, Body, ConfigStore, KVStore, SecretStore,
     compute_runtime::{elapsed_vcpu_ms, heap_memory_snapshot_mib},
     config_store,
     erl::{CounterDuration, RateCounter},
@@ -36,6 +39,7 @@ use fastly::{
         request::SendErrorCause,
         serve::{NextRequestOptions, RequestPromise},
     },
+    kv_store::{InsertMode, KVStoreError, PendingInsertHandle},
     secret_store::OpenError,
 };
 use uuid::Uuid;
@@ -56,7 +60,7 @@ pub(crate) fn run(on_websocket: Handler) {
     let mut usage = Usage::default();
     let mut request = fastly::Request::from_client();
     loop {
-        handle(request, &settings, on_websocket, &mut usage.backend_requests);
+        handle(request, &settings, on_websocket, &mut usage);
         usage.requests += 1;
         usage.age = started.elapsed();
         usage.cpu_ms = elapsed_vcpu_ms().unwrap_or(u64::MAX);
@@ -69,11 +73,11 @@ pub(crate) fn run(on_websocket: Handler) {
     }
 }
 
-fn handle(mut request: fastly::Request, settings: &Settings, on_websocket: Handler, backend_requests: &mut usize) {
+fn handle(mut request: fastly::Request, settings: &Settings, on_websocket: Handler, usage: &mut Usage) {
     let mut body = request.has_body().then(|| request.take_body());
     let outcome = app::decide(&mut Exchange {
         request: &mut ClientRequest { head: &request, body: &mut body },
-        platform: &mut Fastly { request: &request, backend_requests },
+        platform: &mut Fastly { request: &request, usage, store: None, inserts: Vec::new() },
         settings,
         now: now(),
         on_websocket,
@@ -152,13 +156,16 @@ fn read(mut from: Body, limit: usize) -> Result<Vec<u8>, BodyError> {
 /// The platform, while it serves one request.
 struct Fastly<'a> {
     request: &'a fastly::Request,
-    backend_requests: &'a mut usize,
+    usage: &'a mut Usage,
+    /// Opened when it is needed.
+    store: Option<KVStore>,
+    inserts: Vec<Result<PendingInsertHandle, StoreError>>,
 }
 
 impl Fastly<'_> {
     /// Sends a request to a backend, never to the cache.
     fn send_to(&mut self, backend: &str, request: fastly::Request) -> Result<fastly::Response, BackendError> {
-        *self.backend_requests += 1;
+        self.usage.backend_requests += 1;
         let start = Instant::now();
         let error = match request.with_pass(true).send(backend) {
             Ok(response) => return Ok(response),
@@ -190,6 +197,87 @@ impl Sender for Fastly<'_> {
             Err(BackendError::TimedOut) => Err(SendError::TimedOut),
             Err(_) => Err(SendError::Unreachable),
         }
+    }
+}
+
+impl Fastly<'_> {
+    /// The store, for so many operations.
+    fn store(&mut self, operations: usize) -> Result<&KVStore, StoreError> {
+        self.usage.store_operations += operations;
+        if self.store.is_none() {
+            self.store = KVStore::open(HISTORY_STORE).map_err(failed)?;
+        }
+        self.store.as_ref().ok_or(StoreError::Failed)
+    }
+}
+
+fn failed(error: KVStoreError) -> StoreError {
+    eprintln!("the KV store `{HISTORY_STORE}` failed: {error}");
+    match error {
+        KVStoreError::TooManyRequests => StoreError::TooMany,
+        KVStoreError::ItemPayloadTooLarge => StoreError::TooLarge,
+        _ => StoreError::Failed,
+    }
+}
+
+impl Store for Fastly<'_> {
+    fn begin_insert(&mut self, key: &str, value: &str, time_to_live: Duration) {
+        let insert = |store: &KVStore| store.build_insert().time_to_live(time_to_live).execute_async(key, value);
+        let begun = self.store(1).and_then(|store| insert(store).map_err(failed));
+        self.inserts.push(begun);
+    }
+
+    fn finish_inserts(&mut self) -> Result<(), StoreError> {
+        let inserts = std::mem::take(&mut self.inserts);
+        let store = self.store(0)?;
+        let finish = |insert: Result<_, _>| store.pending_insert_wait(insert?).map_err(failed);
+        // All of them end, whatever becomes of the first.
+        let results: Vec<_> = inserts.into_iter().map(finish).collect();
+        results.into_iter().collect()
+    }
+
+    fn insert_new(&mut self, key: &str, value: String) -> Result<(), StoreError> {
+        match self.store(1)?.build_insert().mode(InsertMode::Add).execute(key, value) {
+            Ok(()) | Err(KVStoreError::ItemPreconditionFailed) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn lookup(&mut self, keys: &[String], limit: usize) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let store = self.store(keys.len())?;
+        let begin = |key: &String| store.build_lookup().execute_async(key).map_err(failed);
+        let begun: Vec<_> = keys.iter().map(begin).collect();
+        let mut rest = limit;
+        let finish = |lookup: Result<_, _>| match store.pending_lookup_wait(lookup?) {
+            Ok(mut found) => {
+                let value = read(found.take_body(), rest).map_err(|error| match error {
+                    BodyError::TooLarge => StoreError::TooLarge,
+                    BodyError::Incomplete => StoreError::Failed,
+                })?;
+                rest -= value.len();
+                Ok(Some(value))
+            }
+            Err(KVStoreError::ItemNotFound) => Ok(None),
+            Err(error) => Err(failed(error)),
+        };
+        begun.into_iter().map(finish).collect()
+    }
+
+    fn list(&mut self, lists: &[List]) -> Result<Vec<Page>, StoreError> {
+        /// The longest page that there is.
+        const MAX_KEYS: u32 = 1000;
+        let store = self.store(lists.len())?;
+        let begin = |list: &List| {
+            let all = store.build_list().prefix(&list.prefix).limit(MAX_KEYS);
+            list.cursor.iter().fold(all, |list, cursor| list.cursor(cursor)).execute_async().map_err(failed)
+        };
+        let begun: Vec<_> = lists.iter().map(begin).collect();
+        let finish = |list: Result<_, _>| {
+            let page = store.pending_list_wait(list?).map_err(failed)?;
+            let next = page.next_cursor();
+            Ok(Page { keys: page.into_keys(), next })
+        };
+        begun.into_iter().map(finish).collect()
     }
 }
 
@@ -249,6 +337,10 @@ impl Platform for Fastly<'_> {
 
     fn has_backend(&self, name: &str) -> bool {
         Backend::from_name(name).is_ok_and(|backend| backend.exists())
+    }
+
+    fn has_store(&mut self) -> bool {
+        self.store(0).is_ok()
     }
 }
 

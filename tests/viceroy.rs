@@ -360,7 +360,7 @@ fn the_health_endpoint_reports_unusable_settings_and_missing_backends() {
     let viceroy = Viceroy::start(&(local() + &backend("publisher", free_port()) + &backend("self", free_port())), None);
     let response = health(&viceroy, "GET");
     assert_eq!((response.status(), response.header("content-type")), (200, Some("application/json")));
-    let checks = r#"{"verifier":"ok","publisher":"ok","access":"open","origins":"ok","limits":"ok","sandbox":"ok","backend_self":"ok","backend_publisher":"ok"}"#;
+    let checks = r#"{"verifier":"ok","publisher":"ok","access":"open","origins":"ok","limits":"ok","history":"off","sandbox":"ok","backend_self":"ok","backend_publisher":"ok"}"#;
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(response.text(), format!(r#"{{"version":"{version}","status":"ok","checks":{checks}}}"#) + "\n");
     let head = health(&viceroy, "HEAD");

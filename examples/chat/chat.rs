@@ -10,29 +10,31 @@ use fanout_edge::{
 /// The longest text, in bytes.
 const LONGEST: usize = 2000;
 
+/// A client whose token has the claim `speaks` says something to its room. It has no right to publish, so that nothing goes past
+/// this function: see "What goes past it" in docs/handler.md.
 pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
     if connection.user().is_none() {
         return Err(Error::reject(401, "Sign in to chat"));
     }
     let room = connection.channels().first().as_str();
     // Guests read, and nobody hears of them.
-    let may_publish = connection.may_publish(room);
+    let speaks = connection.claim("speaks").is_some_and(|speaks| *speaks == true);
     if connection.is_opening() {
         connection.accept();
         connection.subscribe(room)?;
-        if may_publish {
+        if speaks {
             connection.publish_to_others(room, "/joined")?;
         }
     }
     while let Some(message) = connection.receive() {
         match message {
-            // Only the service says this.
-            Message::Text("/joined" | "/left") => {}
-            Message::Text("/typing") if !may_publish => {}
-            Message::Text(_) if !may_publish => connection.send("You may only read in this room"),
+            Message::Text("/joined" | "/left") => connection.send("Only the service says this"),
+            Message::Text("") => {}
+            Message::Text("/typing") if !speaks => {}
+            Message::Text(_) if !speaks => connection.send("You may only read in this room"),
             Message::Text("/typing") => connection.publish_to_others(room, "/typing")?,
             Message::Text(text) if text.len() > LONGEST => {
-                connection.close_with_reason(CloseCode::TOO_BIG, "send at most 2000 bytes at once");
+                connection.send(format!("Too long: at most {LONGEST} bytes"));
             }
             Message::Text(text) => connection.publish(room, text)?,
             Message::Binary(_) => connection.close_with_reason(CloseCode::UNSUPPORTED_DATA, "text only"),
@@ -40,7 +42,7 @@ pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
                 if let Message::Close(code) = end {
                     connection.close(code);
                 }
-                if may_publish {
+                if speaks {
                     connection.publish(room, "/left")?;
                 }
             }

@@ -18,9 +18,8 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     for request in server.incoming_requests() {
         let answer = match request.url().split_once("/token?name=") {
             Some((_, name)) if is_name(name) => {
-                // Guests read along, everybody else may write, too.
-                let write = if name.starts_with("guest") { json!([]) } else { json!(["room-*"]) };
-                let claims = json!({ "x-fastly-read": ["room-*"], "x-fastly-write": write });
+                // Guests read along, everybody else may speak, too.
+                let claims = json!({ "x-fastly-read": ["room-*"], "speaks": !name.starts_with("guest") });
                 let claims = Claims::with_custom_claims(claims, Duration::from_mins(10)).with_subject(name);
                 Response::from_string(key.authenticate(claims)?)
             }

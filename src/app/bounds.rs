@@ -26,6 +26,24 @@ pub const MAX_MESSAGE: usize = 64_000;
 /// How old the id of a message may be that is sent again, in seconds: so long the proxy remembers it.
 pub const MAX_ID_AGE: u64 = 60;
 
+/// How far the clock of who made an id may be ahead, in seconds.
+pub const LEEWAY: u64 = 1;
+
+/// The most operations on the KV Store for each request: some say that Fastly counts them among the 32 requests to backends.
+pub const MAX_OPERATIONS: usize = 30;
+
+/// The most of them that read: some are left to keep what is published in the same request.
+pub const MAX_READS: usize = 28;
+
+/// The most of them that make sure since when the history has been kept.
+pub const MAX_BEGIN: usize = 2;
+
+/// The most messages that a client gets from the history at once.
+pub const MAX_RECOVERED: usize = 25;
+
+/// The most bytes that are read from the history at once.
+pub const MAX_RECOVERED_BYTES: usize = 500_000;
+
 /// The most messages that one batch of a client's messages may publish, each counted for each of its channels. They also have
 /// to fit into [`MAX_BACKEND_REQUESTS`] publish requests: each takes about 1,300 bytes there, and six times its own length.
 pub const MAX_PUBLISHED: usize = 200;

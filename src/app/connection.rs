@@ -1,5 +1,7 @@
 //! What a WebSocket handler is given: the messages of a client, who it is, what it requested, and how to respond.
 
+mod recovery;
+
 use std::{borrow::Cow, cell::OnceCell, slice};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -14,18 +16,22 @@ use super::{
         MAX_BACKEND_REQUESTS, MAX_CHANNELS, MAX_FETCHED_BODY, MAX_PUBLISHED, MAX_STATE_LENGTH, MAX_STATE_NAME_LENGTH,
     },
     error::Error,
+    history::History,
     http::{CLIENT, Request},
     messages::{
         channels,
         envelope::{self, Decoded, Envelope},
-        id::MessageId,
         outbox::Broadcast,
     },
     platform::{BackendError, Platform},
     query::{Format, Query},
+    settings::Settings,
 };
 pub use super::{
-    messages::{channels::Channels, content::Content},
+    messages::{
+        channels::Channels,
+        content::{Content, Reply},
+    },
     query::Mode,
 };
 use crate::grip::{
@@ -63,12 +69,17 @@ pub struct Connection<'a> {
     request: &'a dyn Request,
     query: &'a Query,
     client: &'a Client,
+    settings: &'a Settings,
     platform: &'a mut dyn Platform,
     outbox: Vec<Broadcast<'a>>,
     /// In bytes of JSON.
     outbox_length: usize,
     subscribed: Vec<Channel>,
     fetched: usize,
+    /// How many operations on the KV Store were made.
+    operations: usize,
+    /// Whether the client got what it missed.
+    has_recovered: bool,
 }
 
 /// What is left to do when a handler has returned.
@@ -79,6 +90,8 @@ pub(super) struct Batch<'a> {
     pub(super) outbox: Vec<Broadcast<'a>>,
     /// How many requests to backends were made.
     pub(super) fetched: usize,
+    /// How many operations on the KV Store were made.
+    pub(super) operations: usize,
 }
 
 /// Who a client is.
@@ -98,10 +111,24 @@ impl<'a> Connection<'a> {
         request: &'a dyn Request,
         query: &'a Query,
         client: &'a Client,
+        settings: &'a Settings,
         platform: &'a mut dyn Platform,
     ) -> Self {
-        let (outbox, subscribed) = Default::default();
-        Self { ws, inbox, request, query, client, platform, outbox, outbox_length: 0, subscribed, fetched: 0 }
+        Self {
+            ws,
+            inbox,
+            request,
+            query,
+            client,
+            settings,
+            platform,
+            outbox: Vec::new(),
+            outbox_length: 0,
+            subscribed: Vec::new(),
+            fetched: 0,
+            operations: 0,
+            has_recovered: false,
+        }
     }
 
     /// Responds to the pings and the close that the handler did not receive or did not answer.
@@ -114,7 +141,8 @@ impl<'a> Connection<'a> {
         if self.ws.is_closing() {
             self.ws.close(None);
         }
-        Batch { ws: self.ws, platform: self.platform, outbox: self.outbox, fetched: self.fetched }
+        let Self { ws, platform, outbox, fetched, operations, .. } = self;
+        Batch { ws, platform, outbox, fetched, operations }
     }
 
     /// The id of the connection, the same for all of its batches.
@@ -231,9 +259,7 @@ impl<'a> Connection<'a> {
             Format::Raw => self.heartbeat(HEARTBEAT),
             Format::Json => {
                 self.heartbeat(JSON_HEARTBEAT);
-                let since = MessageId::new(self.platform);
-                let welcome = Envelope::welcome(Some(self.id()), self.user(), since).to_json();
-                self.ws.send(&welcome);
+                self.welcome();
             }
         }
     }
@@ -293,14 +319,17 @@ impl<'a> Connection<'a> {
             match decoded {
                 Some(Decoded::Text(text)) => return Some(Message::Text(text)),
                 Some(Decoded::Binary(bytes)) => return Some(Message::Binary(bytes)),
+                Some(Decoded::Sync(since)) => self.sync(since),
                 None => self.ws.send(&Envelope::invalid().to_json()),
             }
         }
     }
 
-    /// Sends a message to the client: text as text, bytes as binary, or either in an envelope if the client asks for that.
-    pub fn send<'m>(&mut self, message: impl Into<Message<'m>>) {
-        match (self.query.format, message.into()) {
+    /// Sends a message to the client: text as text, bytes as binary, or either in an envelope if the client asks for that. A
+    /// close that it received is answered.
+    pub fn send<'m>(&mut self, message: impl Into<Reply<'m>>) {
+        let reply = message.into();
+        match (self.query.format, reply.as_message()) {
             (Format::Json, Message::Text(text)) => self.ws.send(&Envelope::text(text).to_json()),
             (Format::Json, Message::Binary(bytes)) => self.ws.send(&Envelope::binary(bytes).to_json()),
             (_, message) => self.ws.send(message),
@@ -342,7 +371,9 @@ impl<'a> Connection<'a> {
 
     fn message(&mut self, channel: &str, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
         let channel = channels::parse(channel)?;
-        Broadcast::message(MessageId::new(self.platform), channel, content, self.user())
+        let history = self.settings.history.as_ref()?.as_ref();
+        let id = History::new_id(history, &channel, self.platform);
+        Broadcast::message(id, channel, content, self.user())
     }
 
     /// Checks that all of the outbox can be published at once, before any of it is built.

@@ -4,6 +4,7 @@ pub(super) mod broadcast;
 pub(super) mod events;
 mod hand_off;
 pub(super) mod health;
+pub(super) mod history;
 pub(super) mod page;
 pub(super) mod poll;
 mod subscribe;

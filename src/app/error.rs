@@ -13,7 +13,7 @@ pub use self::setting::SettingError;
 pub use super::access::right::Right;
 use super::{
     http::{BodyError, Response},
-    platform::{BackendError, Counter},
+    platform::{BackendError, Counter, StoreError},
 };
 use crate::grip::{Channel, CloseCode, publish::PublishError, signature::SignatureError, websocket::RequestError};
 
@@ -125,6 +125,27 @@ pub enum Error {
         /// Why not the next.
         error: PublishError,
     },
+    /// A message is kept in the history, and so perhaps reaches clients that come back, but is not, or not surely, published.
+    OnlyKept(Box<Self>),
+    /// A message is not kept in the history, and clients that come back miss it.
+    NotKept {
+        /// Why it is not, or not surely, published, if so.
+        published: Option<Box<Self>>,
+        /// Why it is not kept.
+        error: StoreError,
+    },
+    /// The cursor of a client that comes back is neither an id nor a time, or is in the future.
+    Since,
+    /// A client wants to know what it missed, in a form that cannot say all of it.
+    SinceFormat,
+    /// The next link of a stream is not one that this service made, or is too old.
+    Link,
+    /// A client asks more than once in a batch what it missed.
+    SyncTooOften,
+    /// A request for what a client missed does not say since when.
+    NoSince,
+    /// The service has no store for the history.
+    NoStore,
     /// A setting is missing or cannot be used.
     Setting(SettingError),
     /// The client could not be handed off.
@@ -174,6 +195,10 @@ impl Error {
             | Self::Parameter { .. }
             | Self::LookAlike { .. }
             | Self::MessageId
+            | Self::Since
+            | Self::SinceFormat
+            | Self::NoSince
+            | Self::SyncTooOften
             | Self::UpgradeSpelling
             | Self::NotEvents
             | Self::Events(_)
@@ -187,7 +212,7 @@ impl Error {
             | Self::UnknownKeyId
             | Self::Subject
             | Self::Claim(_) => 401,
-            Self::NotProxied | Self::Signature(_) | Self::Origin | Self::Forbidden(..) => 403,
+            Self::NotProxied | Self::Link | Self::Signature(_) | Self::Origin | Self::Forbidden(..) => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::BatchTooLarge => 413,
@@ -200,13 +225,15 @@ impl Error {
                 PublishError::TimedOut => 504,
                 _ => 502,
             },
+            Self::OnlyKept(error) | Self::NotKept { published: Some(error), .. } => error.status(),
+            Self::NotKept { published: None, .. } => 502,
             Self::Backend { error, .. } => match error {
                 BackendError::Missing => 503,
                 BackendError::Url | BackendError::TooMany => 500,
                 BackendError::TimedOut => 504,
                 BackendError::Unreachable | BackendError::TooLarge => 502,
             },
-            Self::Setting(_) | Self::HandOff { .. } => 503,
+            Self::Setting(_) | Self::NoStore | Self::HandOff { .. } => 503,
             Self::Rejected { status, .. } => *status,
         }
     }

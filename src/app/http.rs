@@ -7,7 +7,7 @@ use http::{
     header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 
-use crate::grip::Headers;
+use crate::grip::{Headers, Hold};
 
 /// The header with the address of a client that was handed off. The proxy sends it along with each event of a WebSocket.
 pub const CLIENT: &str = "fanout-client";
@@ -94,6 +94,12 @@ impl Response {
     /// A `text/plain` response of one line. A newline is added.
     pub fn text(status: u16, line: impl fmt::Display) -> Self {
         Self::new(status, "text/plain; charset=utf-8", format!("{line}\n"))
+    }
+
+    /// Returns self, to be held by the proxy.
+    pub fn held(mut self, hold: &Hold) -> Self {
+        self.headers.extend(hold.headers());
+        self
     }
 
     /// Returns self with a header.

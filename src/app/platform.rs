@@ -1,5 +1,7 @@
 //! What the host can do: publish, call backends, make ids, count, check a Fastly key.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use crate::grip::publish::Sender;
@@ -10,8 +12,70 @@ pub const PUBLISHER_BACKEND: &str = "publisher";
 /// The backend through which the GRIP proxy calls this service.
 pub const SELF_BACKEND: &str = "self";
 
-/// The host. As a [`Sender`] it publishes through the backend [`PUBLISHER_BACKEND`].
-pub trait Platform: Sender {
+/// The KV Store of what is kept of published messages. Whoever links none is told by [`Platform::has_store`].
+pub const HISTORY_STORE: &str = "fanout_history";
+
+/// A KV Store. Each value, list and insert is an operation.
+pub trait Store {
+    /// Begins to insert a value under a new key, for that long. [`finish_inserts`](Self::finish_inserts) waits for it.
+    fn begin_insert(&mut self, key: &str, value: &str, time_to_live: Duration);
+
+    /// Waits for all inserts that were begun.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one of them failed.
+    fn finish_inserts(&mut self) -> Result<(), StoreError>;
+
+    /// Inserts a value for good, unless its key has one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that is not known.
+    fn insert_new(&mut self, key: &str, value: String) -> Result<(), StoreError>;
+
+    /// Looks up the values of keys, together of at most `limit` bytes; `None` for a key without one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn lookup(&mut self, keys: &[String], limit: usize) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
+
+    /// Lists keys, a page for each list.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn list(&mut self, lists: &[List]) -> Result<Vec<Page>, StoreError>;
+}
+
+/// Which keys to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// What they begin with: letters, digits and `-`, as Fastly rejects some of the others.
+    pub prefix: String,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// A page of a list, in no known order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The keys.
+    pub keys: Vec<String>,
+    /// Where the next page begins; `None` if this is the last one.
+    pub next: Option<String>,
+}
+
+/// Why an operation on a store failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// There are too many operations.
+    TooMany,
+    /// The values are too large.
+    TooLarge,
+    /// For another reason.
+    Failed,
+}
+
+/// The host. As a [`Sender`] it publishes through the backend [`PUBLISHER_BACKEND`], as a [`Store`] it is [`HISTORY_STORE`].
+pub trait Platform: Sender + Store {
     /// Sends a request through a backend, and returns its response with a body of at most `limit` bytes.
     ///
     /// # Errors
@@ -40,6 +104,9 @@ pub trait Platform: Sender {
 
     /// Whether the service has a backend of that name.
     fn has_backend(&self, name: &str) -> bool;
+
+    /// Whether the service has the store [`HISTORY_STORE`].
+    fn has_store(&mut self) -> bool;
 }
 
 /// What is counted.

@@ -10,11 +10,11 @@ use super::{
 use crate::grip::Channel;
 
 /// The parameters of all endpoints. Others are ignored, unless their names look like these.
-const PARAMETERS: [&str; 6] = [CHANNEL, "echo", "format", "id", "mode", "token"];
+const PARAMETERS: [&str; 7] = [CHANNEL, "echo", "format", "id", "mode", "since", "token"];
 const CHANNEL: &str = "channel";
 
 /// # Format
-/// `?channel=a&channel=b`, `&format=json`, `&echo=off`, `&mode=publish`, `&id=01997c3a-…`. The parameter `token` is read by
+/// `?channel=a&channel=b`, `&format=json`, `&echo=off`, `&mode=publish`, `&id=01997c3a-…`, `&since=01997c3a-…`. The parameter `token` is read by
 /// [`token`](super::access::token).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Query {
@@ -26,6 +26,8 @@ pub(crate) struct Query {
     pub(crate) mode: Mode,
     /// The id of a message that is sent again.
     pub(crate) id: Option<String>,
+    /// From where on a subscriber wants what it missed: see [`Cursor`](super::history::cursor::Cursor).
+    pub(crate) since: Option<String>,
 }
 
 /// The form in which a subscriber gets messages.
@@ -57,7 +59,8 @@ impl Query {
     /// [`Error::QueryTooLong`], [`Error::ChannelName`], [`Error::TooManyChannels`], [`Error::Parameter`] or
     /// [`Error::LookAlike`].
     pub(crate) fn of(request: &(impl Request + ?Sized)) -> Result<Self, Error> {
-        let (mut channels, mut format, mut id) = (Channels::default(), Format::Raw, None);
+        let (mut channels, mut format) = (Channels::default(), Format::Raw);
+        let (mut id, mut since) = (None, None);
         let (mut echoes, mut publishes, mut resembles_channel) = (true, false, false);
         check_length(request.query())?;
         for (name, value) in url::form_urlencoded::parse(request.query().as_bytes()) {
@@ -68,13 +71,15 @@ impl Query {
                 ("echo", "on") => echoes = true,
                 ("echo", "off") => echoes = false,
                 ("echo", _) => return Err(Error::Parameter { name: "echo", values: ["on", "off"] }),
-                ("format", "raw") => format = Format::Raw,
-                ("format", "json") => format = Format::Json,
-                ("format", _) => return Err(Error::Parameter { name: "format", values: ["raw", "json"] }),
+                ("format", name) => {
+                    let unknown = Error::Parameter { name: "format", values: ["raw", "json"] };
+                    format = Format::parse(name).ok_or(unknown)?;
+                }
                 ("mode", "echo") => publishes = false,
                 ("mode", "publish") => publishes = true,
                 ("mode", _) => return Err(Error::Parameter { name: "mode", values: ["echo", "publish"] }),
                 ("id", _) => id = Some(value.into_owned()),
+                ("since", _) => since = Some(value.into_owned()),
                 ("token", _) => {}
                 (name, _) => check_unknown(name)?,
             }
@@ -88,7 +93,7 @@ impl Query {
             (true, true) => Mode::Publish,
             (true, false) => Mode::PublishToOthers,
         };
-        Ok(Self { channels, format, mode, id })
+        Ok(Self { channels, format, mode, id, since })
     }
 
     /// Whether the client's messages are published.
@@ -103,6 +108,19 @@ impl Query {
 }
 
 impl Format {
+    /// Its value in a query.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Json => "json",
+        }
+    }
+
+    /// The format with that name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Raw, Self::Json].into_iter().find(|format| format.name() == name)
+    }
+
     /// The proxy's name of a channel, for clients that ask for this format.
     pub(crate) fn at_proxy(self, channel: &Channel) -> Channel {
         match self {

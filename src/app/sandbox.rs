@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{bounds::MAX_BACKEND_REQUESTS, settings::Settings};
+use super::{
+    bounds::{MAX_BACKEND_REQUESTS, MAX_OPERATIONS},
+    settings::Settings,
+};
 
 /// Fastly allows 60 s.
 const LIFETIME: Duration = Duration::from_secs(40);
@@ -13,6 +16,9 @@ const CPU_MS: u64 = 25;
 
 /// Fastly allows 10.
 const BACKEND_REQUESTS: usize = 10;
+
+/// Nobody says how many operations on a KV store one execution may make: as many as one request makes at most.
+const STORE_OPERATIONS: usize = MAX_OPERATIONS;
 
 /// Fastly allows 128.
 const MEMORY_MIB: u32 = 32;
@@ -33,6 +39,8 @@ pub struct Usage {
     pub requests: u32,
     /// How many requests it has made to backends.
     pub backend_requests: usize,
+    /// How many operations it has made on the KV store.
+    pub store_operations: usize,
     /// The CPU time, in milliseconds.
     pub cpu_ms: u64,
     /// The memory, in MiB.
@@ -46,6 +54,7 @@ impl Usage {
         let rest = lifetime.checked_sub(self.age).filter(|rest| !rest.is_zero())?;
         let is_fresh = self.requests < settings.sandbox_requests()
             && self.backend_requests + MAX_BACKEND_REQUESTS < BACKEND_REQUESTS
+            && self.store_operations < STORE_OPERATIONS
             && self.cpu_ms < CPU_MS
             && self.memory_mib <= MEMORY_MIB;
         is_fresh.then(|| rest.min(MAX_IDLE))

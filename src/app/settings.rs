@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use super::{
     access::{keys::Keys, limits::Limits, origins::Origins},
     error::SettingError,
+    history::{History, link::Links},
 };
 use crate::grip::{GripUri, Publisher, Tickets, Verifier, VerifyKey, fanout::Service};
 
@@ -50,6 +51,16 @@ const SANDBOX_REQUESTS: &str = "SANDBOX_REQUESTS";
 
 const DEFAULT_SANDBOX_REQUESTS: u32 = 1000;
 
+/// In the Config Store: patterns of the channels whose messages are kept. Without it there are none.
+const HISTORY: &str = "HISTORY";
+/// In the Config Store: for how many seconds they are kept.
+const HISTORY_SECONDS: &str = "HISTORY_SECONDS";
+
+const DEFAULT_HISTORY_SECONDS: u32 = 120;
+
+/// What the key of next links is derived for.
+const LINKS: &str = "fanout-edge next link";
+
 /// What the service knows of its GRIP proxy, and its access rules. Each part may be unusable without the others.
 pub struct Settings {
     /// Verifies what comes from the proxy.
@@ -64,6 +75,8 @@ pub struct Settings {
     pub(super) origins: Result<Origins, SettingError>,
     /// The rate limits.
     pub(super) limits: Result<Limits, SettingError>,
+    /// What is kept of published messages; `None` if nothing is.
+    pub(super) history: Result<Option<History>, SettingError>,
     /// After how many requests a sandbox retires.
     pub(super) sandbox_requests: Result<u32, SettingError>,
 }
@@ -137,7 +150,27 @@ impl Settings {
         };
         let sandbox_requests =
             number(SANDBOX_REQUESTS).map(|number| number.map_or(DEFAULT_SANDBOX_REQUESTS, NonZeroU32::get));
-        Self { verifier, publisher, tickets, access, origins, limits: limits(), sandbox_requests }
+        let history = || {
+            let Some(patterns) = config(HISTORY)? else { return Ok(None) };
+            let problem =
+                "must be names of channels, separated by spaces; a * at the end of one stands for what follows";
+            let patterns = History::parse(&patterns).ok_or_else(|| SettingError::config(HISTORY, problem))?;
+            let seconds = number(HISTORY_SECONDS)?.map_or(DEFAULT_HISTORY_SECONDS, NonZeroU32::get);
+            let (least, most) = History::SECONDS;
+            if !(least..=most).contains(&seconds) {
+                return Err(SettingError::config(HISTORY_SECONDS, format_args!("must be {least} to {most}")));
+            }
+            let from_verifier = verifier.as_ref().ok().and_then(|verifier| verifier.key().derive_key(LINKS));
+            let from_publisher = || publisher.as_ref().ok().and_then(|publisher| publisher.derive_key(LINKS));
+            let key = from_verifier.or_else(from_publisher);
+            // What everybody may read needs no authorization. What cannot be used at all is reported as such.
+            let is_open = matches!(access, Ok(None)) || verifier.is_err() || publisher.is_err();
+            let missing = || SettingError::secret(GRIP_URL, "lacks key, which HISTORY needs together with ACCESS_KEY");
+            let key = key.or_else(|| is_open.then(Vec::new)).ok_or_else(missing)?;
+            Ok(Some(History::new(patterns, seconds, Links::new(key))))
+        };
+        let history = history();
+        Self { verifier, publisher, tickets, access, origins, limits: limits(), history, sandbox_requests }
     }
 
     /// What is missing, could not be read or cannot be used. Two parts may name the same.
@@ -148,6 +181,7 @@ impl Settings {
             self.access.as_ref().err(),
             self.origins.as_ref().err(),
             self.limits.as_ref().err(),
+            self.history.as_ref().err(),
             self.sandbox_requests.as_ref().err(),
         ];
         errors.into_iter().flatten()

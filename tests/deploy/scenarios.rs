@@ -304,12 +304,17 @@ fn what_has_changed_becomes_a_new_version(edge: u16) {
     assert_eq!(is_whole(&fastly, "my-chat", "chat.example.com").versions.len(), 7);
 
     // A setting takes effect without a version.
-    let settings =
-        [("DOMAIN", "chat.example.com"), ("ALLOWED_ORIGINS", "https://a.example"), ("SANDBOX_REQUESTS", "1")];
+    let settings = [
+        ("DOMAIN", "chat.example.com"),
+        ("ALLOWED_ORIGINS", "https://a.example"),
+        ("SANDBOX_REQUESTS", "1"),
+        ("HISTORY", "room* news"),
+    ];
     let output = checkout.run(&settings).succeeds();
     assert!(output.contains("setting ALLOWED_ORIGINS: https://a.example (before: *)"), "{output}");
     let items = fastly.items("config", "my-chat-config");
-    assert_eq!((&*items["ALLOWED_ORIGINS"], &*items["SANDBOX_REQUESTS"]), ("https://a.example", "1"));
+    let seen = ["ALLOWED_ORIGINS", "SANDBOX_REQUESTS", "HISTORY"].map(|name| &*items[name]);
+    assert_eq!(seen, ["https://a.example", "1", "room* news"]);
     // It stays where it is not named.
     let from = fastly.requests().len();
     checkout.run(&[("DOMAIN", "chat.example.com")]).succeeds();

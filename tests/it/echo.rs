@@ -65,7 +65,7 @@ fn capitals(connection: &mut Connection<'_>) -> Result<(), Error> {
     while let Some(message) = connection.receive() {
         match message {
             Message::Text("bye") => connection.close(None),
-            Message::Text(text) => connection.send(&text.to_uppercase()),
+            Message::Text(text) => connection.send(text.to_uppercase()),
             message => connection.send(message),
         }
     }
@@ -81,7 +81,7 @@ fn the_readme_shows_the_shipped_handler_and_a_change_that_works() {
     let own = include_str!("echo.rs");
     for line in [
         "Message::Text(\"bye\") => connection.close(None),",
-        "Message::Text(text) => connection.send(&text.to_uppercase()),",
+        "Message::Text(text) => connection.send(text.to_uppercase()),",
     ] {
         assert!(readme.contains(line) && own.contains(line), "{line}");
     }

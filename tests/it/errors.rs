@@ -4,7 +4,7 @@ use fanout_edge::app::error::Right;
 use fanout_edge::{
     app::{
         error::{Error, SettingError},
-        platform::{BackendError, Counter},
+        platform::{BackendError, Counter, StoreError},
     },
     grip::{Channel, WebSocket, publish::PublishError, signature::SignatureError},
 };
@@ -13,7 +13,11 @@ use fanout_edge::{
 fn all() -> Vec<(Error, u16, &'static str)> {
     let events = WebSocket::new(&[], b"").err().expect("there is no Connection-Id");
     let all = vec![
-        (Error::NotFound, 404, "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast or /api/health"),
+        (
+            Error::NotFound,
+            404,
+            "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast, /api/history or /api/health",
+        ),
         (Error::MethodNotAllowed { allowed: "GET, POST".to_owned() }, 405, "Method not allowed: use GET, POST"),
         (Error::QueryTooLong, 414, "Query too long: use at most 3500 bytes, percent-encoded"),
         (Error::ChannelName, 400, "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~"),
@@ -136,6 +140,30 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             415,
             "Unsupported Content-Encoding: send the body as it is, not compressed, without this header",
         ),
+        (
+            Error::OnlyKept(Box::new(Error::Publish(PublishError::Unreachable))),
+            502,
+            "The message is probably not published: the GRIP proxy could not be reached, try again; clients that reconnect get it",
+        ),
+        (
+            Error::NotKept { published: None, error: StoreError::TooMany },
+            502,
+            "The message is published, but not kept: the KV store is too busy; send it again with its Message-Id",
+        ),
+        (
+            Error::Since,
+            400,
+            "Invalid since: use the id of the last message, or a time that has passed, 2026-01-31T08:00:00Z",
+        ),
+        (Error::SinceFormat, 400, "Invalid since: add format=json, or use /api/events"),
+        (Error::Link, 403, "Invalid link: only the GRIP proxy requests it, within a minute"),
+        (Error::SyncTooOften, 400, "Too many syncs: send one, then wait for its response"),
+        (
+            Error::NoSince,
+            400,
+            "Missing since: add ?since= and the id of the last message, or a time, 2026-01-31T08:00:00Z",
+        ),
+        (Error::NoStore, 503, "The service has no KV store `fanout_history`: add it, or delete HISTORY"),
         (Error::Subprotocol, 400, "Missing subprotocol: offer the one that this service requires"),
         (Error::NotAccepted, 500, "The handler did not accept the connection: call connection.accept()"),
         (Error::reject(402, "Pay first"), 402, "Pay first"),
@@ -178,6 +206,14 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::BatchTooLarge
             | Error::Publish(_)
             | Error::PartlyPublished { .. }
+            | Error::OnlyKept(_)
+            | Error::NotKept { .. }
+            | Error::Since
+            | Error::SinceFormat
+            | Error::Link
+            | Error::SyncTooOften
+            | Error::NoSince
+            | Error::NoStore
             | Error::Setting(_)
             | Error::HandOff { .. }
             | Error::Backend { .. }
@@ -200,7 +236,7 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (42, 42), "each variant is there once");
+    assert_eq!((variants.len(), all.len()), (50, 50), "each variant is there once");
 }
 
 #[test]
@@ -223,6 +259,7 @@ fn every_error_says_what_to_do() {
         "(claim ",
         "the GRIP proxy accepts ",
         "Is Fanout enabled",
+        "only the GRIP proxy requests",
         // A setting names its entry; what was published says how much; the handler chose the text itself.
         "The entry ",
         " messages are published: ",

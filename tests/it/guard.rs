@@ -429,7 +429,8 @@ fn a_monitor_sees_what_can_be_used() {
             "version": env!("CARGO_PKG_VERSION"),
             "status": "ok",
             "checks": {
-                "verifier": "ok", "publisher": "ok", "access": access, "origins": "ok", "limits": "ok", "sandbox": "ok",
+                "verifier": "ok", "publisher": "ok", "access": access, "origins": "ok", "limits": "ok", "history": "off",
+                "sandbox": "ok",
                 "backend_self": "ok", "backend_publisher": "ok",
             },
         })
@@ -455,6 +456,7 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
             ("config:ALLOWED_ORIGINS", "s3cret.example"),
             ("config:BROADCASTS_PER_MINUTE", "s3cret"),
             ("config:SANDBOX_REQUESTS", "s3cret"),
+            ("config:HISTORY", "s3cret:room"),
         ]));
         service.host.fastly_key = Some("valid");
         service.host.backends = vec!["publisher"];
@@ -462,7 +464,7 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
     };
     let checks = json!({
         "verifier": "FANOUT_SERVICE_ID", "publisher": "FANOUT_SERVICE_ID", "access": "ACCESS_KEY",
-        "origins": "ALLOWED_ORIGINS", "limits": "BROADCASTS_PER_MINUTE", "sandbox": "SANDBOX_REQUESTS",
+        "origins": "ALLOWED_ORIGINS", "limits": "BROADCASTS_PER_MINUTE", "history": "HISTORY", "sandbox": "SANDBOX_REQUESTS",
         "backend_self": "missing", "backend_publisher": "ok",
     });
     let public = json!({ "version": env!("CARGO_PKG_VERSION"), "status": "problem", "checks": checks });
@@ -480,6 +482,7 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
                 "The entry ACCESS_KEY of the secret store `fanout` cannot be used: the secret is too short: use at least 32 bytes (openssl rand -base64 32)",
                 "The entry ALLOWED_ORIGINS of the config store `fanout_config` must be *, none, or origins separated by spaces, such as https://example.com (number 1 is not one)",
                 "The entry BROADCASTS_PER_MINUTE of the config store `fanout_config` must be a positive integer",
+                "The entry HISTORY of the config store `fanout_config` must be names of channels, separated by spaces; a * at the end of one stands for what follows",
                 "The entry SANDBOX_REQUESTS of the config store `fanout_config` must be a positive integer",
                 "The service has no backend `self`: add it",
             ])
@@ -488,4 +491,16 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
     }
     let (status, seen) = health(get(), &mut Service::new(settings(&[])));
     assert_eq!((status, &seen["checks"]["publisher"]), (503, &json!("FANOUT_API_TOKEN")));
+    // The store for the history is needed only if something is kept.
+    for (history, has_store, code, check) in
+        [("*", true, 200, "ok"), ("*", false, 503, "missing"), ("", false, 200, "off")]
+    {
+        let entries = if history.is_empty() { vec![] } else { vec![("config:HISTORY", history)] };
+        let mut service = Service::new(with(&entries));
+        (service.host.has_store, service.host.is_local) = (has_store, true);
+        let (status, seen) = health(get(), &mut service);
+        assert_eq!((status, &seen["checks"]["history"]), (code, &json!(check)));
+        let why = json!(["The service has no KV store `fanout_history`: add it, or delete HISTORY"]);
+        assert_eq!(seen.get("why"), (code == 503).then_some(&why));
+    }
 }

@@ -13,6 +13,7 @@ mod errors;
 mod event;
 mod guard;
 mod headers;
+mod history;
 mod item;
 mod messages;
 mod page;

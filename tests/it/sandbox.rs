@@ -9,7 +9,14 @@ use crate::{
     support::LOCAL_GRIP_URL,
 };
 
-const FRESH: Usage = Usage { age: Duration::from_secs(1), requests: 1, backend_requests: 0, cpu_ms: 1, memory_mib: 2 };
+const FRESH: Usage = Usage {
+    age: Duration::from_secs(1),
+    requests: 1,
+    backend_requests: 0,
+    store_operations: 0,
+    cpu_ms: 1,
+    memory_mib: 2,
+};
 
 #[test]
 fn a_sandbox_retires_before_a_limit_of_fastly_could_be_met() {
@@ -22,6 +29,7 @@ fn a_sandbox_retires_before_a_limit_of_fastly_could_be_met() {
         (Usage { requests: 999, ..FRESH }, Usage { requests: 1000, ..FRESH }),
         // Three and the six of one more request are less than ten.
         (Usage { backend_requests: 3, ..FRESH }, Usage { backend_requests: 4, ..FRESH }),
+        (Usage { store_operations: 29, ..FRESH }, Usage { store_operations: 30, ..FRESH }),
         (Usage { cpu_ms: 24, ..FRESH }, Usage { cpu_ms: 25, ..FRESH }),
         (Usage { memory_mib: 32, ..FRESH }, Usage { memory_mib: 33, ..FRESH }),
     ] {
@@ -69,6 +77,6 @@ fn at_most_four_secrets_are_read() {
         Settings::read(&secret, &config, "SERVICE1");
         assert_eq!(read.into_inner(), secrets);
         let configured = configured.into_inner();
-        assert!(configured.len() <= 7 && configured.contains(&"SANDBOX_REQUESTS"), "{configured:?}");
+        assert!(configured.len() <= 9 && configured.contains(&"SANDBOX_REQUESTS"), "{configured:?}");
     }
 }

@@ -14,6 +14,7 @@ pub mod http;
 #[cfg(not(target_os = "wasi"))]
 pub mod process;
 pub mod service;
+pub mod store;
 
 use jwt_simple::prelude::{
     Claims, Duration, ECDSAP256KeyPairLike, ES256KeyPair, HS256Key, JWTClaims, MACLike, NoCustomClaims, UnixTimeStamp,

@@ -1,15 +1,15 @@
 //! The service without a server: requests that a test builds, and a host that records the calls of the service.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
-use super::{LOCAL_GRIP_URL, NOW, handlers::mirror};
+use super::{LOCAL_GRIP_URL, NOW, handlers::mirror, store::Memory};
 use fanout_edge::{
     app::{
         self,
         connection::Handler,
         exchange::Exchange,
         http::{BodyError, Outcome, Response},
-        platform::{BackendError, CannotCount, Counter, Platform},
+        platform::{BackendError, CannotCount, Counter, List, Page, Platform, Store, StoreError},
         settings::{Lookup, Settings},
     },
     grip::{
@@ -138,6 +138,12 @@ pub struct Host {
     pub backends: Vec<&'static str>,
     /// How many ids were made.
     pub ids: u32,
+    /// The time of ids, in milliseconds since 1970.
+    pub clock: u64,
+    /// How long each publish request takes, in milliseconds.
+    pub publishing: u64,
+    pub has_store: bool,
+    pub store: Memory,
     has_valid_fastly_key: bool,
 }
 
@@ -154,6 +160,10 @@ impl Default for Host {
             is_local: false,
             backends: vec!["self", "publisher"],
             ids: 0,
+            clock: NOW * 1000,
+            publishing: 0,
+            has_store: true,
+            store: Memory::default(),
             has_valid_fastly_key: false,
         }
     }
@@ -162,7 +172,37 @@ impl Default for Host {
 impl Sender for Host {
     fn send(&mut self, request: PublishRequest) -> Result<u16, SendError> {
         self.published.push(request);
+        self.clock += self.publishing;
         self.results.pop_front().unwrap_or(Ok(200))
+    }
+}
+
+impl Host {
+    fn store(&mut self) -> &mut Memory {
+        self.store.clock = self.clock;
+        &mut self.store
+    }
+}
+
+impl Store for Host {
+    fn begin_insert(&mut self, key: &str, value: &str, time_to_live: Duration) {
+        self.store().begin_insert(key, value, time_to_live);
+    }
+
+    fn finish_inserts(&mut self) -> Result<(), StoreError> {
+        self.store().finish_inserts()
+    }
+
+    fn insert_new(&mut self, key: &str, value: String) -> Result<(), StoreError> {
+        self.store().insert_new(key, value)
+    }
+
+    fn lookup(&mut self, keys: &[String], limit: usize) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        self.store().lookup(keys, limit)
+    }
+
+    fn list(&mut self, lists: &[List]) -> Result<Vec<Page>, StoreError> {
+        self.store().list(lists)
     }
 }
 
@@ -182,7 +222,7 @@ impl Platform for Host {
         self.ids += 1;
         let mut random = [0; 10];
         random[2..6].copy_from_slice(&self.ids.to_be_bytes());
-        Builder::from_unix_timestamp_millis(NOW * 1000, &random).into_uuid()
+        Builder::from_unix_timestamp_millis(self.clock, &random).into_uuid()
     }
 
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
@@ -204,6 +244,10 @@ impl Platform for Host {
 
     fn has_backend(&self, name: &str) -> bool {
         self.backends.contains(&name)
+    }
+
+    fn has_store(&mut self) -> bool {
+        self.has_store
     }
 }
 

@@ -54,19 +54,19 @@ impl Limits {
         }
     }
 
-    /// Counts what a WebSocket publishes: for the address that it had when it was handed off, else for the connection.
+    /// Counts what a WebSocket does: for the address that it had when it was handed off, else for the connection.
     ///
     /// # Errors
     /// [`Error::TooMany`] if that exceeds the limit.
-    pub(crate) fn count_published(
+    pub(crate) fn count_of_connection(
         self,
         request: &dyn Request,
         platform: &mut dyn Platform,
         connection_id: &str,
-        n: u32,
+        (counter, n): (Counter, u32),
     ) -> Result<(), Error> {
         let entry = request.header(CLIENT).value().filter(|client| is_entry(client)).unwrap_or(connection_id);
-        self.count_for(platform, Counter::Broadcasts, entry, n)
+        self.count_for(platform, counter, entry, n)
     }
 
     fn count_for(self, platform: &mut dyn Platform, counter: Counter, entry: &str, n: u32) -> Result<(), Error> {

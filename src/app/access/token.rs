@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{keys::Keys, right::Right};
 use crate::{
-    app::{bounds::MAX_USER_LENGTH, error::Error, http::Request},
+    app::{bounds::MAX_USER_LENGTH, error::Error, http::Request, messages::channels},
     grip::{
         Channel, Header,
         signature::{Claims, LEEWAY, SignatureError},
@@ -97,10 +97,7 @@ impl Identity {
     /// Whether the token grants a right on a channel.
     pub(crate) fn grants(&self, right: Right, channel: &Channel) -> bool {
         let patterns = self.claims.get(right.claim()).and_then(Value::as_array);
-        patterns.into_iter().flatten().filter_map(Value::as_str).any(|pattern| match pattern.strip_suffix('*') {
-            Some(prefix) => channel.as_str().starts_with(prefix),
-            None => channel.as_str() == pattern,
-        })
+        patterns.into_iter().flatten().filter_map(Value::as_str).any(|pattern| channels::matches(pattern, channel))
     }
 }
 

@@ -9,15 +9,16 @@ use mediatype::{
 use crate::{
     app::{
         access::guard,
-        bounds::{MAX_BACKEND_REQUESTS, MAX_MESSAGE},
+        bounds::{MAX_BACKEND_REQUESTS, MAX_MESSAGE, MAX_OPERATIONS},
         error::Error,
         exchange::Exchange,
+        history::History,
         http::{Outcome, Response},
         messages::{
             content::Content,
             forms::MESSAGE_ID,
             id::MessageId,
-            outbox::{Broadcast, pack, send},
+            outbox::{Broadcast, Most, pack, send},
         },
         query::Query,
     },
@@ -40,7 +41,9 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             Content::from(text)
         }
     };
-    let id = id.unwrap_or_else(|| MessageId::new(exchange.platform));
+    let history = exchange.settings.history.as_ref()?.as_ref();
+    let fresh = History::new_id(history, &channel, exchange.platform);
+    let id = id.unwrap_or(fresh);
     let message = Broadcast::message(id, channel, content, sender.user())?;
     guard::count_broadcast(exchange, &sender)?;
     let id = message.id();
@@ -54,8 +57,8 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
 }
 
 fn publish(exchange: &mut Exchange<'_>, message: Broadcast<'_>) -> Result<(), Error> {
-    let publisher = exchange.settings.publisher.as_ref()?;
-    send(pack(&[message], publisher, MAX_BACKEND_REQUESTS, exchange.now)?, exchange.platform)
+    let most = Most { requests: MAX_BACKEND_REQUESTS, operations: MAX_OPERATIONS };
+    send(pack(&[message], exchange.settings, most, exchange.now)?, exchange.platform)
 }
 
 #[derive(Clone, Copy)]

@@ -31,6 +31,7 @@ struct Checks {
     access: &'static str,
     origins: &'static str,
     limits: &'static str,
+    history: &'static str,
     sandbox: &'static str,
     backend_self: &'static str,
     backend_publisher: &'static str,
@@ -40,7 +41,9 @@ const OK: &str = "ok";
 
 /// Responds with 200 if everything can be used, else with 503. Only the operator is told why.
 pub(crate) fn health(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let (settings, platform) = (exchange.settings, &*exchange.platform);
+    let settings = exchange.settings;
+    let has_store = !matches!(settings.history, Ok(Some(_))) || exchange.platform.has_store();
+    let platform = &*exchange.platform;
     let mut problems = Vec::new();
     let mut entry = |problem: Option<&SettingError>| {
         problems.extend(problem.map(ToString::to_string));
@@ -51,16 +54,24 @@ pub(crate) fn health(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let access = entry(settings.access.as_ref().err());
     let origins = entry(settings.origins.as_ref().err());
     let limits = entry(settings.limits.as_ref().err());
+    let history = entry(settings.history.as_ref().err());
     let sandbox = entry(settings.sandbox_requests.as_ref().err());
     let access = if matches!(settings.access, Ok(None)) { "open" } else { access };
     problems.dedup();
+    let history = match settings.history {
+        Ok(None) => "off",
+        _ if !has_store => "missing",
+        _ => history,
+    };
+    problems.extend((!has_store).then(|| Error::NoStore.to_string()));
     let mut backend = |name| {
         let exists = platform.has_backend(name);
         problems.extend((!exists).then(|| format!("The service has no backend `{name}`: add it")));
         if exists { OK } else { "missing" }
     };
     let (backend_self, backend_publisher) = (backend(SELF_BACKEND), backend(PUBLISHER_BACKEND));
-    let checks = Checks { verifier, publisher, access, origins, limits, sandbox, backend_self, backend_publisher };
+    let checks =
+        Checks { verifier, publisher, access, origins, limits, history, sandbox, backend_self, backend_publisher };
     let (code, status) = if problems.is_empty() { (200, OK) } else { (503, "problem") };
     let is_operator = !problems.is_empty() && (platform.is_local() || matches!(guard::is_operator(exchange), Ok(true)));
     let why = if is_operator { problems } else { Vec::new() };

@@ -1,10 +1,11 @@
 //! `GET /api/poll`: long-polling, the next message or 204.
 
-use super::subscribe::subscribe;
+use super::subscribe::{Seen, Subscriber, subscribe};
 use crate::{
     app::{
         error::Error,
         exchange::Exchange,
+        history::recovery::Lost,
         http::{Outcome, Response},
     },
     grip::Hold,
@@ -13,10 +14,36 @@ use crate::{
 /// How long a client waits, in seconds.
 const TIMEOUT: u32 = 25;
 
-/// Holds the response until there is a message, or the time is over.
+/// Holds the response until there is a message, or the time is over. A client that asks for what it missed is not held if
+/// there is something.
 pub(crate) fn poll(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    subscribe(exchange, |subscriber| {
-        let content_type = if subscriber.wants_json() { "application/json" } else { "text/plain; charset=utf-8" };
-        (Response::new(204, content_type, ""), subscriber.hold(Hold::response).with_timeout(TIMEOUT))
+    subscribe(exchange, Seen::GripLast, |subscriber| match subscriber.history.filter(|_| subscriber.wants_json()) {
+        None if subscriber.lost().is_none() => {
+            let content_type = if subscriber.wants_json() { "application/json" } else { "text/plain; charset=utf-8" };
+            Response::new(204, content_type, "").held(&subscriber.hold(Hold::response, None).with_timeout(TIMEOUT))
+        }
+        _ => with_history(subscriber),
     })
+}
+
+/// A client that has no cursor yet gets one when the time is over. The proxy asks again if it knows of a message when it has
+/// the subscription, and when there is one.
+fn with_history(subscriber: &Subscriber<'_>) -> Response {
+    let mut welcome = subscriber.welcome();
+    if subscriber.lost().is_some_and(Lost::is_lasting) {
+        // With a cursor the client would ask again at once.
+        welcome = welcome.without_since();
+    }
+    let mut body = format!("[{}", welcome.to_json());
+    for message in subscriber.missed() {
+        body.push(',');
+        body.push_str(&message.envelope());
+    }
+    body.push(']');
+    let response = Response::new(200, "application/json", body);
+    if subscriber.lost().is_some() || !subscriber.missed().is_empty() {
+        return response;
+    }
+    let last = subscriber.recovery.is_none().then_some(subscriber.since);
+    response.held(&subscriber.hold(Hold::response, last).with_timeout(TIMEOUT))
 }

@@ -11,31 +11,56 @@ use crate::{
         access::{guard, proof::Source, right::Right, token::Identity},
         error::Error,
         exchange::Exchange,
+        history::{
+            History,
+            cursor::Cursor,
+            link::Link,
+            recovery::{Lost, OVERLAP, Recovery, Stored, recover},
+        },
         http::{Outcome, Response},
         messages::{channels::Channels, envelope::Envelope, id::MessageId},
         query::{Format, Query},
     },
-    grip::{Channel, Hold},
+    grip::{Channel, Headers, Hold, ItemId},
 };
 
-/// A client that the proxy asks for: its checks are done, and its response is to be held.
-pub(crate) struct Subscriber {
+/// A client that the proxy asks for: its checks are done.
+pub(crate) struct Subscriber<'a> {
     format: Format,
     channels: Channels,
     identity: Option<Identity>,
-    since: MessageId,
+    /// What is kept, if that are the messages of all its channels.
+    pub(crate) history: Option<&'a History>,
+    /// Since when that has been kept, in milliseconds since 1970, if it is known.
+    epoch: Option<u64>,
+    /// The next cursor.
+    pub(crate) since: MessageId,
+    /// What it missed, if it asks for that.
+    pub(crate) recovery: Option<Recovery>,
+}
+
+/// How a subscriber says what it has seen.
+#[derive(Clone, Copy)]
+pub(crate) enum Seen {
+    /// In the query, and in the header `Last-Event-ID`, which wins. Source: HTML, section 9.2.4.
+    LastEventId,
+    /// In the query of one that asks for envelopes, or in what the proxy says (`Grip-Last`) when it repeats a request.
+    GripLast,
 }
 
 /// Hands a client off to the proxy, and responds to the proxy when it asks for the client.
 ///
 /// # Errors
-/// As [`guard::check_opening`], [`hand_off`] and [`guard::check_token`].
+/// As [`guard::check_opening`], [`hand_off`] and [`guard::check_token`]; [`Error::Since`], [`Error::SinceFormat`].
 pub(crate) fn subscribe(
     exchange: &mut Exchange<'_>,
-    respond: impl Fn(&Subscriber) -> (Response, Hold),
+    seen: Seen,
+    respond: impl Fn(&Subscriber<'_>) -> Response,
 ) -> Result<Outcome, Error> {
     let source = guard::check_source(exchange)?;
-    let Query { channels, format, .. } = Query::of(exchange.request)?;
+    let query = Query::of(exchange.request)?;
+    let cursor = cursor(exchange, seen, &query, source)?;
+    let Query { channels, format, .. } = query;
     if source == Source::Client {
         guard::check_opening(exchange, &[Right::Read], &channels)?;
         return hand_off(exchange);
@@ -43,22 +68,68 @@ pub(crate) fn subscribe(
     let rights = &[Right::Read];
     let verified = guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?;
     let identity = verified.map(|verified| verified.identity);
-    let subscriber = Subscriber { format, channels, identity, since: MessageId::new(exchange.platform) };
-    let (response, hold) = respond(&subscriber);
+    let subscriber = Subscriber::new(exchange, (format, channels, identity), cursor)?;
     // Nothing between the proxy and the client is to store, change or buffer it.
-    let mut response = response
+    let response = respond(&subscriber)
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
         .with_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response.headers.extend(hold.headers());
     Ok(response.into())
 }
 
-impl Subscriber {
-    /// The envelope that it gets first, and its id, if it asks for envelopes.
-    pub(crate) fn welcome(&self) -> Option<(MessageId, String)> {
+/// From where on a subscriber wants what it missed.
+fn cursor(exchange: &mut Exchange<'_>, seen: Seen, query: &Query, source: Source) -> Result<Option<Cursor>, Error> {
+    let header = |name| exchange.request.header(name).value().filter(|value| !value.is_empty());
+    let text = match seen {
+        Seen::LastEventId => header("last-event-id").or(query.since.as_deref()),
+        Seen::GripLast if query.since.is_some() && query.format != Format::Json => return Err(Error::SinceFormat),
+        Seen::GripLast => query.since.as_deref(),
+    };
+    match text {
+        Some(text) => Cursor::parse(text, exchange.platform).map(Some),
+        // From the proxy: it removes a client's own.
+        None if source != Source::Client => Ok(last_id(exchange.request).map(Cursor::from_id)),
+        None => Ok(None),
+    }
+}
+
+/// The oldest of the ids in `Grip-Last`, which are those that a hold named.
+///
+/// # Format
+/// `Grip-Last: NAME; last-id=ID`, once for each channel.
+fn last_id(headers: &(impl Headers + ?Sized)) -> Option<MessageId> {
+    let parts = headers.list("grip-last").into_iter().flat_map(|element| element.split(';'));
+    parts.filter_map(|part| MessageId::parse_any(part.trim().strip_prefix("last-id=")?)).min()
+}
+
+impl<'a> Subscriber<'a> {
+    pub(crate) fn new(
+        exchange: &mut Exchange<'a>,
+        (format, channels, identity): (Format, Channels, Option<Identity>),
+        cursor: Option<Cursor>,
+    ) -> Result<Self, Error> {
+        let any = exchange.settings.history.as_ref()?.as_ref();
+        let history = any.filter(|history| history.first_not_kept(&channels).is_none());
+        let recovery = cursor.map(|cursor| recover(any, &channels, cursor, exchange.platform));
+        let epoch = history.and_then(|history| history.begin(exchange.platform));
+        let since = recovery.as_ref().map_or_else(|| MessageId::new(exchange.platform), |recovery| recovery.since);
+        Ok(Self { format, channels, identity, history, epoch, since, recovery })
+    }
+
+    /// The envelope that it gets first.
+    pub(crate) fn welcome(&self) -> Envelope<'_> {
         let user = self.identity.as_ref().and_then(Identity::user);
-        let welcome = || Envelope::welcome(None, user, self.since).to_json();
-        self.wants_json().then(|| (self.since, welcome()))
+        let welcome = Envelope::welcome(None, user, self.since);
+        self.recovery.iter().fold(welcome, |welcome, recovery| welcome.with(recovery))
+    }
+
+    /// The messages that it missed.
+    pub(crate) fn missed(&self) -> &[Stored] {
+        self.recovery.as_ref().map_or(&[], |recovery| &recovery.messages)
+    }
+
+    /// Why it may have missed more, if so.
+    pub(crate) fn lost(&self) -> Option<&Lost> {
+        self.recovery.as_ref()?.lost.as_ref()
     }
 
     /// Whether it asks for envelopes.
@@ -66,10 +137,21 @@ impl Subscriber {
         self.format == Format::Json
     }
 
-    /// Returns a hold of that kind on all of its channels.
-    pub(crate) fn hold(&self, kind: fn(&Channel) -> Hold) -> Hold {
+    /// The path of the link with which its stream is sent what is published before the proxy has the subscription; `None`
+    /// if nothing is kept.
+    pub(crate) fn link(&self) -> Option<String> {
+        let overlap = if self.recovery.is_some() { OVERLAP } else { 0 };
+        let from = self.since.time().saturating_sub(overlap) / 1000;
+        let (format, channels, epoch) = (self.format, self.channels.clone(), self.epoch.unwrap_or(0));
+        Some(self.history?.links().path(&Link { format, channels, from, epoch }))
+    }
+
+    /// Returns a hold of that kind on all of its channels, whose last items have this id if one is given.
+    pub(crate) fn hold(&self, kind: fn(&Channel) -> Hold, last: Option<MessageId>) -> Hold {
         let name = |channel| self.format.at_proxy(channel);
-        let first = kind(&name(self.channels.first()));
-        self.channels.iter().skip(1).fold(first, |hold, channel| hold.with_channel(&name(channel)))
+        let last = last.map(|id| id.to_string());
+        let with_last = |hold: Hold| last.as_deref().and_then(ItemId::new).into_iter().fold(hold, Hold::with_prev_id);
+        let first = with_last(kind(&name(self.channels.first())));
+        self.channels.iter().skip(1).fold(first, |hold, channel| with_last(hold.with_channel(&name(channel))))
     }
 }

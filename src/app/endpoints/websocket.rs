@@ -9,15 +9,17 @@ use crate::{
             guard,
             proof::{Proof, Source},
         },
-        bounds::{MAX_BACKEND_REQUESTS, MAX_EVENTS_BODY},
+        bounds::{MAX_BACKEND_REQUESTS, MAX_EVENTS_BODY, MAX_OPERATIONS},
         connection::{Batch, Client, Connection},
         error::Error,
         exchange::Exchange,
+        history::cursor::Cursor,
         http::{Outcome, Request, Response},
         messages::{
             envelope,
-            outbox::{pack, send},
+            outbox::{Most, pack, send},
         },
+        platform::{Counter, Platform},
         query::{Format, Query},
         settings::Settings,
     },
@@ -35,6 +37,7 @@ pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     if query.publishes() {
         exchange.settings.publisher.as_ref()?;
     }
+    check_since(&query, exchange.platform)?;
     // Only this spelling is a WebSocket to the proxy: it would send any other back as a plain GET.
     if exchange.request.header("upgrade") != Header::Value("websocket") {
         // A page asks like this why its WebSocket was refused, as browsers hide that.
@@ -55,6 +58,9 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let body = exchange.body(MAX_EVENTS_BODY)?;
     let (request, settings, now): (&dyn Request, _, _) = (exchange.request, exchange.settings, exchange.now);
     let mut ws = WebSocket::new(request, &body)?;
+    if ws.is_opening() {
+        check_since(&query, exchange.platform)?;
+    }
     let (client, expires_at) = match check_client(request, settings, &query, &proof, now) {
         Ok(checked) => checked,
         Err(error) if ws.is_opening() => return Err(error),
@@ -68,7 +74,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         Format::Json => Some(envelope::decode(ws.events())),
     };
     let inbox = decoded.as_deref().map(<[_]>::iter);
-    let mut connection = Connection::new(ws, inbox, request, &query, &client, exchange.platform);
+    let mut connection = Connection::new(ws, inbox, request, &query, &client, settings, exchange.platform);
     let handled = (exchange.on_websocket)(&mut connection);
     let mut batch = connection.finish();
     let accepted = handled.and_then(|()| if batch.ws.is_accepted() { Ok(()) } else { Err(Error::NotAccepted) });
@@ -87,6 +93,18 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         tickets.issue(&mut ws, &scope, expires_at);
     }
     Ok(Response { log, ..response(ws) }.into())
+}
+
+/// Checks what a client says that it has seen.
+///
+/// # Errors
+/// [`Error::Since`]; [`Error::SinceFormat`] if it does not ask for envelopes.
+fn check_since(query: &Query, platform: &mut dyn Platform) -> Result<(), Error> {
+    let Some(since) = &query.since else { return Ok(()) };
+    if query.format != Format::Json {
+        return Err(Error::SinceFormat);
+    }
+    Cursor::parse(since, platform).map(drop)
 }
 
 /// Checks the access token of a connection, unless its ticket says that it was. Returns who the client is, and when the
@@ -115,11 +133,14 @@ fn publish(batch: &mut Batch<'_>, request: &dyn Request, settings: &Settings, no
     if batch.outbox.is_empty() {
         return Ok(());
     }
-    let publisher = settings.publisher.as_ref()?;
     let limits = settings.limits.as_ref()?;
-    let requests = pack(&batch.outbox, publisher, MAX_BACKEND_REQUESTS.saturating_sub(batch.fetched), now)?;
+    let most = Most {
+        requests: MAX_BACKEND_REQUESTS.saturating_sub(batch.fetched),
+        operations: MAX_OPERATIONS.saturating_sub(batch.operations),
+    };
+    let requests = pack(&batch.outbox, settings, most, now)?;
     let count = u32::try_from(batch.outbox.len()).unwrap_or(u32::MAX);
-    limits.count_published(request, batch.platform, batch.ws.connection_id(), count)?;
+    limits.count_of_connection(request, batch.platform, batch.ws.connection_id(), (Counter::Broadcasts, count))?;
     send(requests, batch.platform)
 }
 

@@ -9,7 +9,7 @@ use crate::{
             MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY,
             MAX_STATE_LENGTH, MAX_USER_LENGTH,
         },
-        platform::BackendError,
+        platform::{BackendError, StoreError},
     },
     grip::publish::{MAX_BODY, PublishError},
 };
@@ -19,7 +19,7 @@ impl fmt::Display for Error {
         const REJECTED: &str = "Access token rejected";
         match self {
             Self::NotFound => f.write_str(
-                "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast or /api/health",
+                "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast, /api/history or /api/health",
             ),
             Self::MethodNotAllowed { allowed } => write!(f, "Method not allowed: use {allowed}"),
             Self::QueryTooLong => write!(f, "Query too long: use at most {MAX_QUERY} bytes, percent-encoded"),
@@ -108,6 +108,30 @@ impl fmt::Display for Error {
                 let least = if matches!(error, PublishError::Rejected { .. }) { "" } else { "At least " };
                 write!(f, "{least}{published} of {total} messages are published: {error}")
             }
+            Self::OnlyKept(error) => write!(f, "{error}; clients that reconnect get it"),
+            Self::NotKept { published, error } => {
+                let problem = match error {
+                    StoreError::TooMany => "the KV store is too busy",
+                    StoreError::TooLarge => "it is too large",
+                    StoreError::Failed => "the KV store failed",
+                };
+                match published {
+                    None => {
+                        write!(f, "The message is published, but not kept: {problem}; send it again with its Message-Id")
+                    }
+                    Some(error) => write!(f, "{error}. Nor is it kept: {problem}"),
+                }
+            }
+            Self::Since => f.write_str(
+                "Invalid since: use the id of the last message, or a time that has passed, 2026-01-31T08:00:00Z",
+            ),
+            Self::SinceFormat => f.write_str("Invalid since: add format=json, or use /api/events"),
+            Self::Link => f.write_str("Invalid link: only the GRIP proxy requests it, within a minute"),
+            Self::SyncTooOften => f.write_str("Too many syncs: send one, then wait for its response"),
+            Self::NoSince => {
+                f.write_str("Missing since: add ?since= and the id of the last message, or a time, 2026-01-31T08:00:00Z")
+            }
+            Self::NoStore => f.write_str("The service has no KV store `fanout_history`: add it, or delete HISTORY"),
             Self::Setting(error) => error.fmt(f),
             Self::HandOff { backend, cause } => write!(
                 f,

@@ -66,6 +66,14 @@ pub(crate) fn parse(name: &str) -> Result<Channel, Error> {
     Channel::new(name).map_err(|_| Error::ChannelName)
 }
 
+/// Whether a pattern stands for a channel: its name, or what it begins with and `*`.
+pub(crate) fn matches(pattern: &str, channel: &Channel) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => channel.as_str().starts_with(prefix),
+        None => channel.as_str() == pattern,
+    }
+}
+
 /// The proxy's name of a channel for clients that ask for `format=json`.
 pub(crate) fn for_json(channel: &Channel) -> Channel {
     channel.with_prefix("json:").expect("a name of 64 bytes and a prefix are no more than 128")

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::grip::Message;
+
 /// What is published, borrowed or owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content<'a> {
@@ -21,9 +23,47 @@ impl Content<'_> {
     }
 }
 
+/// What is sent to one client: a message as it came, or what is made for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply<'a> {
+    /// As it came.
+    Message(Message<'a>),
+    /// Text or bytes.
+    Content(Content<'a>),
+}
+
+impl Reply<'_> {
+    /// As a message.
+    pub(crate) fn as_message(&self) -> Message<'_> {
+        match self {
+            Self::Message(message) => *message,
+            Self::Content(Content::Text(text)) => Message::Text(text),
+            Self::Content(Content::Binary(bytes)) => Message::Binary(bytes),
+        }
+    }
+}
+
+impl<'a> From<Message<'a>> for Reply<'a> {
+    fn from(message: Message<'a>) -> Self {
+        Self::Message(message)
+    }
+}
+
+impl<'a, T: Into<Content<'a>>> From<T> for Reply<'a> {
+    fn from(content: T) -> Self {
+        Self::Content(content.into())
+    }
+}
+
 impl<'a> From<&'a str> for Content<'a> {
     fn from(text: &'a str) -> Self {
         Self::Text(text.into())
+    }
+}
+
+impl<'a> From<&'a String> for Content<'a> {
+    fn from(text: &'a String) -> Self {
+        text.as_str().into()
     }
 }
 

@@ -3,20 +3,24 @@
 //! # Format
 //! To the client:
 //! ```text
-//! {"type":"welcome","connection":"46d8…","user":"alice","since":"01997c3a-…"}
+//! {"type":"welcome","connection":"46d8…","user":"alice","since":"01997c3a-…","recovered":true}
 //! {"type":"message","id":"01997c3a-…","channel":"room1","data":"hi","from":"alice"}
 //! {"type":"message","id":"01997c3a-…","channel":"room1","base64":"AAEC"}
+//! {"type":"synced","since":"01997c3a-…","recovered":false,"reason":"messages are kept for 120 seconds"}
 //! {"type":"error","error":"Invalid message: …"}
 //! {"type":"ping"}
 //! ```
-//! From the client: `{"type":"message","data":"hi"}`, or `base64` in place of `data`. Bytes are in standard base64 with
+//! From the client: `{"type":"message","data":"hi"}`, or `base64` in place of `data`; `{"type":"sync","since":"01997c3a-…"}`. Bytes are in standard base64 with
 //! padding. A message that was not published, but sent by the handler to this client alone, has neither `id` nor `channel`.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
 use super::{content::Content, id::MessageId};
-use crate::grip::{Channel, Event, Events};
+use crate::{
+    app::history::recovery::Recovery,
+    grip::{Channel, Event, Events},
+};
 
 /// The heartbeat of a WebSocket.
 pub(crate) const PING: &str = r#"{"type":"ping"}"#;
@@ -46,7 +50,11 @@ pub(crate) struct Envelope<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<MessageId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
+    recovered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
 }
 
 impl<'a> Envelope<'a> {
@@ -54,6 +62,27 @@ impl<'a> Envelope<'a> {
     /// names one, and an id that is less than that of each message that is made later.
     pub(crate) fn welcome(connection: Option<&'a str>, user: Option<&'a str>, since: MessageId) -> Self {
         Self { kind: "welcome", connection, user, since: Some(since), ..Self::default() }
+    }
+
+    /// What a client gets that asks, on an open WebSocket, for what it missed, after that.
+    pub(crate) fn synced(recovery: &Recovery) -> Self {
+        Self { kind: "synced", since: Some(recovery.since), ..Self::default() }.with(recovery)
+    }
+
+    /// What an event stream gets that missed more than it gets.
+    pub(crate) fn reset(recovery: &Recovery) -> Self {
+        Self { kind: "reset", since: Some(recovery.since), ..Self::default() }.with(recovery)
+    }
+
+    /// Returns self with whether the client has all that it missed.
+    pub(crate) fn with(self, recovery: &Recovery) -> Self {
+        let (recovered, reason) = (recovery.lost.is_none(), recovery.lost.as_ref().map(ToString::to_string));
+        Self { recovered: Some(recovered), reason, ..self }
+    }
+
+    /// Returns self without a cursor.
+    pub(crate) fn without_since(self) -> Self {
+        Self { since: None, ..self }
     }
 
     /// A message that was published to a channel, by a user if a verified token named one.
@@ -82,7 +111,12 @@ impl<'a> Envelope<'a> {
 
     /// The response to a message of a client that is not valid.
     pub(crate) fn invalid() -> Self {
-        Self { kind: "error", error: Some(INVALID), ..Self::default() }
+        Self::error(INVALID)
+    }
+
+    /// What is wrong with what a client asked for.
+    pub(crate) fn error(error: &'a str) -> Self {
+        Self { kind: "error", error: Some(error), ..Self::default() }
     }
 
     /// Its JSON.
@@ -95,6 +129,8 @@ impl<'a> Envelope<'a> {
 pub(crate) enum Decoded {
     Text(String),
     Binary(Vec<u8>),
+    /// It wants to know what it missed since then.
+    Sync(String),
 }
 
 /// Decodes the texts in a sequence of events, in their order; `None` stands for one that is not a valid envelope.
@@ -109,6 +145,7 @@ struct Incoming {
     kind: String,
     data: Option<String>,
     base64: Option<String>,
+    since: Option<String>,
 }
 
 fn decode_one(text: &[u8]) -> Option<Decoded> {
@@ -117,8 +154,9 @@ fn decode_one(text: &[u8]) -> Option<Decoded> {
         return None;
     }
     match serde_json::from_slice(text).ok()? {
-        Incoming { kind, data: Some(data), base64: None } if kind == "message" => Some(Decoded::Text(data)),
-        Incoming { kind, data: None, base64: Some(base64) } if kind == "message" => {
+        Incoming { kind, since: Some(since), .. } if kind == "sync" => Some(Decoded::Sync(since)),
+        Incoming { kind, data: Some(data), base64: None, .. } if kind == "message" => Some(Decoded::Text(data)),
+        Incoming { kind, data: None, base64: Some(base64), .. } if kind == "message" => {
             BASE64_STANDARD.decode(base64).ok().map(Decoded::Binary)
         }
         _ => None,

@@ -58,9 +58,9 @@ impl<'a> Forms<'a> {
         from: Option<&'a str>,
         meta: &'a [(&'a str, &'a str)],
     ) -> Self {
-        let (kind, content_type, text) = match content {
-            Content::Text(text) => ("message", "text/plain; charset=utf-8", Cow::Borrowed(&**text)),
-            Content::Binary(bytes) => ("binary", "application/octet-stream", Cow::Owned(BASE64_STANDARD.encode(bytes))),
+        let content_type = match content {
+            Content::Text(_) => "text/plain; charset=utf-8",
+            Content::Binary(_) => "application/octet-stream",
         };
         let headers = |content_type| {
             let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");
@@ -75,7 +75,7 @@ impl<'a> Forms<'a> {
             },
             raw: Form {
                 channel: Cow::Borrowed(channel),
-                event: event(id, kind, &text),
+                event: raw_event(id, content),
                 headers: headers(content_type),
                 body: None,
             },
@@ -125,6 +125,14 @@ impl<'a> Forms<'a> {
             http_stream: Some(HttpStream::Content(Body::Text(&form.event))),
             ws_message: Some(message),
         }
+    }
+}
+
+/// A message as a Server-Sent Event of a stream without envelopes.
+pub(crate) fn raw_event(id: MessageId, content: &Content<'_>) -> String {
+    match content {
+        Content::Text(text) => event(id, "message", text),
+        Content::Binary(bytes) => event(id, "binary", &BASE64_STANDARD.encode(bytes)),
     }
 }
 

@@ -13,12 +13,13 @@ use uuid::{Uuid, Variant};
 
 use super::content::Content;
 use crate::{
-    app::{bounds::MAX_ID_AGE, error::Error, platform::Platform},
+    app::{
+        bounds::{LEEWAY, MAX_ID_AGE},
+        error::Error,
+        platform::Platform,
+    },
     grip::Channel,
 };
-
-/// How far the clock of who made an id may be ahead, in seconds.
-const LEEWAY: u64 = 5;
 
 /// The bits of the last group.
 const HASH: u128 = (1 << 48) - 1;
@@ -60,8 +61,7 @@ impl MessageId {
             }
         }
         let [first, second, third, fourth, fifth, sixth, ..] = hash.finalize();
-        let hash = u64::from_be_bytes([0, 0, first, second, third, fourth, fifth, sixth]);
-        Self(Uuid::from_u128(without_hash | u128::from(hash)))
+        self.with_hash(u64::from_be_bytes([0, 0, first, second, third, fourth, fifth, sixth]))
     }
 
     /// Parses the id of a message that is sent again, at a time in seconds since 1970. The proxy drops an item if its
@@ -70,12 +70,35 @@ impl MessageId {
     /// # Errors
     /// [`Error::MessageId`].
     pub(crate) fn parse(text: &str, now: u64) -> Result<Self, Error> {
+        let times = now.saturating_sub(MAX_ID_AGE)..=now.saturating_add(LEEWAY);
+        Self::parse_any(text).filter(|id| times.contains(&(id.time() / 1000))).ok_or(Error::MessageId)
+    }
+
+    /// Parses an id, however old it is.
+    pub(crate) fn parse_any(text: &str) -> Option<Self> {
         const HYPHENATED: usize = 36;
-        let id = Uuid::try_parse(text).map_err(|_| Error::MessageId)?;
-        let made_at = u64::try_from(id.as_u128() >> 80).map_err(|_| Error::MessageId)? / 1000;
-        let is_recent = (now.saturating_sub(MAX_ID_AGE)..=now.saturating_add(LEEWAY)).contains(&made_at);
-        let is_v7 = text.len() == HYPHENATED && id.get_version_num() == 7 && id.get_variant() == Variant::RFC4122;
-        if is_v7 && is_recent { Ok(Self(id)) } else { Err(Error::MessageId) }
+        let id = Uuid::try_parse(text).ok().filter(|_| text.len() == HYPHENATED)?;
+        (id.get_version_num() == 7 && id.get_variant() == Variant::RFC4122).then_some(Self(id))
+    }
+
+    /// Its 32 digits.
+    pub(crate) fn simple(self) -> impl fmt::Display {
+        self.0.simple()
+    }
+
+    /// When it was made, in milliseconds since 1970.
+    pub(crate) const fn time(self) -> u64 {
+        (self.0.as_u128() >> 80) as u64
+    }
+
+    /// The last group.
+    pub(crate) const fn hash(self) -> u64 {
+        (self.0.as_u128() & HASH) as u64
+    }
+
+    /// Returns self with this last group, of 48 bits.
+    pub(crate) const fn with_hash(self, hash: u64) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128() & !HASH | hash as u128 & HASH))
     }
 }
 

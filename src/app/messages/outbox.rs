@@ -2,11 +2,17 @@
 
 use std::borrow::Cow;
 
-use super::{channels, content::Content, forms::Forms, id::MessageId, sizes::Sizes};
+use super::{channels, content::Content, envelope::Envelope, forms::Forms, id::MessageId, sizes::Sizes};
 use crate::{
-    app::{error::Error, platform::Platform},
+    app::{
+        bounds::MAX_BEGIN,
+        error::Error,
+        history::{History, Value},
+        platform::Platform,
+        settings::Settings,
+    },
     grip::{
-        Channel, CloseCode, Formats, Item, Publisher, WsMessage,
+        Channel, CloseCode, Formats, Item, WsMessage,
         item::HttpStream,
         publish::{Packer, PublishRequest, TooLarge},
     },
@@ -49,6 +55,21 @@ impl<'a> Broadcast<'a> {
         Self { channel, action: Action::Close { code, reason }, sender: None }
     }
 
+    /// The channel.
+    pub(crate) const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// The envelope of the message, if it is one.
+    pub(crate) fn envelope(&self) -> Option<String> {
+        match &self.action {
+            Action::Message { id, content, from, .. } => {
+                Some(Envelope::published(*id, &self.channel, content, *from).to_json())
+            }
+            Action::Close { .. } => None,
+        }
+    }
+
     /// The id of the message, if it is one.
     pub(crate) const fn id(&self) -> Option<MessageId> {
         match &self.action {
@@ -72,25 +93,36 @@ impl<'a> Broadcast<'a> {
     }
 }
 
-/// Publish requests, to be sent in their order.
-pub(crate) struct Requests {
+/// Publish requests, to be sent in their order, and what is kept of the messages in them.
+pub(crate) struct Requests<'a> {
     requests: Vec<PublishRequest>,
     /// For each message the number of requests that publish it and what comes before it.
     ends: Vec<usize>,
+    kept: Option<(&'a History, Vec<Value>)>,
+}
+
+/// What publishing may take.
+#[derive(Clone, Copy)]
+pub(crate) struct Most {
+    /// Publish requests.
+    pub(crate) requests: usize,
+    /// Operations on the KV Store.
+    pub(crate) operations: usize,
 }
 
 /// The requests that publish messages in their order, as few as they fit into, at a time in seconds since 1970. A message
 /// that does not fit into one request is divided: into its two items, then into one for each format.
 ///
 /// # Errors
-/// [`Error::BatchTooLarge`] if there would be more than `most` requests.
-pub(crate) fn pack(
+/// [`Error::BatchTooLarge`] if that would take more than `most`; [`Error::Setting`].
+pub(crate) fn pack<'a>(
     messages: &[Broadcast<'_>],
-    publisher: &Publisher,
-    most: usize,
+    settings: &'a Settings,
+    most: Most,
     now: u64,
-) -> Result<Requests, Error> {
-    let mut packer = publisher.packer(now);
+) -> Result<Requests<'a>, Error> {
+    let mut packer = settings.publisher.as_ref()?.packer(now);
+    let history = settings.history.as_ref()?.as_ref();
     let mut ends = Vec::with_capacity(messages.len());
     for message in messages {
         let meta = message.sender.as_ref().map_or(&[][..], |sender| &sender[..]);
@@ -108,12 +140,16 @@ pub(crate) fn pack(
                 packer.push(&items).map_err(too_large)?;
             }
         }
-        if packer.len() > most {
+        if packer.len() > most.requests {
             return Err(Error::BatchTooLarge);
         }
         ends.push(packer.len());
     }
-    Ok(Requests { requests: packer.finish(), ends })
+    let kept = history.map(|history| (history, history.values(messages))).filter(|(_, values)| !values.is_empty());
+    if kept.as_ref().is_some_and(|(_, values)| values.len() + MAX_BEGIN > most.operations) {
+        return Err(Error::BatchTooLarge);
+    }
+    Ok(Requests { requests: packer.finish(), ends, kept })
 }
 
 fn push(packer: &mut Packer<'_>, forms: &Forms<'_>, sizes: &Sizes) -> Result<(), TooLarge> {
@@ -137,12 +173,30 @@ fn too_large(TooLarge { .. }: TooLarge) -> Error {
     Error::BatchTooLarge
 }
 
-/// Sends the requests, one after the other.
+/// Sends the requests, one after the other, and meanwhile keeps what is to be kept.
 ///
 /// # Errors
 /// [`Error::Publish`] if the proxy did not accept the first one, [`Error::PartlyPublished`] if it did not accept a later
-/// one. What follows is not sent.
-pub(crate) fn send(Requests { requests, ends }: Requests, platform: &mut dyn Platform) -> Result<(), Error> {
+/// one. What follows is not sent. [`Error::NoStore`] if nothing is sent; [`Error::OnlyKept`] if it is kept all the same, [`Error::NotKept`] if it is not.
+pub(crate) fn send(Requests { requests, ends, kept }: Requests<'_>, platform: &mut dyn Platform) -> Result<(), Error> {
+    let Some((history, values)) = kept else { return send_all(requests, &ends, platform) };
+    if !platform.has_store() {
+        return Err(Error::NoStore);
+    }
+    let begun = history.begin_inserts(&values, platform);
+    let published = send_all(requests, &ends, platform);
+    let mut kept = platform.finish_inserts();
+    if kept.is_ok() && history.is_late(begun, platform) {
+        history.begin_inserts(&values, platform);
+        kept = platform.finish_inserts();
+    }
+    match (published, kept) {
+        (published, Ok(())) => published.map_err(|error| Error::OnlyKept(Box::new(error))),
+        (published, Err(error)) => Err(Error::NotKept { published: published.err().map(Box::new), error }),
+    }
+}
+
+fn send_all(requests: Vec<PublishRequest>, ends: &[usize], platform: &mut dyn Platform) -> Result<(), Error> {
     for (accepted, request) in requests.into_iter().enumerate() {
         match request.send(platform) {
             Ok(()) => {}

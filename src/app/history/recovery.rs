@@ -1,0 +1,223 @@
+//! What a client that comes back has missed.
+
+use std::{collections::BTreeMap, fmt};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::Deserialize;
+
+use super::{
+    History,
+    cursor::Cursor,
+    keys::{Key, prefixes},
+};
+use crate::{
+    app::{
+        bounds::{MAX_READS, MAX_RECOVERED, MAX_RECOVERED_BYTES},
+        messages::{channels::Channels, content::Content, envelope::Envelope, id::MessageId},
+        platform::{List, Platform, StoreError},
+    },
+    grip::Channel,
+};
+
+/// How long before its cursor a client may have missed a message, in milliseconds: one that was on its way to the store or to
+/// the proxy when a younger one arrived, or that was made by a clock that is behind.
+pub(crate) const OVERLAP: u64 = 2000;
+
+/// How far the clock of a sandbox may be ahead of another one's, in milliseconds.
+const AHEAD: u64 = 1000;
+
+/// What a client that comes back has missed.
+pub(crate) struct Recovery {
+    /// The next cursor.
+    pub(crate) since: MessageId,
+    /// All that it missed, by their ids, or nothing. It may have seen the first ones.
+    pub(crate) messages: Vec<Stored>,
+    /// Why it may have missed more, if so.
+    pub(crate) lost: Option<Lost>,
+    /// How many operations on the store it took.
+    pub(crate) operations: usize,
+}
+
+/// Why a client may have missed more than it gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The messages of a channel are not kept.
+    NotKept(Channel),
+    /// The cursor is older than the window, in seconds.
+    TooOld(u64),
+    /// The store has not been kept for as long.
+    Begun,
+    /// There is too much.
+    TooMuch,
+    /// The store cannot be read.
+    Unreadable,
+}
+
+impl Lost {
+    /// Whether the same cursor, or the next one, would be of no use.
+    pub(crate) const fn is_lasting(&self) -> bool {
+        matches!(self, Self::NotKept(_) | Self::Unreadable)
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotKept(channel) => write!(f, "messages of `{channel}` are not kept: see HISTORY"),
+            Self::TooOld(seconds) => write!(f, "messages are kept for {seconds} seconds"),
+            Self::Begun => f.write_str("messages have been kept only since then"),
+            Self::TooMuch => write!(f, "there are more than {MAX_RECOVERED} messages, or too large ones"),
+            Self::Unreadable => f.write_str("the stored messages cannot be read"),
+        }
+    }
+}
+
+impl From<StoreError> for Lost {
+    fn from(error: StoreError) -> Self {
+        if error == StoreError::TooLarge { Self::TooMuch } else { Self::Unreadable }
+    }
+}
+
+/// A message that was kept.
+pub(crate) struct Stored {
+    pub(crate) id: MessageId,
+    pub(crate) content: Content<'static>,
+    channel: Channel,
+    from: Option<String>,
+}
+
+impl Stored {
+    /// Its envelope, as those that were there when it was published got it.
+    pub(crate) fn envelope(&self) -> String {
+        Envelope::published(self.id, &self.channel, &self.content, self.from.as_deref()).to_json()
+    }
+}
+
+/// Finds what a client has missed on its channels, with at most [`MAX_READS`] operations on the store.
+pub(crate) fn recover(
+    history: Option<&History>,
+    channels: &Channels,
+    cursor: Cursor,
+    platform: &mut dyn Platform,
+) -> Recovery {
+    // Before the store is read: what is stored meanwhile is younger.
+    let since = MessageId::new(platform);
+    let mut operations = 0;
+    let found = match history {
+        None => Err(Lost::NotKept(channels.first().clone())),
+        Some(history) => match history.first_not_kept(channels) {
+            Some(channel) => Err(Lost::NotKept(channel.clone())),
+            None => find(history, channels, cursor, since, platform, &mut operations),
+        },
+    };
+    match found {
+        Ok((seen, messages)) => Recovery { since: since.with_hash(seen), messages, lost: None, operations },
+        Err(lost) => Recovery { since, messages: Vec::new(), lost: Some(lost), operations },
+    }
+}
+
+/// The messages, and what stands for those keys that a client with the next cursor need not be sent again.
+fn find(
+    history: &History,
+    channels: &Channels,
+    cursor: Cursor,
+    since: MessageId,
+    platform: &mut dyn Platform,
+    operations: &mut usize,
+) -> Result<(u64, Vec<Stored>), Lost> {
+    let now = since.time();
+    if cursor.time < now.saturating_sub(history.window) {
+        return Err(Lost::TooOld(history.window / 1000));
+    }
+    *operations += 1;
+    match history.read_epoch(platform)? {
+        Some(epoch) if cursor.epoch.map_or(epoch <= cursor.time, |known| epoch == known) => {}
+        Some(_) => return Err(Lost::Begun),
+        None => {
+            history.epoch.set(None);
+            history.begin(platform);
+            return Err(Lost::Begun);
+        }
+    }
+    let from = cursor.time.saturating_sub(if cursor.has_gaps { OVERLAP } else { 0 });
+    let mut keys = keys(channels, from, now + AHEAD, platform, operations)?;
+    // In the last group of the next cursor, the keys that its receiver has seen are summed up.
+    let sum = |keys: &mut dyn Iterator<Item = &Key>| keys.fold(0, |sum, key| sum ^ key.fingerprint());
+    let seen = sum(&mut keys.iter().filter(|key| (now.saturating_sub(OVERLAP)..=now).contains(&key.time)));
+    if let Some(id) = cursor.id {
+        let is_seen = |key: &&Key| key.time <= cursor.time;
+        if id.hash() == sum(&mut keys.iter().filter(is_seen)) {
+            keys.retain(|key| !is_seen(&key));
+        }
+        let id = id.simple().to_string();
+        keys.retain(|key| key.id != id);
+    }
+    // In the order of their ids, and once: a message that was sent again has several keys.
+    let mut by_id = BTreeMap::new();
+    for key in keys {
+        // Not `collect`, which sorts a list first: 4 KB of the module.
+        by_id.insert(key.id, key.text);
+    }
+    *operations += by_id.len();
+    if by_id.len() > MAX_RECOVERED || *operations > MAX_READS {
+        return Err(Lost::TooMuch);
+    }
+    let keys: Vec<_> = by_id.into_values().collect();
+    let mut messages = Vec::new();
+    for value in platform.lookup(&keys, MAX_RECOVERED_BYTES)? {
+        messages.extend(parse(&value.ok_or(Lost::Unreadable)?, channels)?);
+    }
+    messages.retain(|message| Some(message.id) != cursor.id);
+    if messages.len() > MAX_RECOVERED { Err(Lost::TooMuch) } else { Ok((seen, messages)) }
+}
+
+/// The keys of channels between two times.
+fn keys(
+    channels: &Channels,
+    from: u64,
+    to: u64,
+    platform: &mut dyn Platform,
+    operations: &mut usize,
+) -> Result<Vec<Key>, Lost> {
+    let list = |prefix| List { prefix, cursor: None };
+    let mut lists: Vec<_> = channels.iter().flat_map(|channel| prefixes(channel, from, to)).map(list).collect();
+    let mut keys = Vec::new();
+    while !lists.is_empty() {
+        *operations += lists.len();
+        if *operations > MAX_READS {
+            return Err(Lost::TooMuch);
+        }
+        let pages = platform.list(&lists)?;
+        let next = lists.into_iter().zip(pages).filter_map(|(list, page)| {
+            keys.extend(page.keys.into_iter().filter_map(Key::parse));
+            page.next.map(|cursor| List { cursor: Some(cursor), ..list })
+        });
+        lists = next.collect();
+    }
+    keys.retain(|key: &Key| (from..=to).contains(&key.time));
+    Ok(keys)
+}
+
+#[derive(Deserialize)]
+struct Value {
+    id: String,
+    channel: String,
+    data: Option<String>,
+    base64: Option<String>,
+    from: Option<String>,
+}
+
+/// The messages of a value, which are of one of the channels.
+fn parse(json: &[u8], channels: &Channels) -> Result<Vec<Stored>, Lost> {
+    let stored = |value: Value| {
+        let content = match (value.data, value.base64) {
+            (Some(text), None) => Content::from(text),
+            (None, Some(base64)) => Content::from(BASE64_STANDARD.decode(base64).ok()?),
+            _ => return None,
+        };
+        let channel = channels.iter().find(|channel| channel.as_str() == value.channel)?.clone();
+        Some(Stored { id: MessageId::parse_any(&value.id)?, content, channel, from: value.from })
+    };
+    let values: Vec<Value> = serde_json::from_slice(json).map_err(|_| Lost::Unreadable)?;
+    values.into_iter().map(stored).collect::<Option<_>>().ok_or(Lost::Unreadable)
+}
