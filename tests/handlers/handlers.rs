@@ -16,7 +16,7 @@ pub fn chat(connection: &mut Connection<'_>) -> Result<(), Error> {
     if connection.is_opening() {
         connection.accept();
         connection.subscribe("chat")?;
-        connection.send(&format!("Welcome, {user}"));
+        connection.send(format!("Welcome, {user}"));
         connection.publish_to_others("chat", format!("{user} joined"))?;
     }
     while let Some(message) = connection.receive() {
@@ -99,17 +99,17 @@ pub fn toolbox(connection: &mut Connection<'_>) -> Result<(), Error> {
             ["publish-bytes", channel] => connection.publish(channel, vec![0xff, 0x00])?,
             ["close-others", channel] => connection.close_others(channel, CloseCode::GOING_AWAY, "room closed")?,
             ["remember", name, value] => connection.set_state(name, value)?,
-            ["recall", name] => connection.send(&format!("{name}={:?}", connection.state(name))),
-            ["header", name] => connection.send(&format!("{:?}", connection.header(name))),
+            ["recall", name] => connection.send(format!("{name}={:?}", connection.state(name))),
+            ["header", name] => connection.send(format!("{:?}", connection.header(name))),
             ["fetch", url] => {
                 let request =
                     http::Request::get(url).body(Vec::new()).map_err(|_| Error::reject(400, "Invalid URL"))?;
                 let response = connection.fetch("rooms", request)?;
-                connection.send(&response.status().to_string());
+                connection.send(response.status().to_string());
             }
             ["heartbeat", seconds] => connection.heartbeat(seconds.parse().unwrap_or_default()),
             ["reject", status] => return Err(Error::reject(status.parse().unwrap_or_default(), "as you wish")),
-            _ => connection.send(&format!("{} does not know this", connection.id())),
+            _ => connection.send(format!("{} does not know this", connection.id())),
         }
     }
     Ok(())
