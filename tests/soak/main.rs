@@ -10,6 +10,8 @@ mod load;
 #[cfg(not(target_os = "wasi"))]
 mod service;
 #[cfg(not(target_os = "wasi"))]
+mod storm;
+#[cfg(not(target_os = "wasi"))]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -10,7 +10,7 @@ use std::{
 use libtest_mimic::{Arguments, Trial};
 
 use crate::{
-    faults, hostile, load,
+    faults, hostile, load, storm,
     support::{
         LOCAL_GRIP_URL, access_token,
         http::free_port,
@@ -30,6 +30,8 @@ pub struct Size {
     pub talkers: usize,
     pub messages: usize,
     pub hostile: usize,
+    /// Clients of the storm on each transport, and its length in seconds.
+    pub storm: (usize, u64),
 }
 
 const SHORT: Size = Size {
@@ -40,6 +42,7 @@ const SHORT: Size = Size {
     talkers: 100,
     messages: 100,
     hostile: 1_000,
+    storm: (40, 15),
 };
 
 const FULL: Size = Size {
@@ -50,6 +53,7 @@ const FULL: Size = Size {
     talkers: 100,
     messages: 1_000,
     hostile: 10_000,
+    storm: (200, 60),
 };
 
 type Part = (&'static str, fn(&Size, &mut Report));
@@ -58,6 +62,9 @@ const PARTS: &[Part] = &[
     ("every_subscriber_gets_every_broadcast_once_and_in_order", load::broadcasts),
     ("messages_sent_at_full_speed_come_back", load::echoes),
     ("hostile_requests_are_rejected_and_do_not_affect_other_clients", hostile::requests),
+    ("clients_that_drop_and_come_back_miss_nothing_or_are_told_so", storm::calm),
+    ("nothing_is_missed_silently_when_pushpin_restarts", storm::pushpin_restarts),
+    ("nothing_is_missed_silently_when_viceroy_restarts", storm::viceroy_restarts),
     ("clients_recover_when_viceroy_restarts", faults::viceroy_restarts),
     ("clients_recover_when_pushpin_restarts", faults::pushpin_restarts),
     ("broadcasts_time_out_if_the_publish_port_never_responds", faults::publishing_hangs),
@@ -138,15 +145,27 @@ impl Service {
         Self::start_publishing_to(publish_port, publish_port)
     }
 
+    /// Starts it with a history of all channels.
+    pub fn start_with_history() -> Self {
+        let publish_port = free_port();
+        let history = "[local_server.kv_stores]\nfanout_history = []\n[local_server.config_stores.fanout_config]\n\
+                       format = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nHISTORY = \"*\"\n";
+        Self::start_on(publish_port, publish_port, history)
+    }
+
     /// Starts it with the server on the port `publisher` as the publisher backend, in place of Pushpin.
     pub fn start_publishing_to(publisher: u16, publish_port: u16) -> Self {
+        Self::start_on(publisher, publish_port, "")
+    }
+
+    fn start_on(publisher: u16, publish_port: u16, more: &str) -> Self {
         let [port, pushpin_port] = [free_port(), free_port()];
         let uri = LOCAL_GRIP_URL.replace("5561", &publisher.to_string());
         let settings = format!(
             "[local_server.backends.self]\nurl = \"http://127.0.0.1:{port}/\"\n\
              [local_server.backends.publisher]\nurl = \"http://127.0.0.1:{publisher}/\"\nfirst_byte_timeout_ms = 5000\n\
              [[local_server.secret_stores.fanout]]\nkey = \"GRIP_URL\"\ndata = \"{uri}\"\n\
-             [[local_server.secret_stores.fanout]]\nkey = \"ACCESS_KEY\"\ndata = \"secret:{SECRET}\"\n"
+             [[local_server.secret_stores.fanout]]\nkey = \"ACCESS_KEY\"\ndata = \"secret:{SECRET}\"\n{more}"
         );
         let token = access_token(SECRET, now() + 3600, r#"{"x-fastly-read":["*"],"x-fastly-write":["*"]}"#);
         let (viceroy, pushpin) = (None, None);

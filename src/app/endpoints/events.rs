@@ -19,8 +19,11 @@ use crate::{
 /// How long a stream may be silent, in seconds: proxies between it and the client often wait for 30 to 60.
 const KEEP_ALIVE: u32 = 20;
 
-/// After how many seconds the proxy asks what was published before it had the subscription: that takes up to one.
-const NEXT: u32 = 2;
+/// After how many seconds the proxy asks what was published before it had the subscription. Less than [`OVERLAP`]: a client
+/// that is gone by then, and has younger messages, finds what it missed when it comes back.
+///
+/// [`OVERLAP`]: crate::app::history::recovery::OVERLAP
+const NEXT: u32 = 1;
 
 /// Holds a stream of events, with a comment at its start and whenever it is silent. Source: HTML, section 9.2.
 pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {

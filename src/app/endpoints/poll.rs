@@ -8,7 +8,7 @@ use crate::{
         history::recovery::Lost,
         http::{Outcome, Response},
     },
-    grip::Hold,
+    grip::{Header, Hold},
 };
 
 /// How long a client waits, in seconds.
@@ -17,18 +17,19 @@ const TIMEOUT: u32 = 25;
 /// Holds the response until there is a message, or the time is over. A client that asks for what it missed is not held if
 /// there is something.
 pub(crate) fn poll(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
+    let is_repeated = exchange.request.header("grip-last") != Header::Missing;
     subscribe(exchange, Seen::GripLast, |subscriber| match subscriber.history.filter(|_| subscriber.wants_json()) {
         None if subscriber.lost().is_none() => {
             let content_type = if subscriber.wants_json() { "application/json" } else { "text/plain; charset=utf-8" };
             Response::new(204, content_type, "").held(&subscriber.hold(Hold::response, None).with_timeout(TIMEOUT))
         }
-        _ => with_history(subscriber),
+        _ => with_history(subscriber, is_repeated),
     })
 }
 
-/// A client that has no cursor yet gets one when the time is over. The proxy asks again if it knows of a message when it has
-/// the subscription, and when there is one.
-fn with_history(subscriber: &Subscriber<'_>) -> Response {
+/// A client gets the next cursor, also when the time is over. The proxy repeats the request, once, if it knows of another
+/// message than the hold names when it has the subscription, or as soon as there is one.
+fn with_history(subscriber: &Subscriber<'_>, is_repeated: bool) -> Response {
     let mut welcome = subscriber.welcome();
     if subscriber.lost().is_some_and(Lost::is_lasting) {
         // With a cursor the client would ask again at once.
@@ -44,6 +45,6 @@ fn with_history(subscriber: &Subscriber<'_>) -> Response {
     if subscriber.lost().is_some() || !subscriber.missed().is_empty() {
         return response;
     }
-    let last = subscriber.recovery.is_none().then_some(subscriber.since);
+    let last = (!is_repeated).then_some(subscriber.since);
     response.held(&subscriber.hold(Hold::response, last).with_timeout(TIMEOUT))
 }

@@ -1,0 +1,423 @@
+//! A storm: clients on each transport that drop and come back at random while messages are published. Each of them must have
+//! every message that was `Ok`, or be told that it missed some, for a true reason.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+use tungstenite::{Error, Message as WsMessage};
+
+use crate::{
+    service::{Report, Service, Size},
+    support::{
+        client::{Client, is_timeout},
+        http::Message,
+    },
+};
+
+const CHANNELS: usize = 5;
+const MESSAGES_PER_SECOND: u64 = 20;
+/// How long a client stays connected, and away, at most, in milliseconds.
+const STAYS: u64 = 6000;
+const AWAY: u64 = 3000;
+/// After how long a WebSocket client asks for what it missed before the proxy had its subscription.
+const SYNC: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(20);
+const STACK: usize = 512 * 1024;
+/// What is read back at most, and how long before the cursor, in milliseconds.
+const MAX_RECOVERED: usize = 25;
+const OVERLAP: u64 = 2000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    WebSocket,
+    Events,
+    Poll,
+}
+
+/// What one client saw.
+#[derive(Default)]
+struct Seen {
+    channel: usize,
+    /// From when on it is to have all messages, in milliseconds since 1970.
+    from: u64,
+    /// How often each message came.
+    messages: HashMap<String, usize>,
+    /// When it was told that it has all, or why not: its cursor, the next one, and the reason.
+    told: Vec<(u64, u64, Option<String>)>,
+    connections: usize,
+}
+
+impl Seen {
+    /// Takes an envelope, and returns the cursor in it if it says one.
+    fn take(&mut self, envelope: &Value, asked: u64) -> Option<String> {
+        if envelope["type"] == "message" {
+            let id = envelope["id"].as_str().expect("an id").to_owned();
+            assert_eq!(envelope["channel"], json!(name(self.channel)), "a message of another channel");
+            *self.messages.entry(id).or_default() += 1;
+            return None;
+        }
+        if let Some(is_whole) = envelope["recovered"].as_bool() {
+            let next = envelope["since"].as_str().map_or_else(now, time_of);
+            let reason = (!is_whole).then(|| envelope["reason"].as_str().expect("a reason").to_owned());
+            self.told.push((asked, next, reason));
+        }
+        envelope["since"].as_str().map(str::to_owned)
+    }
+}
+
+fn name(channel: usize) -> String {
+    format!("storm{channel}")
+}
+
+fn now() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
+    u64::try_from(since_1970.as_millis()).expect("a time")
+}
+
+/// The time of a cursor, in milliseconds since 1970: an id, or a time.
+fn time_of(cursor: &str) -> u64 {
+    if let Ok(time) = humantime::parse_rfc3339(cursor) {
+        let since_1970 = time.duration_since(UNIX_EPOCH).expect("a time after 1970");
+        return u64::try_from(since_1970.as_millis()).expect("a time");
+    }
+    u64::from_str_radix(&cursor.replace('-', "")[..12], 16).expect("an id")
+}
+
+fn time_text(milliseconds: u64) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(milliseconds)).to_string()
+}
+
+/// Random numbers that are the same in each run (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+/// The storm, as the clients see it.
+struct Storm<'a> {
+    port: u16,
+    bearer: &'a str,
+    /// No message is published any more: each client comes back once more, and stays.
+    is_over: AtomicBool,
+}
+
+impl Storm<'_> {
+    fn run(&self, transport: Transport, number: usize) -> Seen {
+        let mut random = Random(number as u64 * 3 + transport as u64);
+        let mut seen = Seen { channel: number % CHANNELS, from: now(), ..Seen::default() };
+        let mut cursor = time_text(seen.from);
+        loop {
+            let is_last = self.is_over.load(Ordering::Relaxed);
+            let stays = Duration::from_millis(if is_last { 6000 } else { 200 + random.below(STAYS) });
+            seen.connections += 1;
+            let until = Instant::now() + stays;
+            let whole = match transport {
+                Transport::WebSocket => self.websocket(&mut seen, &mut cursor, until),
+                Transport::Events => self.events(&mut seen, &mut cursor, until),
+                Transport::Poll => self.polls(&mut seen, &mut cursor, until),
+            };
+            if is_last && whole {
+                return seen;
+            }
+            thread::sleep(Duration::from_millis(if is_last { 300 } else { random.below(AWAY) }));
+        }
+    }
+
+    /// Until then, or until the connection breaks; returns whether it did not.
+    fn websocket(&self, seen: &mut Seen, cursor: &mut String, until: Instant) -> bool {
+        let target = format!("/api/websocket?format=json&echo=off&channel={}&since={cursor}", name(seen.channel));
+        let headers = [("Authorization", self.bearer)];
+        let Some(mut client) = Client::try_connect(self.port, &target, &headers, PATIENCE) else { return false };
+        let opened = Instant::now();
+        let (mut has_asked, mut is_synced) = (false, false);
+        while Instant::now() < until {
+            if !has_asked && opened.elapsed() > SYNC {
+                has_asked = true;
+                let sync = json!({ "type": "sync", "since": &*cursor }).to_string();
+                if !client.try_send(sync) {
+                    return false;
+                }
+            }
+            match client.read_within(Duration::from_millis(100)) {
+                Ok(WsMessage::Text(text)) => {
+                    let envelope: Value = serde_json::from_str(&text).expect("an envelope");
+                    let since = seen.take(&envelope, time_of(cursor));
+                    is_synced |= envelope["type"] == "synced";
+                    // What it has before it is synced says nothing of what came before that.
+                    let id = envelope["id"].as_str().filter(|_| is_synced).map(str::to_owned);
+                    if let Some(next) = since.or(id).filter(|next| time_of(next) > time_of(cursor)) {
+                        *cursor = next;
+                    }
+                }
+                Ok(WsMessage::Close(_)) => return false,
+                Ok(_) => {}
+                Err(Error::Io(error)) if is_timeout(&error) => {}
+                Err(_) => return false,
+            }
+        }
+        client.disconnect();
+        is_synced || !self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// As an `EventSource` does: what it has is the id of the last event.
+    fn events(&self, seen: &mut Seen, cursor: &mut String, until: Instant) -> bool {
+        let header = if cursor.contains(':') { "X-None" } else { "Last-Event-ID" };
+        let path = format!("/api/events?format=json&channel={}&since={cursor}", name(seen.channel));
+        let Some(mut stream) = self.get(&path, &format!("{header}: {cursor}\r\n"), Duration::from_millis(100)) else {
+            return false;
+        };
+        let (mut line, mut last) = (Vec::new(), String::new());
+        while Instant::now() < until {
+            match stream.read_until(b'\n', &mut line) {
+                Ok(0) => return false,
+                Ok(_) if line.last() == Some(&b'\n') => {
+                    let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                    line.clear();
+                    if let Some(id) = text.strip_prefix("id: ") {
+                        last = id.to_owned();
+                    } else if let Some(data) = text.strip_prefix("data: ") {
+                        let envelope: Value = serde_json::from_str(data).expect("an envelope");
+                        // The welcome says the same as the event `reset`.
+                        if envelope["type"] != "welcome" || envelope["recovered"] == true {
+                            seen.take(&envelope, time_of(cursor));
+                        }
+                        *cursor = last.clone();
+                    }
+                }
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn polls(&self, seen: &mut Seen, cursor: &mut String, until: Instant) -> bool {
+        while Instant::now() < until {
+            let path = format!("/api/poll?format=json&channel={}&since={cursor}", name(seen.channel));
+            // It does not wait for the end of a poll when it leaves.
+            let patience = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(50));
+            let Some(mut stream) = self.get(&path, "", patience) else { return false };
+            let Some(response) = Message::read(&mut stream, true) else { continue };
+            if response.status() != 200 {
+                return false;
+            }
+            let Ok(Value::Array(list)) = serde_json::from_slice(&response.body) else { return false };
+            let asked = time_of(cursor);
+            for envelope in &list {
+                if let Some(next) = seen.take(envelope, asked) {
+                    *cursor = next;
+                }
+            }
+        }
+        true
+    }
+
+    fn get(&self, path: &str, header: &str, timeout: Duration) -> Option<BufReader<TcpStream>> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(timeout)).ok()?;
+        let bearer = self.bearer;
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {bearer}\r\nConnection: close\r\n");
+        stream.write_all(format!("{head}{header}\r\n").as_bytes()).ok()?;
+        Some(BufReader::new(stream))
+    }
+}
+
+/// What was published with `Ok`: the channel and the id of each message, and how many were not `Ok`.
+#[derive(Default)]
+struct Published {
+    messages: Vec<(usize, String)>,
+    failed: usize,
+}
+
+fn publish(port: u16, request: &[u8], channel: usize, published: &mut Published) {
+    let exchange = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(request).ok()?;
+        Message::read(&mut BufReader::new(stream), false)
+    };
+    match exchange() {
+        Some(response) if response.status() == 200 => {
+            published.messages.push((channel, response.header("message-id").expect("an id").to_owned()));
+        }
+        _ => published.failed += 1,
+    }
+}
+
+/// Runs the storm, and after a third of it the fault, which returns when it began and ended in milliseconds since 1970.
+fn run(size: &Size, report: &mut Report, fault: impl FnOnce(&Mutex<Service>) -> u64 + Send) {
+    let (clients, seconds) = size.storm;
+    let service = Service::start_with_history();
+    let (port, bearer) = (service.port, service.bearer());
+    let count = (MESSAGES_PER_SECOND * seconds) as usize;
+    let request = |number: usize| service.broadcast(&name(number % CHANNELS), &format!("message {number}"));
+    let requests: Vec<_> = (0..count).map(request).collect();
+    // The store is kept from the first message on.
+    publish(port, &requests[0], 0, &mut Published::default());
+    thread::sleep(Duration::from_millis(20));
+    let service = Mutex::new(service);
+    let mut published = Published::default();
+    let storm = Storm { port, bearer: &bearer, is_over: AtomicBool::new(false) };
+    let emptied = AtomicU64::new(0);
+    let seen: Vec<(Transport, Seen)> = thread::scope(|scope| {
+        let (storm, service, emptied) = (&storm, &service, &emptied);
+        let mut threads = Vec::new();
+        for transport in [Transport::WebSocket, Transport::Events, Transport::Poll] {
+            for number in 0..clients {
+                let start = move || {
+                    thread::sleep(Duration::from_millis(number as u64 * 4000 / clients as u64));
+                    (transport, storm.run(transport, number))
+                };
+                let thread = thread::Builder::new().stack_size(STACK);
+                threads.push(thread.spawn_scoped(scope, start).expect("a thread"));
+            }
+        }
+        scope.spawn(move || {
+            thread::sleep(Duration::from_secs(seconds / 3));
+            emptied.store(fault(service), Ordering::Relaxed);
+        });
+        let start = Instant::now();
+        let turn = Duration::from_secs(1) / MESSAGES_PER_SECOND as u32;
+        for (number, request) in requests.iter().enumerate() {
+            thread::sleep((turn * number as u32).saturating_sub(start.elapsed()));
+            publish(port, request, number % CHANNELS, &mut published);
+        }
+        storm.is_over.store(true, Ordering::Relaxed);
+        threads.into_iter().map(|thread| thread.join().expect("a client")).collect()
+    });
+    judge(report, size, &published, &seen, emptied.into_inner());
+}
+
+/// Counts for each transport what its clients have, and checks that it is what they were promised.
+fn judge(report: &mut Report, size: &Size, published: &Published, seen: &[(Transport, Seen)], emptied: u64) {
+    let (clients, seconds) = size.storm;
+    report.line(format!(
+        "{clients} clients on each transport, one channel each of {CHANNELS}, for {seconds} s; {} messages were `Ok`, {} not.",
+        published.messages.len(),
+        published.failed
+    ));
+    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    for transport in [Transport::WebSocket, Transport::Events, Transport::Poll] {
+        let (mut due, mut lost, mut duplicate, mut excused) = (0, 0, 0, 0);
+        let (mut connections, mut resumed, mut told, mut untrue) = (0, 0, 0, 0);
+        for (_, seen) in seen.iter().filter(|(other, _)| *other == transport) {
+            connections += seen.connections;
+            duplicate += seen.messages.values().map(|count| count - 1).sum::<usize>();
+            let of_channel: Vec<_> =
+                published.messages.iter().filter(|(channel, _)| *channel == seen.channel).map(|(_, id)| id).collect();
+            for (cursor, next, reason) in &seen.told {
+                let Some(reason) = reason else {
+                    resumed += 1;
+                    // A store that was emptied has nothing of the time before.
+                    if *cursor < emptied {
+                        problems.push(format!("{transport:?}: resumed from before the store was emptied"));
+                    }
+                    continue;
+                };
+                told += 1;
+                // It may have been published at the same moment.
+                let times = cursor.saturating_sub(OVERLAP + 1000)..=next + 1000;
+                let is_true = match &**reason {
+                    "messages have been kept only since then" => *cursor < emptied + 1000,
+                    "there are more than 25 messages, or too large ones" => {
+                        let count = of_channel.iter().filter(|id| times.contains(&time_of(id))).count();
+                        count + published.failed > MAX_RECOVERED
+                    }
+                    _ => false,
+                };
+                if !is_true {
+                    untrue += 1;
+                    problems.push(format!("{transport:?}: an untrue reason after {} ms: {reason}", next - cursor));
+                }
+            }
+            for id in of_channel.into_iter().filter(|id| time_of(id) > seen.from) {
+                due += 1;
+                let time = time_of(id);
+                if seen.messages.contains_key(id) {
+                    continue;
+                }
+                if seen.told.iter().any(|(cursor, next, lost)| lost.is_some() && (*cursor..=*next).contains(&time)) {
+                    excused += 1;
+                } else {
+                    lost += 1;
+                    problems.push(format!(
+                        "{transport:?}: lost {id}, {} ms after the store was emptied",
+                        time.saturating_sub(emptied)
+                    ));
+                }
+            }
+        }
+        rows.push(vec![
+            format!("{transport:?}"),
+            due.to_string(),
+            lost.to_string(),
+            duplicate.to_string(),
+            connections.to_string(),
+            resumed.to_string(),
+            told.to_string(),
+            excused.to_string(),
+            untrue.to_string(),
+        ]);
+    }
+    report.table(
+        &[
+            "transport",
+            "due",
+            "lost",
+            "duplicate",
+            "connections",
+            "resumed",
+            "told",
+            "missed and told",
+            "told for an untrue reason",
+        ],
+        rows,
+    );
+    assert!(problems.is_empty(), "{} problems, among them: {:#?}", problems.len(), &problems[..problems.len().min(10)]);
+    let resumed = seen.iter().flat_map(|(_, seen)| &seen.told).filter(|(_, _, reason)| reason.is_none()).count();
+    assert!(resumed > seen.len(), "clients did come back");
+}
+
+pub fn calm(size: &Size, report: &mut Report) {
+    run(size, report, |_| 0);
+}
+
+pub fn pushpin_restarts(size: &Size, report: &mut Report) {
+    run(size, report, |service| {
+        let mut service = service.lock().expect("no panic under the lock");
+        service.pushpin = None;
+        thread::sleep(Duration::from_secs(1));
+        service.start_pushpin();
+        0
+    });
+}
+
+pub fn viceroy_restarts(size: &Size, report: &mut Report) {
+    run(size, report, |service| {
+        let mut service = service.lock().expect("no panic under the lock");
+        service.viceroy = None;
+        // Its store is in memory.
+        let emptied = now();
+        service.start_viceroy();
+        emptied
+    });
+}
