@@ -327,6 +327,10 @@ impl Platform for Fastly<'_> {
         })
     }
 
+    fn wait(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
     fn has_valid_fastly_key(&self) -> bool {
         self.request.get_header(FASTLY_KEY).is_some() && self.request.fastly_key_is_valid()
     }

@@ -96,6 +96,9 @@ pub trait Platform: Sender + Store {
     /// [`CannotCount`].
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount>;
 
+    /// Waits.
+    fn wait(&mut self, time: Duration);
+
     /// Whether the request's `Fastly-Key` is a token of Fastly's API that may purge this service.
     fn has_valid_fastly_key(&self) -> bool;
 

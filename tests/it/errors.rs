@@ -156,7 +156,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             "Invalid since: use the id of the last message, or a time that has passed, 2026-01-31T08:00:00Z",
         ),
         (Error::SinceFormat, 400, "Invalid since: add format=json, or use /api/events"),
-        (Error::Link, 403, "Invalid link: only the GRIP proxy requests it, within a minute"),
+        (Error::Link, 403, "Invalid link: only the GRIP proxy requests it, within an hour"),
         (Error::SyncTooOften, 400, "Too many syncs: send one, then wait for its response"),
         (
             Error::NoSince,

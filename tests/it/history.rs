@@ -470,34 +470,66 @@ fn an_event_stream_gets_what_it_missed_and_is_told_if_that_is_not_all() {
 #[track_caller]
 fn link(service: &mut Service, request: Request) -> String {
     let response = service.respond(request);
-    let link = header(&response, "grip-link").expect("a next link");
-    let path = link.strip_prefix('<').and_then(|rest| rest.strip_suffix(">; rel=next; timeout=1"));
-    path.expect("a link that is due in a second").to_owned()
+    let link = header(&response, "grip-link").and_then(|link| link.strip_prefix('<')?.strip_suffix(">; rel=next"));
+    link.expect("a next link").to_owned()
+}
+
+/// The channels of a hold.
+fn channels(response: &Response) -> &str {
+    header(response, "grip-channel").expect("channels")
 }
 
 #[test]
 fn what_is_published_before_the_proxy_has_the_subscription_follows() {
     let mut service = service(&[]);
-    publish(&mut service, "room", "before");
+    let before = publish(&mut service, "room", "before");
     service.host.clock += 1_000;
+    // The proxy asks if it knows of another message, or as soon as there is one.
+    let opened = service.respond(proxied("/api/events?channel=room"));
+    assert_eq!(channels(&opened), format!("room; prev-id={before}"));
     let path = link(&mut service, proxied("/api/events?channel=room"));
     publish(&mut service, "room", "meanwhile");
-    let response = service.respond(proxied(&path).with("Grip-Last", "room; last-id=x"));
+    let asked = |last: &str| proxied(&path).with("Grip-Last", format!("room; last-id={last}"));
+    let response = service.respond(asked(&before));
     let body = String::from_utf8_lossy(&response.body).into_owned();
     assert!(body.contains("data: meanwhile") && !body.contains("before"), "{body}");
-    let hold = ["grip-hold", "grip-channel", "grip-link"].map(|name| header(&response, name));
-    assert_eq!(hold, [Some("stream"), Some("room"), None]);
+    let hold = |response: &Response| {
+        ["grip-hold", "grip-channel", "grip-link"].map(|name| header(response, name).map(str::to_owned))
+    };
+    let held = [Some("stream".to_owned()), Some("room".to_owned()), None];
+    assert_eq!(hold(&response), held);
+    // The store does not show the message yet that the proxy has: it is waited for, up to a second.
+    service.host.store.lag = 600;
+    service.host.clock += 1_000;
+    let meanwhile = publish(&mut service, "room", "before the next");
+    service.host.clock += 600;
+    let late = publish(&mut service, "room", "late");
+    let response = service.respond(asked(&meanwhile));
+    assert!(String::from_utf8_lossy(&response.body).contains("data: late"));
+    let clock = service.host.clock;
+    let response = service.respond(asked(&late));
+    assert_eq!((hold(&response), service.host.clock - clock), (held.clone(), 1000));
+    service.host.store.lag = 0;
+    // After minutes of silence nothing was missed, and nothing is told to be.
+    (service.host.clock, service.now) = (START + 600_000, NOW + 600);
+    let last = publish(&mut service, "room", "after minutes");
+    let response = service.respond(get(&path).with("Grip-Sig", local_signature(NOW + 600)).with("Grip-Last", "x"));
+    let expected = format!("id: {last}\nevent: message\ndata: after minutes\n\n");
+    assert_eq!((hold(&response), String::from_utf8_lossy(&response.body)), (held, expected.into()));
+    service.now = NOW;
+    // On a quiet channel it is asked with an id that no message has.
+    assert!(channels(&service.respond(proxied("/api/events?channel=quiet"))).starts_with("quiet; prev-id="));
     // Nobody else may request it, nor change it, nor later.
     assert_eq!(service.respond(get(&path)).status, 403);
-    let problem = "Invalid link: only the GRIP proxy requests it, within a minute\n";
+    let problem = "Invalid link: only the GRIP proxy requests it, within an hour\n";
     let other = path.replace("/room/", "/room2/");
     let shorter = path.rsplit_once('/').expect("a MAC").0;
     let without = format!("{shorter}/");
     for path in [&other, shorter, &without, "/api/events/next/", "/api/events/next/raw/1/room/AA"] {
         is(&service.respond(proxied(path)), 403, problem);
     }
-    service.now += 62;
-    let late = get(&path).with("Grip-Sig", local_signature(NOW + 62));
+    service.now = NOW + 3602;
+    let late = get(&path).with("Grip-Sig", local_signature(NOW + 3602));
     is(&service.respond(late), 403, problem);
     // What is not kept needs none.
     let mut off = Service::local();

@@ -55,6 +55,8 @@ struct Seen {
     /// When it was told that it has all, or why not: its cursor, the next one, and the reason.
     told: Vec<(u64, u64, Option<String>)>,
     connections: usize,
+    /// When it connected, and with which cursor.
+    log: Vec<(u64, String)>,
 }
 
 impl Seen {
@@ -127,6 +129,7 @@ impl Storm<'_> {
             let is_last = self.is_over.load(Ordering::Relaxed);
             let stays = Duration::from_millis(if is_last { 6000 } else { 200 + random.below(STAYS) });
             seen.connections += 1;
+            seen.log.push((now(), cursor.clone()));
             let until = Instant::now() + stays;
             let whole = match transport {
                 Transport::WebSocket => self.websocket(&mut seen, &mut cursor, until),
@@ -183,7 +186,7 @@ impl Storm<'_> {
         let Some(mut stream) = self.get(&path, &format!("{header}: {cursor}\r\n"), Duration::from_millis(100)) else {
             return false;
         };
-        let (mut line, mut last) = (Vec::new(), String::new());
+        let (mut line, mut last, asked) = (Vec::new(), String::new(), time_of(cursor));
         while Instant::now() < until {
             match stream.read_until(b'\n', &mut line) {
                 Ok(0) => return false,
@@ -196,7 +199,7 @@ impl Storm<'_> {
                         let envelope: Value = serde_json::from_str(data).expect("an envelope");
                         // The welcome says the same as the event `reset`.
                         if envelope["type"] != "welcome" || envelope["recovered"] == true {
-                            seen.take(&envelope, time_of(cursor));
+                            seen.take(&envelope, asked);
                         }
                         *cursor = last.clone();
                     }
@@ -359,10 +362,10 @@ fn judge(report: &mut Report, size: &Size, published: &Published, seen: &[(Trans
                     excused += 1;
                 } else {
                     lost += 1;
-                    problems.push(format!(
-                        "{transport:?}: lost {id}, {} ms after the store was emptied",
-                        time.saturating_sub(emptied)
-                    ));
+                    let near = |at: &u64| at.abs_diff(time) < 8000;
+                    let log: Vec<_> = seen.log.iter().filter(|(at, _)| near(at)).collect();
+                    let told: Vec<_> = seen.told.iter().filter(|(_, next, _)| near(next)).collect();
+                    problems.push(format!("{transport:?}: lost {id} of {time}; connected {log:?}; told {told:?}"));
                 }
             }
         }

@@ -234,6 +234,10 @@ impl Platform for Host {
         Ok(same.map(|(_, _, n)| n).sum())
     }
 
+    fn wait(&mut self, time: Duration) {
+        self.clock += u64::try_from(time.as_millis()).expect("a time");
+    }
+
     fn has_valid_fastly_key(&self) -> bool {
         self.has_valid_fastly_key
     }

@@ -19,12 +19,6 @@ use crate::{
 /// How long a stream may be silent, in seconds: proxies between it and the client often wait for 30 to 60.
 const KEEP_ALIVE: u32 = 20;
 
-/// After how many seconds the proxy asks what was published before it had the subscription. Less than [`OVERLAP`]: a client
-/// that is gone by then, and has younger messages, finds what it missed when it comes back.
-///
-/// [`OVERLAP`]: crate::app::history::recovery::OVERLAP
-const NEXT: u32 = 1;
-
 /// Holds a stream of events, with a comment at its start and whenever it is silent. Source: HTML, section 9.2.
 pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     subscribe(exchange, Seen::LastEventId, |subscriber| {
@@ -33,11 +27,14 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             body.push_str(&event(subscriber.since, "message", &subscriber.welcome().to_json()));
         }
         push_missed(&mut body, subscriber);
-        hold(body, subscriber, subscriber.link())
+        let Some(link) = subscriber.link() else { return held(body, subscriber.hold(Hold::stream)) };
+        let hold = subscriber.hold_after(Hold::stream, |channel| Some(subscriber.last(channel)));
+        held(body, hold.with_next(&link, None).expect("a path has no other characters"))
     })
 }
 
-/// Responds to the proxy when it requests the next link of a stream: with what was published meanwhile.
+/// Responds to the proxy when it requests the next link of a stream: when it has the subscription, if it then knows of another
+/// message than the hold named, or else as soon as there is one, which is to be in the response; or after two minutes.
 pub(crate) fn next(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     if guard::check_source(exchange)? == Source::Client {
         return Err(Error::NotProxied);
@@ -45,10 +42,10 @@ pub(crate) fn next(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let history = exchange.settings.history.as_ref()?.as_ref().ok_or(Error::NotFound)?;
     let link = history.links().verify(exchange.request.path(), exchange.now).ok_or(Error::Link)?;
     let cursor = Cursor::from_link(&link);
-    let subscriber = Subscriber::new(exchange, (link.format, link.channels, None), Some(cursor))?;
+    let subscriber = Subscriber::when_seen(exchange, (link.format, link.channels, None), cursor)?;
     let mut body = String::new();
     push_missed(&mut body, &subscriber);
-    Ok(hold(body, &subscriber, None).into())
+    Ok(held(body, subscriber.hold(Hold::stream)).into())
 }
 
 fn push_missed(body: &mut String, subscriber: &Subscriber<'_>) {
@@ -64,10 +61,7 @@ fn push_missed(body: &mut String, subscriber: &Subscriber<'_>) {
     }
 }
 
-fn hold(body: String, subscriber: &Subscriber<'_>, link: Option<String>) -> Response {
-    let hold = subscriber.hold(Hold::stream, None);
+fn held(body: String, hold: Hold) -> Response {
     let hold = hold.with_keep_alive(b":\n\n", KEEP_ALIVE).expect("the content is not empty");
-    let with_link =
-        |hold: Hold, link: String| hold.with_next(&link, Some(NEXT)).expect("a path has no other characters");
-    Response::new(200, "text/event-stream", body).held(&link.into_iter().fold(hold, with_link))
+    Response::new(200, "text/event-stream", body).held(&hold)
 }

@@ -1,6 +1,6 @@
 //! `GET /api/poll`: long-polling, the next message or 204.
 
-use super::subscribe::{Seen, Subscriber, subscribe};
+use super::subscribe::{GRIP_LAST, Seen, Subscriber, subscribe};
 use crate::{
     app::{
         error::Error,
@@ -8,7 +8,7 @@ use crate::{
         history::recovery::Lost,
         http::{Outcome, Response},
     },
-    grip::{Header, Hold},
+    grip::{Channel, Header, Hold},
 };
 
 /// How long a client waits, in seconds.
@@ -17,11 +17,11 @@ const TIMEOUT: u32 = 25;
 /// Holds the response until there is a message, or the time is over. A client that asks for what it missed is not held if
 /// there is something.
 pub(crate) fn poll(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let is_repeated = exchange.request.header("grip-last") != Header::Missing;
+    let is_repeated = exchange.request.header(GRIP_LAST) != Header::Missing;
     subscribe(exchange, Seen::GripLast, |subscriber| match subscriber.history.filter(|_| subscriber.wants_json()) {
         None if subscriber.lost().is_none() => {
             let content_type = if subscriber.wants_json() { "application/json" } else { "text/plain; charset=utf-8" };
-            Response::new(204, content_type, "").held(&subscriber.hold(Hold::response, None).with_timeout(TIMEOUT))
+            Response::new(204, content_type, "").held(&subscriber.hold(Hold::response).with_timeout(TIMEOUT))
         }
         _ => with_history(subscriber, is_repeated),
     })
@@ -45,6 +45,11 @@ fn with_history(subscriber: &Subscriber<'_>, is_repeated: bool) -> Response {
     if subscriber.lost().is_some() || !subscriber.missed().is_empty() {
         return response;
     }
-    let last = (!is_repeated).then_some(subscriber.since);
-    response.held(&subscriber.hold(Hold::response, last).with_timeout(TIMEOUT))
+    // What a client without a cursor misses begins now.
+    let last = |channel: &Channel| match subscriber.recovery {
+        Some(_) => subscriber.last(channel),
+        None => subscriber.since,
+    };
+    let last = |channel: &Channel| (!is_repeated).then(|| last(channel));
+    response.held(&subscriber.hold_after(Hold::response, last).with_timeout(TIMEOUT))
 }

@@ -1,5 +1,7 @@
 //! What the paths of subscribers over plain HTTP share: the proxy holds the response.
 
+use std::time::Duration;
+
 use http::{
     HeaderName,
     header::{CACHE_CONTROL, HeaderValue},
@@ -15,14 +17,17 @@ use crate::{
             History,
             cursor::Cursor,
             link::Link,
-            recovery::{Lost, OVERLAP, Recovery, Stored, recover},
+            recovery::{IN_FLIGHT, Lost, Recovery, Stored, newest, recover},
         },
         http::{Outcome, Response},
         messages::{channels::Channels, envelope::Envelope, id::MessageId},
         query::{Format, Query},
     },
-    grip::{Channel, Headers, Hold, ItemId},
+    grip::{Channel, Header, Headers, Hold, ItemId},
 };
+
+/// In a request that the proxy repeats, and in one for a next link: what the last hold named.
+pub(crate) const GRIP_LAST: &str = "grip-last";
 
 /// A client that the proxy asks for: its checks are done.
 pub(crate) struct Subscriber<'a> {
@@ -37,7 +42,13 @@ pub(crate) struct Subscriber<'a> {
     pub(crate) since: MessageId,
     /// What it missed, if it asks for that.
     pub(crate) recovery: Option<Recovery>,
+    /// The newest message of each channel that has one of the last seconds.
+    pub(crate) newest: Vec<(Channel, MessageId)>,
 }
+
+/// How long a message that the proxy has may take to be seen in the store, and how often that is waited for.
+const VISIBLE_AFTER: Duration = Duration::from_millis(250);
+const WAITS: usize = 4;
 
 /// How a subscriber says what it has seen.
 #[derive(Clone, Copy)]
@@ -68,7 +79,11 @@ pub(crate) fn subscribe(
     let rights = &[Right::Read];
     let verified = guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?;
     let identity = verified.map(|verified| verified.identity);
-    let subscriber = Subscriber::new(exchange, (format, channels, identity), cursor)?;
+    let identity = (format, channels, identity);
+    let subscriber = match cursor.filter(|_| exchange.request.header(GRIP_LAST) != Header::Missing) {
+        Some(cursor) => Subscriber::when_seen(exchange, identity, cursor)?,
+        None => Subscriber::new(exchange, identity, cursor)?,
+    };
     // Nothing between the proxy and the client is to store, change or buffer it.
     let response = respond(&subscriber)
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
@@ -87,18 +102,18 @@ fn cursor(exchange: &mut Exchange<'_>, seen: Seen, query: &Query, source: Source
     match text {
         Some(text) => Cursor::parse(text, exchange.platform).map(Some),
         // From the proxy: it removes a client's own.
-        None if source != Source::Client => Ok(last_id(exchange.request).map(Cursor::from_id)),
+        None if source != Source::Client => Ok(last_ids(exchange.request).into_iter().min().map(Cursor::from_id)),
         None => Ok(None),
     }
 }
 
-/// The oldest of the ids in `Grip-Last`, which are those that a hold named.
+/// The ids in `Grip-Last`, which are those that a hold named.
 ///
 /// # Format
 /// `Grip-Last: NAME; last-id=ID`, once for each channel.
-fn last_id(headers: &(impl Headers + ?Sized)) -> Option<MessageId> {
-    let parts = headers.list("grip-last").into_iter().flat_map(|element| element.split(';'));
-    parts.filter_map(|part| MessageId::parse_any(part.trim().strip_prefix("last-id=")?)).min()
+fn last_ids(headers: &(impl Headers + ?Sized)) -> Vec<MessageId> {
+    let parts = headers.list(GRIP_LAST).into_iter().flat_map(|element| element.split(';'));
+    parts.filter_map(|part| MessageId::parse_any(part.trim().strip_prefix("last-id=")?)).collect()
 }
 
 impl<'a> Subscriber<'a> {
@@ -112,7 +127,33 @@ impl<'a> Subscriber<'a> {
         let recovery = cursor.map(|cursor| recover(any, &channels, cursor, exchange.platform));
         let epoch = history.and_then(|history| history.begin(exchange.platform));
         let since = recovery.as_ref().map_or_else(|| MessageId::new(exchange.platform), |recovery| recovery.since);
-        Ok(Self { format, channels, identity, history, epoch, since, recovery })
+        let newest = match (&recovery, history) {
+            (Some(recovery), _) => recovery.newest.clone(),
+            (None, Some(_)) => newest(&channels, exchange.platform),
+            (None, None) => Vec::new(),
+        };
+        Ok(Self { format, channels, identity, history, epoch, since, recovery, newest })
+    }
+
+    /// A subscriber that the proxy asks for because it knows of a message that the last hold does not name: the message may
+    /// take a moment to be seen in the store.
+    pub(crate) fn when_seen(
+        exchange: &mut Exchange<'a>,
+        identity: (Format, Channels, Option<Identity>),
+        cursor: Cursor,
+    ) -> Result<Self, Error> {
+        let named = last_ids(exchange.request);
+        let mut subscriber = Self::new(exchange, identity.clone(), Some(cursor))?;
+        // A channel without a recent message may just be quiet.
+        let waits = if subscriber.newest.is_empty() { WAITS / 2 } else { WAITS };
+        for _ in 0..waits {
+            if subscriber.lost().is_some() || subscriber.newest.iter().any(|(_, id)| !named.contains(id)) {
+                break;
+            }
+            exchange.platform.wait(VISIBLE_AFTER);
+            subscriber = Self::new(exchange, identity.clone(), Some(cursor))?;
+        }
+        Ok(subscriber)
     }
 
     /// The envelope that it gets first.
@@ -140,18 +181,32 @@ impl<'a> Subscriber<'a> {
     /// The path of the link with which its stream is sent what is published before the proxy has the subscription; `None`
     /// if nothing is kept.
     pub(crate) fn link(&self) -> Option<String> {
-        let overlap = if self.recovery.is_some() { OVERLAP } else { 0 };
-        let from = self.since.time().saturating_sub(overlap) / 1000;
+        let in_flight = if self.recovery.is_some() { IN_FLIGHT } else { 0 };
+        let from = self.since.time().saturating_sub(in_flight) / 1000;
         let (format, channels, epoch) = (self.format, self.channels.clone(), self.epoch.unwrap_or(0));
         Some(self.history?.links().path(&Link { format, channels, from, epoch }))
     }
 
-    /// Returns a hold of that kind on all of its channels, whose last items have this id if one is given.
-    pub(crate) fn hold(&self, kind: fn(&Channel) -> Hold, last: Option<MessageId>) -> Hold {
+    /// Returns a hold of that kind on all of its channels.
+    pub(crate) fn hold(&self, kind: fn(&Channel) -> Hold) -> Hold {
+        self.hold_after(kind, |_| None)
+    }
+
+    /// Returns a hold of that kind on all of its channels, whose last messages are those. If the proxy knows of another one when
+    /// it has the subscription, it asks again.
+    pub(crate) fn hold_after(&self, kind: fn(&Channel) -> Hold, last: impl Fn(&Channel) -> Option<MessageId>) -> Hold {
         let name = |channel| self.format.at_proxy(channel);
-        let last = last.map(|id| id.to_string());
-        let with_last = |hold: Hold| last.as_deref().and_then(ItemId::new).into_iter().fold(hold, Hold::with_prev_id);
-        let first = with_last(kind(&name(self.channels.first())));
-        self.channels.iter().skip(1).fold(first, |hold, channel| with_last(hold.with_channel(&name(channel))))
+        let with_last = |hold: Hold, channel| {
+            let last = last(channel).map(|id| id.to_string());
+            last.as_deref().and_then(ItemId::new).into_iter().fold(hold, Hold::with_prev_id)
+        };
+        let first = with_last(kind(&name(self.channels.first())), self.channels.first());
+        let rest = self.channels.iter().skip(1);
+        rest.fold(first, |hold, channel| with_last(hold.with_channel(&name(channel)), channel))
+    }
+
+    /// The last message of a channel, as far as the store shows it; else the id of none, so that the proxy asks again.
+    pub(crate) fn last(&self, channel: &Channel) -> MessageId {
+        self.newest.iter().find(|(known, _)| known == channel).map_or(self.since, |(_, id)| *id)
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Key {
     /// In milliseconds since 1970.
     pub(super) time: u64,
     /// The id of the last message in the value.
-    pub(super) id: String,
+    pub(super) id: MessageId,
     /// All of it.
     pub(super) text: String,
 }
@@ -36,8 +36,13 @@ impl Key {
     /// Parses the key of a value; `None` if it is none.
     pub(super) fn parse(text: String) -> Option<Self> {
         let mut parts = text.split('-').skip(1);
-        let (time, id) = (parts.next()?, parts.next()?.to_owned());
+        let (time, id) = (parts.next()?, MessageId::parse_simple(parts.next()?)?);
         Some(Self { time: u64::from_str_radix(time, 16).ok()?, id, text })
+    }
+
+    /// Whether it is of that channel.
+    pub(super) fn is_of(&self, channel: &Channel) -> bool {
+        self.text.starts_with(&hash(channel.as_str()))
     }
 
     /// 48 bits that stand for it.

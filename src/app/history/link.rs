@@ -1,5 +1,5 @@
-//! The next link of an event stream: the proxy requests it once, shortly after the stream began, for what was published
-//! before the proxy had the subscription.
+//! The next link of an event stream: the proxy requests it once, after the stream began, for what was published before it had
+//! the subscription.
 //!
 //! # Format
 //! `/api/events/next/FORMAT/FROM/EPOCH/CHANNEL:CHANNEL/MAC`: from where on, in seconds since 1970, and since when messages had
@@ -18,8 +18,9 @@ use crate::app::{
 /// What the paths of all links begin with.
 pub(crate) const PATH: &str = "/api/events/next/";
 
-/// For how long a link is valid, in seconds.
-const LIFETIME: u64 = 60;
+/// For how long a link is valid, in seconds: as long as a `Grip-Sig`. The proxy requests it only when there is
+/// another message, or after two minutes.
+const LIFETIME: u64 = 3600;
 
 /// Makes and verifies next links.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use super::{
     History,
     cursor::Cursor,
     keys::{Key, prefixes},
+    now,
 };
 use crate::{
     app::{
@@ -23,6 +24,12 @@ use crate::{
 /// the proxy when a younger one arrived, or that was made by a clock that is behind.
 pub(crate) const OVERLAP: u64 = 2000;
 
+/// The same for a client that was just sent what it missed: some may have been on its way to the store.
+pub(crate) const IN_FLIGHT: u64 = 1000;
+
+/// How old the newest message of a channel may be that the proxy is asked about, in milliseconds.
+const RECENT: u64 = 10_000;
+
 /// How far the clock of a sandbox may be ahead of another one's, in milliseconds.
 const AHEAD: u64 = 1000;
 
@@ -34,6 +41,8 @@ pub(crate) struct Recovery {
     pub(crate) messages: Vec<Stored>,
     /// Why it may have missed more, if so.
     pub(crate) lost: Option<Lost>,
+    /// The newest message of each channel that has one of the last seconds.
+    pub(crate) newest: Vec<(Channel, MessageId)>,
     /// How many operations on the store it took.
     pub(crate) operations: usize,
 }
@@ -102,18 +111,33 @@ pub(crate) fn recover(
 ) -> Recovery {
     // Before the store is read: what is stored meanwhile is younger.
     let since = MessageId::new(platform);
-    let mut operations = 0;
+    let (mut newest, mut operations) = (Vec::new(), 0);
     let found = match history {
         None => Err(Lost::NotKept(channels.first().clone())),
         Some(history) => match history.first_not_kept(channels) {
             Some(channel) => Err(Lost::NotKept(channel.clone())),
-            None => find(history, channels, cursor, since, platform, &mut operations),
+            None => find(history, channels, cursor, since, platform, &mut newest, &mut operations),
         },
     };
     match found {
-        Ok((seen, messages)) => Recovery { since: since.with_hash(seen), messages, lost: None, operations },
-        Err(lost) => Recovery { since, messages: Vec::new(), lost: Some(lost), operations },
+        Ok((seen, messages)) => Recovery { since: since.with_hash(seen), messages, lost: None, newest, operations },
+        Err(lost) => Recovery { since, messages: Vec::new(), lost: Some(lost), newest, operations },
     }
+}
+
+/// The newest message of each channel that has one of the last seconds, as far as that can be read.
+pub(crate) fn newest(channels: &Channels, platform: &mut dyn Platform) -> Vec<(Channel, MessageId)> {
+    let now = now(platform);
+    let keys = keys(channels, now.saturating_sub(RECENT), now + AHEAD, platform, &mut 0).unwrap_or_default();
+    newest_of(channels, &keys)
+}
+
+fn newest_of(channels: &Channels, keys: &[Key]) -> Vec<(Channel, MessageId)> {
+    let newest = |channel: &Channel| {
+        let keys = keys.iter().filter(|key| key.is_of(channel));
+        keys.max_by_key(|key| key.time).map(|key| (channel.clone(), key.id))
+    };
+    channels.iter().filter_map(newest).collect()
 }
 
 /// The messages, and what stands for those keys that a client with the next cursor need not be sent again.
@@ -123,10 +147,13 @@ fn find(
     cursor: Cursor,
     since: MessageId,
     platform: &mut dyn Platform,
+    newest: &mut Vec<(Channel, MessageId)>,
     operations: &mut usize,
 ) -> Result<(u64, Vec<Stored>), Lost> {
     let now = since.time();
-    if cursor.time < now.saturating_sub(history.window) {
+    let oldest = now.saturating_sub(history.window);
+    // The proxy asks for the next link of a stream when there is a message: none has been there since then.
+    if cursor.time < oldest && cursor.epoch.is_none() {
         return Err(Lost::TooOld(history.window / 1000));
     }
     *operations += 1;
@@ -140,7 +167,10 @@ fn find(
         }
     }
     let from = cursor.time.saturating_sub(if cursor.has_gaps { OVERLAP } else { 0 });
-    let mut keys = keys(channels, from, now + AHEAD, platform, operations)?;
+    let from = if cursor.epoch.is_some() { from.max(oldest) } else { from };
+    let mut keys = keys(channels, from.min(now.saturating_sub(RECENT)), now + AHEAD, platform, operations)?;
+    *newest = newest_of(channels, &keys);
+    keys.retain(|key| from <= key.time);
     // In the last group of the next cursor, the keys that its receiver has seen are summed up.
     let sum = |keys: &mut dyn Iterator<Item = &Key>| keys.fold(0, |sum, key| sum ^ key.fingerprint());
     let seen = sum(&mut keys.iter().filter(|key| (now.saturating_sub(OVERLAP)..=now).contains(&key.time)));
@@ -149,7 +179,6 @@ fn find(
         if id.hash() == sum(&mut keys.iter().filter(is_seen)) {
             keys.retain(|key| !is_seen(&key));
         }
-        let id = id.simple().to_string();
         keys.retain(|key| key.id != id);
     }
     // In the order of their ids, and once: a message that was sent again has several keys.

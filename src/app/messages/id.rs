@@ -81,6 +81,12 @@ impl MessageId {
         (id.get_version_num() == 7 && id.get_variant() == Variant::RFC4122).then_some(Self(id))
     }
 
+    /// Parses 32 digits.
+    pub(crate) fn parse_simple(text: &str) -> Option<Self> {
+        const DIGITS: usize = 32;
+        Uuid::try_parse(text).ok().filter(|_| text.len() == DIGITS).map(Self)
+    }
+
     /// Its 32 digits.
     pub(crate) fn simple(self) -> impl fmt::Display {
         self.0.simple()
