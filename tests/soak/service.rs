@@ -42,7 +42,7 @@ const SHORT: Size = Size {
     talkers: 100,
     messages: 100,
     hostile: 1_000,
-    storm: (40, 15),
+    storm: (40, 9),
 };
 
 const FULL: Size = Size {
