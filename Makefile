@@ -30,7 +30,7 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	echo "== the same in wasm, under Viceroy"; cargo test $(wasm) --lib --test it; \
 	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
 	echo "== the real Pushpin: what the service relies on, what the library says"; \
-	cargo test --test pushpin --test interop --test examples -- --include-ignored; \
+	cargo test --test pushpin --test interop --test examples -- --include-ignored --test-threads=6; \
 	echo "== end to end"; cargo test --test end_to_end -- --include-ignored; \
 	echo "== deploying, with a stand-in for Fastly's API"; cargo test --test deploy -- --include-ignored; \
 	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
