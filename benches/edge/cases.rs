@@ -1,6 +1,11 @@
 //! The programs, and the requests with which they are measured.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jwt_simple::prelude::ES256KeyPair;
@@ -19,6 +24,11 @@ use crate::{
 
 pub const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_millis(700);
+
+/// How many messages a client has missed.
+const MISSED: usize = 10;
+
+static CHANNELS: AtomicUsize = AtomicUsize::new(0);
 
 const ISSUER: &str = "fastly:SERVICE1";
 /// The publishing token of the service, which derives the key of its tickets from it.
@@ -78,6 +88,10 @@ pub enum Kind {
     Batch,
     Large,
     Broadcast,
+    /// One to a channel in `HISTORY`.
+    KeptBroadcast,
+    /// What a client gets that missed ten messages.
+    Recovery,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +104,9 @@ pub struct Case {
 impl Case {
     fn all() -> impl Iterator<Item = Self> {
         let websocket = [Kind::Message, Kind::Opening, Kind::Batch, Kind::Large];
+        let http = [Kind::Recovery, Kind::Broadcast, Kind::KeptBroadcast].map(|kind| Self { kind, es256: false });
         let of = |kind| [true, false].map(|es256| Self { kind, es256 });
-        websocket.into_iter().flat_map(of).chain([Self { kind: Kind::Broadcast, es256: false }])
+        websocket.into_iter().flat_map(of).chain(http)
     }
 
     pub fn name(self) -> String {
@@ -101,6 +116,8 @@ impl Case {
             Kind::Batch => "a batch of 100 messages",
             Kind::Large => "a message of 60 KB",
             Kind::Broadcast => return "a broadcast, up to the publish request".to_owned(),
+            Kind::KeptBroadcast => return "a broadcast that is kept in the history".to_owned(),
+            Kind::Recovery => return "a client that comes back, having missed ten messages".to_owned(),
         };
         format!("{kind}, {}", if self.es256 { "ES256" } else { "HS256" })
     }
@@ -108,6 +125,7 @@ impl Case {
     /// Whether the program can handle this case.
     fn is_supported_by(self, program: Program) -> bool {
         match program {
+            _ if matches!(self.kind, Kind::KeptBroadcast | Kind::Recovery) => program == Program::Service,
             Program::Es256 => self.es256,
             Program::Empty | Program::EmptyReused | Program::Starter => self.kind != Kind::Broadcast,
             Program::Service | Program::JavaScript => true,
@@ -120,7 +138,7 @@ impl Case {
             Kind::Message => b"TEXT 5\r\nhello\r\n".to_vec(),
             Kind::Batch => b"TEXT 5\r\nhello\r\n".repeat(100),
             Kind::Large => format!("TEXT ea60\r\n{}\r\n", "x".repeat(60_000)).into_bytes(),
-            Kind::Broadcast => b"Hello".to_vec(),
+            Kind::Broadcast | Kind::KeptBroadcast | Kind::Recovery => b"Hello".to_vec(),
         }
     }
 
@@ -131,7 +149,8 @@ impl Case {
             Kind::Message => (b"TEXT 7\r\nm:hello\r\n", 1),
             Kind::Batch => (b"TEXT 7\r\nm:hello\r\n", 100),
             Kind::Large => (b"\r\nm:xxxx", 1),
-            Kind::Broadcast => (b"Ok\n", 1),
+            Kind::Broadcast | Kind::KeptBroadcast => (b"Ok\n", 1),
+            Kind::Recovery => (b"\"data\":\"Hello\"", MISSED),
         }
     }
 }
@@ -169,7 +188,10 @@ pub fn settings(issuer: &str, key: &str, publish_port: u16) -> String {
         "[local_server.backends.publisher]\nurl = \"http://127.0.0.1:{publish_port}/\"\n\
          [[local_server.secret_stores.fanout]]\nkey = \"GRIP_URL\"\n\
          data = \"http://127.0.0.1:{publish_port}/?key={TOKEN}&verify-iss={issuer}\"\n\
-         [[local_server.secret_stores.fanout]]\nkey = \"GRIP_VERIFY_KEY\"\ndata = '''{key}'''\n"
+         [[local_server.secret_stores.fanout]]\nkey = \"GRIP_VERIFY_KEY\"\ndata = '''{key}'''\n\
+         [local_server.kv_stores]\nfanout_history = []\n\
+         [local_server.config_stores.fanout_config]\nformat = \"inline-toml\"\n\
+         [local_server.config_stores.fanout_config.contents]\nHISTORY = \"kept*\"\n"
     )
 }
 
@@ -202,8 +224,26 @@ pub fn measure() -> Vec<Measured> {
 
 fn cost_of(case: Case, program: Program, server: &Viceroy, signature: &str) -> Cost {
     let prepare = |connection: &mut Connection| {
-        if case.kind == Kind::Broadcast {
-            return request("/api/broadcast", &[("Content-Type", "text/plain")], &case.body());
+        let to = |channel: &str| {
+            let path = format!("/api/broadcast?channel={channel}");
+            request(&path, &[("Content-Type", "text/plain")], &case.body())
+        };
+        match case.kind {
+            Kind::Broadcast => return to("test"),
+            Kind::KeptBroadcast => return to("kept"),
+            Kind::Recovery => {
+                // Each connection of each round has its own.
+                let channel = format!("kept-{}", CHANNELS.fetch_add(1, Ordering::Relaxed));
+                let first = connection.send(&to(&channel));
+                let since = first.header("message-id").expect("an id").to_owned();
+                for _ in 0..MISSED {
+                    connection.send(&to(&channel));
+                }
+                let get =
+                    format!("GET /api/history?channel={channel}&since={since} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+                return get.into_bytes();
+            }
+            Kind::Opening | Kind::Message | Kind::Batch | Kind::Large => {}
         }
         let mut headers = from_proxy(signature);
         let mut ticket = None;
