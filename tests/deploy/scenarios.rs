@@ -5,7 +5,6 @@ use std::{
     env, fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
     sync::{
@@ -106,7 +105,7 @@ impl Checkout {
             fs::create_dir(folder.path().join(part)).expect("a folder");
         }
         for part in ["scripts/deploy", "scripts/probe", "fastly.toml"] {
-            fs::copy(root().join(part), folder.path().join(part)).expect("a copy");
+            copy_program(&root().join(part), &folder.path().join(part));
         }
         fs::copy(shipped_module(), folder.path().join("bin/main.wasm")).expect("a copy");
         // What a user may have set for other purposes.
@@ -166,10 +165,18 @@ impl Checkout {
     }
 }
 
-/// Writes a shell script that can be run.
+/// Writes a shell script that can be run. Another program does it: a process that another test starts meanwhile would inherit
+/// the open file, and as long as that is open for writing, it cannot be run ("Text file busy").
 fn program(path: &Path, text: &str) {
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("a script");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let script = format!("#!/bin/sh\n{text}\n");
+    let write = ["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""];
+    let status = Command::new("sh").args(write).arg(path).arg(script).status().expect("sh runs");
+    assert!(status.success(), "a script");
+}
+
+/// Copies a file that can be run, in the same way.
+fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().expect("cp runs").success(), "a copy");
 }
 
 fn outcome(command: &mut Command) -> Outcome {
@@ -716,7 +723,7 @@ fn copy(from: &Path, to: &Path) {
         if from.is_dir() && !LEFT_OUT.iter().any(|name| entry.file_name() == *name) {
             copy(&from, &to);
         } else if from.is_file() {
-            fs::copy(from, to).expect("a copy");
+            copy_program(&from, &to);
         }
     }
 }
