@@ -507,8 +507,10 @@ fn what_is_published_before_the_proxy_has_the_subscription_follows() {
     let response = service.respond(asked(&meanwhile));
     assert!(String::from_utf8_lossy(&response.body).contains("data: late"));
     let clock = service.host.clock;
+    let operations = service.host.store.operations;
     let response = service.respond(asked(&late));
     assert_eq!((hold(&response), service.host.clock - clock), (held.clone(), 1000));
+    assert!(service.host.store.operations - operations <= 30);
     service.host.store.lag = 0;
     // After minutes of silence nothing was missed, and nothing is told to be.
     (service.host.clock, service.now) = (START + 600_000, NOW + 600);

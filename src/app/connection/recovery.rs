@@ -57,7 +57,7 @@ impl Connection<'_> {
     fn recover(&mut self, cursor: Cursor) -> Recovery {
         let history = self.settings.history.as_ref().ok().and_then(Option::as_ref);
         self.has_recovered = true;
-        let recovery = recover(history, self.channels(), cursor, self.platform);
+        let recovery = recover(history, self.channels(), cursor, self.platform, 0);
         self.operations += recovery.operations;
         recovery
     }

@@ -42,7 +42,7 @@ pub(crate) fn next(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let history = exchange.settings.history.as_ref()?.as_ref().ok_or(Error::NotFound)?;
     let link = history.links().verify(exchange.request.path(), exchange.now).ok_or(Error::Link)?;
     let cursor = Cursor::from_link(&link);
-    let subscriber = Subscriber::when_seen(exchange, (link.format, link.channels, None), cursor)?;
+    let subscriber = Subscriber::new(exchange, (link.format, link.channels, None), Some(cursor))?;
     let mut body = String::new();
     push_missed(&mut body, &subscriber);
     Ok(held(body, subscriber.hold(Hold::stream)).into())

@@ -1,7 +1,5 @@
 //! What the paths of subscribers over plain HTTP share: the proxy holds the response.
 
-use std::time::Duration;
-
 use http::{
     HeaderName,
     header::{CACHE_CONTROL, HeaderValue},
@@ -17,13 +15,13 @@ use crate::{
             History,
             cursor::Cursor,
             link::Link,
-            recovery::{IN_FLIGHT, Lost, Recovery, Stored, newest, recover},
+            recovery::{IN_FLIGHT, Lost, Recovery, Stored, newest, recover, wait_for_news},
         },
         http::{Outcome, Response},
         messages::{channels::Channels, envelope::Envelope, id::MessageId},
         query::{Format, Query},
     },
-    grip::{Channel, Header, Headers, Hold, ItemId},
+    grip::{Channel, Headers, Hold, ItemId},
 };
 
 /// In a request that the proxy repeats, and in one for a next link: what the last hold named.
@@ -45,10 +43,6 @@ pub(crate) struct Subscriber<'a> {
     /// The newest message of each channel that has one of the last seconds.
     pub(crate) newest: Vec<(Channel, MessageId)>,
 }
-
-/// How long a message that the proxy has may take to be seen in the store, and how often that is waited for.
-const VISIBLE_AFTER: Duration = Duration::from_millis(250);
-const WAITS: usize = 4;
 
 /// How a subscriber says what it has seen.
 #[derive(Clone, Copy)]
@@ -79,11 +73,7 @@ pub(crate) fn subscribe(
     let rights = &[Right::Read];
     let verified = guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?;
     let identity = verified.map(|verified| verified.identity);
-    let identity = (format, channels, identity);
-    let subscriber = match cursor.filter(|_| exchange.request.header(GRIP_LAST) != Header::Missing) {
-        Some(cursor) => Subscriber::when_seen(exchange, identity, cursor)?,
-        None => Subscriber::new(exchange, identity, cursor)?,
-    };
+    let subscriber = Subscriber::new(exchange, (format, channels, identity), cursor)?;
     // Nothing between the proxy and the client is to store, change or buffer it.
     let response = respond(&subscriber)
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
@@ -124,36 +114,20 @@ impl<'a> Subscriber<'a> {
     ) -> Result<Self, Error> {
         let any = exchange.settings.history.as_ref()?.as_ref();
         let history = any.filter(|history| history.first_not_kept(&channels).is_none());
-        let recovery = cursor.map(|cursor| recover(any, &channels, cursor, exchange.platform));
+        let named = last_ids(exchange.request);
+        let recovery = cursor.map(|cursor| {
+            // The proxy knows of a message that the last hold does not name.
+            let operations = if named.is_empty() { 0 } else { wait_for_news(&channels, &named, exchange.platform) };
+            recover(any, &channels, cursor, exchange.platform, operations)
+        });
         let epoch = history.and_then(|history| history.begin(exchange.platform));
         let since = recovery.as_ref().map_or_else(|| MessageId::new(exchange.platform), |recovery| recovery.since);
         let newest = match (&recovery, history) {
             (Some(recovery), _) => recovery.newest.clone(),
-            (None, Some(_)) => newest(&channels, exchange.platform),
+            (None, Some(_)) => newest(&channels, exchange.platform, &mut 0),
             (None, None) => Vec::new(),
         };
         Ok(Self { format, channels, identity, history, epoch, since, recovery, newest })
-    }
-
-    /// A subscriber that the proxy asks for because it knows of a message that the last hold does not name: the message may
-    /// take a moment to be seen in the store.
-    pub(crate) fn when_seen(
-        exchange: &mut Exchange<'a>,
-        identity: (Format, Channels, Option<Identity>),
-        cursor: Cursor,
-    ) -> Result<Self, Error> {
-        let named = last_ids(exchange.request);
-        let mut subscriber = Self::new(exchange, identity.clone(), Some(cursor))?;
-        // A channel without a recent message may just be quiet.
-        let waits = if subscriber.newest.is_empty() { WAITS / 2 } else { WAITS };
-        for _ in 0..waits {
-            if subscriber.lost().is_some() || subscriber.newest.iter().any(|(_, id)| !named.contains(id)) {
-                break;
-            }
-            exchange.platform.wait(VISIBLE_AFTER);
-            subscriber = Self::new(exchange, identity.clone(), Some(cursor))?;
-        }
-        Ok(subscriber)
     }
 
     /// The envelope that it gets first.

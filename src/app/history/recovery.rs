@@ -1,6 +1,6 @@
 //! What a client that comes back has missed.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
@@ -102,16 +102,18 @@ impl Stored {
     }
 }
 
-/// Finds what a client has missed on its channels, with at most [`MAX_READS`] operations on the store.
+/// Finds what a client has missed on its channels, with at most [`MAX_READS`] operations on the store, less those that were
+/// already made.
 pub(crate) fn recover(
     history: Option<&History>,
     channels: &Channels,
     cursor: Cursor,
     platform: &mut dyn Platform,
+    mut operations: usize,
 ) -> Recovery {
     // Before the store is read: what is stored meanwhile is younger.
     let since = MessageId::new(platform);
-    let (mut newest, mut operations) = (Vec::new(), 0);
+    let mut newest = Vec::new();
     let found = match history {
         None => Err(Lost::NotKept(channels.first().clone())),
         Some(history) => match history.first_not_kept(channels) {
@@ -126,10 +128,33 @@ pub(crate) fn recover(
 }
 
 /// The newest message of each channel that has one of the last seconds, as far as that can be read.
-pub(crate) fn newest(channels: &Channels, platform: &mut dyn Platform) -> Vec<(Channel, MessageId)> {
+pub(crate) fn newest(
+    channels: &Channels,
+    platform: &mut dyn Platform,
+    operations: &mut usize,
+) -> Vec<(Channel, MessageId)> {
     let now = now(platform);
-    let keys = keys(channels, now.saturating_sub(RECENT), now + AHEAD, platform, &mut 0).unwrap_or_default();
+    let keys = keys(channels, now.saturating_sub(RECENT), now + AHEAD, platform, operations).unwrap_or_default();
     newest_of(channels, &keys)
+}
+
+/// Waits until the store shows a recent message that is none of those: one that the proxy already has may take a moment to be
+/// seen. Returns how many operations that took.
+pub(crate) fn wait_for_news(channels: &Channels, known: &[MessageId], platform: &mut dyn Platform) -> usize {
+    const WAIT: Duration = Duration::from_millis(250);
+    const WAITS: usize = 4;
+    let mut operations = 0;
+    for waited in 0.. {
+        let newest = newest(channels, platform, &mut operations);
+        // A channel without a recent message may just be quiet.
+        let waits = if newest.is_empty() { WAITS / 2 } else { WAITS };
+        let is_seen = newest.iter().any(|(_, id)| !known.contains(id));
+        if is_seen || waited >= waits || operations > MAX_READS / 3 {
+            break;
+        }
+        platform.wait(WAIT);
+    }
+    operations
 }
 
 fn newest_of(channels: &Channels, keys: &[Key]) -> Vec<(Channel, MessageId)> {
