@@ -11,8 +11,8 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::json;
 
 use crate::{
-    service::{ACCEPTED, Request, Service, subscribed},
-    support::{NOW, local_signature},
+    service::{ACCEPTED, Request, Service, header, settings, subscribed},
+    support::{LOCAL_GRIP_URL, NOW, local_signature},
 };
 
 /// An event that owns its content.
@@ -74,6 +74,32 @@ fn nearly_events() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #[test]
+    fn a_client_gets_exactly_what_was_published_since_its_cursor(
+        pauses in vec(prop_oneof![0..3_000u64, 0..70_000u64, 0..2_000_000u64], 1..20),
+        cursor in any::<prop::sample::Index>(),
+    ) {
+        let entries = [("GRIP_URL", LOCAL_GRIP_URL), ("config:HISTORY", "*"), ("config:HISTORY_SECONDS", "86400")];
+        let mut service = Service::new(settings(&entries));
+        service.host.is_local = true;
+        let mut published = Vec::new();
+        for pause in pauses {
+            service.host.clock += pause;
+            let request = Request::new("POST", "/api/broadcast?channel=room").with("Content-Type", "text/plain");
+            let response = service.respond(request.with_body("x"));
+            let id = header(&response, "message-id").expect("an id").to_owned();
+            published.push((service.host.clock, id));
+        }
+        let (seen_at, seen) = cursor.get(&published).clone();
+        let response = service.respond(Request::new("GET", &format!("/api/history?channel=room&since={seen}")));
+        let missed: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
+        prop_assert_eq!(&missed["recovered"], &json!(true), "{}", missed);
+        // Messages of the last two seconds before the cursor come again.
+        let due = published.iter().filter(|(at, id)| at + 2_000 >= seen_at && *id != seen);
+        let got = missed["messages"].as_array().expect("a list").iter().map(|message| message["id"].as_str().expect("an id"));
+        prop_assert_eq!(got.collect::<Vec<_>>(), due.map(|(_, id)| &**id).collect::<Vec<_>>());
+    }
+
     #[test]
     fn encoded_events_decode_to_the_same_events(events in vec(event(), 0..20)) {
         let body = encode(&events);

@@ -21,7 +21,7 @@ use crate::{
         messages::{channels::Channels, envelope::Envelope, id::MessageId},
         query::{Format, Query},
     },
-    grip::{Channel, Headers, Hold, ItemId},
+    grip::{Channel, Headers, Hold, ItemId, headers::last_ids},
 };
 
 /// In a request that the proxy repeats, and in one for a next link: what the last hold named.
@@ -92,18 +92,15 @@ fn cursor(exchange: &mut Exchange<'_>, seen: Seen, query: &Query, source: Source
     match text {
         Some(text) => Cursor::parse(text, exchange.platform).map(Some),
         // From the proxy: it removes a client's own.
-        None if source != Source::Client => Ok(last_ids(exchange.request).into_iter().min().map(Cursor::from_id)),
+        None if source != Source::Client => Ok(named_ids(exchange.request).into_iter().min().map(Cursor::from_id)),
         None => Ok(None),
     }
 }
 
 /// The ids in `Grip-Last`, which are those that a hold named.
-///
-/// # Format
-/// `Grip-Last: NAME; last-id=ID`, once for each channel.
-fn last_ids(headers: &(impl Headers + ?Sized)) -> Vec<MessageId> {
-    let parts = headers.list(GRIP_LAST).into_iter().flat_map(|element| element.split(';'));
-    parts.filter_map(|part| MessageId::parse_any(part.trim().strip_prefix("last-id=")?)).collect()
+fn named_ids(headers: &(impl Headers + ?Sized)) -> Vec<MessageId> {
+    let ids = headers.list(GRIP_LAST).into_iter().flat_map(last_ids);
+    ids.filter_map(|(_, id)| MessageId::parse_any(id)).collect()
 }
 
 impl<'a> Subscriber<'a> {
@@ -114,7 +111,7 @@ impl<'a> Subscriber<'a> {
     ) -> Result<Self, Error> {
         let any = exchange.settings.history.as_ref()?.as_ref();
         let history = any.filter(|history| history.first_not_kept(&channels).is_none());
-        let named = last_ids(exchange.request);
+        let named = named_ids(exchange.request);
         let recovery = cursor.map(|cursor| {
             // The proxy knows of a message that the last hold does not name.
             let operations = if named.is_empty() { 0 } else { wait_for_news(&channels, &named, exchange.platform) };
