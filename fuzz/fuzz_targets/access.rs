@@ -6,6 +6,8 @@ mod handlers;
 #[allow(dead_code, reason = "the tests use all of it")]
 #[path = "../../tests/support/service.rs"]
 mod service;
+#[path = "../../tests/support/store.rs"]
+mod store;
 
 use libfuzzer_sys::fuzz_target;
 
