@@ -17,11 +17,14 @@ pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
         return Err(Error::reject(401, "Sign in to chat"));
     }
     let room = connection.channels().first().as_str();
+    // Not in HISTORY: who comes back is not told who was typing.
+    let typing = format!("typing-{room}");
     // Guests read, and nobody hears of them.
     let speaks = connection.claim("speaks").is_some_and(|speaks| *speaks == true);
     if connection.is_opening() {
         connection.accept();
         connection.subscribe(room)?;
+        connection.subscribe(&typing)?;
         if speaks {
             connection.publish_to_others(room, "/joined")?;
         }
@@ -32,7 +35,7 @@ pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
             Message::Text("") => {}
             Message::Text("/typing") if !speaks => {}
             Message::Text(_) if !speaks => connection.send("You may only read in this room"),
-            Message::Text("/typing") => connection.publish_to_others(room, "/typing")?,
+            Message::Text("/typing") => connection.publish_to_others(&typing, "/typing")?,
             Message::Text(text) if text.len() > LONGEST => {
                 connection.send(format!("Too long: at most {LONGEST} bytes"));
             }

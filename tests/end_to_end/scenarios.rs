@@ -861,6 +861,34 @@ fn the_chat_works_in_a_browser() {
          document.getElementById('enter').requestSubmit()",
     );
     browser.wait_for(&bob, "fetch === once && document.getElementById('status').textContent === 'connected as bob'");
+    // Carol's connection breaks, and she gets what was said meanwhile.
+    let dave = enter(&mut browser, "dave", "room-dev");
+    browser.eval(
+        &carol,
+        "window.sockets = []; const Real = WebSocket; \
+         window.WebSocket = class extends Real { \
+           constructor(url, protocols) { super(window.away ? 'ws://127.0.0.1:1/' : url, protocols); sockets.push(this); } \
+         }; \
+         document.getElementById('enter').requestSubmit()",
+    );
+    browser.wait_for(&carol, "sockets.length === 1 && sockets[0].readyState === 1");
+    thread::sleep(Duration::from_secs(1));
+    say(&mut browser, &dave, "hi carol");
+    browser.wait_for(&carol, &hears("dave", "hi carol"));
+    browser.eval(&carol, "window.away = true; sockets[0].close()");
+    browser.wait_for(&dave, &hears("carol", "left"));
+    for text in ["while carol", "was away"] {
+        say(&mut browser, &dave, text);
+        browser.wait_for(&dave, &hears("dave", text));
+    }
+    assert_eq!(browser.eval(&carol, &hears("dave", "was away")), false);
+    browser.eval(&carol, "window.away = false");
+    for text in ["while carol", "was away"] {
+        browser.wait_for(&carol, &hears("dave", text));
+    }
+    let twice =
+        "[...document.querySelectorAll('#log li')].filter((line) => line.textContent === 'davehi carol').length";
+    assert_eq!(browser.eval(&carol, twice), 1, "what she has seen does not come twice");
     // Bob enters another room.
     browser.eval(
         &bob,
