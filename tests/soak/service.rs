@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::Mutex,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -86,7 +86,7 @@ pub fn run() -> ExitCode {
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if is_full && conclusion.num_failed == 0 && conclusion.num_passed as usize == PARTS.len() {
-        let text = format!("{HEAD}{}", REPORTS.lock().expect("no panic under the lock"));
+        let text = format!("{}{}", head(), REPORTS.lock().expect("no panic under the lock"));
         fs::write(root().join("docs/soak.md"), text).expect("the report is written");
     }
     conclusion.exit_code()
@@ -94,9 +94,16 @@ pub fn run() -> ExitCode {
 
 static REPORTS: Mutex<String> = Mutex::new(String::new());
 
+/// What the report begins with.
+fn head() -> String {
+    let git = Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root()).output();
+    let commit = git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    HEAD.replace("COMMIT", &commit)
+}
+
 const HEAD: &str = "# The service under load and faults
 
-Written by `make soak`: the real Viceroy and Pushpin, configured as the Fastly CLI does, and real WebSocket clients, all on
+Written by `make soak` at commit COMMIT: the real Viceroy and Pushpin, configured as the Fastly CLI does, and real WebSocket clients, all on
 one machine with two cores. Delays are measured from before a request is sent until the message is read, so they include
 the CPU time of the clients.
 ";
