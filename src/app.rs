@@ -25,12 +25,13 @@ use self::{
     endpoints::{broadcast, events, health, history as missed, page, poll, websocket},
     error::Error,
     exchange::{Endpoint, Exchange},
-    history::link,
+    history::sweep::Sweep,
     http::Outcome,
+    platform::Platform,
+    settings::Settings,
 };
 
 struct Route {
-    /// If it ends in a slash, what the path begins with; but for the page.
     path: &'static str,
     method: &'static str,
     endpoint: Endpoint,
@@ -46,13 +47,6 @@ const fn shared(path: &'static str, method: &'static str, endpoint: Endpoint) ->
     Route { path, method, endpoint, is_shared: true }
 }
 
-impl Route {
-    fn leads_to(&self, path: &str) -> bool {
-        let is_prefix = self.path.len() > 1 && self.path.ends_with('/');
-        if is_prefix { path.starts_with(self.path) } else { path == self.path }
-    }
-}
-
 /// The methods of one path stand together.
 const ROUTES: &[Route] = &[
     own("/", "GET", page::page),
@@ -65,7 +59,6 @@ const ROUTES: &[Route] = &[
     shared("/api/poll", "GET", poll::poll),
     shared("/api/broadcast", "POST", broadcast::broadcast),
     shared("/api/history", "GET", missed::history),
-    own(link::PATH, "GET", events::next),
 ];
 
 /// Decides what to do with a request.
@@ -73,8 +66,13 @@ pub fn decide(exchange: &mut Exchange<'_>) -> Outcome {
     route(exchange).unwrap_or_else(|error| error.response().into())
 }
 
+/// Does what is left to do when a response has been sent, at a time in seconds since 1970. Returns a line for the log if it fails.
+pub fn later(sweep: Sweep, settings: &Settings, platform: &mut dyn Platform, now: u64) -> Option<String> {
+    sweep.run(settings, platform, now).err().and_then(|error| error.log())
+}
+
 fn route(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let routes = || ROUTES.iter().filter(|route| route.leads_to(exchange.request.path()));
+    let routes = || ROUTES.iter().filter(|route| route.path == exchange.request.path());
     let first = routes().next().ok_or(Error::NotFound)?;
     let route = routes().find(|route| route.method == exchange.request.method());
     if !first.is_shared {

@@ -83,7 +83,16 @@ fn handle(mut request: fastly::Request, settings: &Settings, on_websocket: Handl
         on_websocket,
     });
     match outcome {
-        Outcome::Response(response) => send(response),
+        Outcome::Response(mut response) => {
+            let later = response.later.take();
+            send(response);
+            if let Some(later) = later {
+                let mut platform = Fastly { request: &request, usage, store: None, inserts: Vec::new() };
+                if let Some(line) = app::later(later, settings, &mut platform, now()) {
+                    eprintln!("{line}");
+                }
+            }
+        }
         Outcome::HandOff { backend, query, client } => {
             if let Some(query) = query {
                 request.set_query_str(query);

@@ -35,9 +35,6 @@ pub const MAX_OPERATIONS: usize = 30;
 /// The most of them that read: some are left to keep what is published in the same request.
 pub const MAX_READS: usize = 28;
 
-/// The most of them that make sure since when the history has been kept.
-pub const MAX_BEGIN: usize = 2;
-
 /// The most messages that a client gets from the history at once.
 pub const MAX_RECOVERED: usize = 25;
 

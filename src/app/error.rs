@@ -138,8 +138,6 @@ pub enum Error {
     Since,
     /// A client wants to know what it missed, in a form that cannot say all of it.
     SinceFormat,
-    /// The next link of a stream is not one that this service made, or is too old.
-    Link,
     /// A client asks more than once in a batch what it missed.
     SyncTooOften,
     /// A request for what a client missed does not say since when.
@@ -212,7 +210,7 @@ impl Error {
             | Self::UnknownKeyId
             | Self::Subject
             | Self::Claim(_) => 401,
-            Self::NotProxied | Self::Link | Self::Signature(_) | Self::Origin | Self::Forbidden(..) => 403,
+            Self::NotProxied | Self::Signature(_) | Self::Origin | Self::Forbidden(..) => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::BatchTooLarge => 413,

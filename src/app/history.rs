@@ -4,17 +4,16 @@
 //! # Format
 //! What a request publishes to a channel is one value, a JSON array of [envelopes](super::messages::envelope), which is never
 //! changed. Its [key](keys) has the hash of the channel and the time, so that the store lists what is newer than a cursor.
-//! One more key, named after the value of `HISTORY`, has the time since when the store has been kept under it, in milliseconds
+//! One more key, named after the two settings, has the time since when the store has been kept under it, in milliseconds
 //! since 1970: no message from before it is promised.
 
 pub(crate) mod cursor;
 mod keys;
-pub(crate) mod link;
 pub(crate) mod recovery;
+pub(crate) mod sweep;
 
 use std::{cell::Cell, slice, time::Duration};
 
-use self::link::Links;
 use super::{
     messages::{
         channels::{self, Channels},
@@ -45,13 +44,13 @@ pub(crate) struct History {
     epoch_key: String,
     /// That time, once this sandbox has made sure of it, in milliseconds since 1970.
     epoch: Cell<Option<u64>>,
-    links: Links,
 }
 
 /// What is kept of the messages that a request publishes to a channel.
 pub(crate) struct Value {
     channel: Channel,
     last: MessageId,
+    is_single: bool,
     json: String,
 }
 
@@ -70,9 +69,9 @@ impl History {
     }
 
     /// A history of the channels with these patterns, for so many seconds.
-    pub(crate) fn new(patterns: Vec<String>, seconds: u32, links: Links) -> Self {
-        let epoch_key = keys::of_epoch(&patterns.join(" "));
-        Self { patterns, window: u64::from(seconds) * 1000, epoch_key, epoch: Cell::new(None), links }
+    pub(crate) fn new(patterns: Vec<String>, seconds: u32) -> Self {
+        let epoch_key = keys::of_epoch(&format!("{} {seconds}", patterns.join(" ")));
+        Self { patterns, window: u64::from(seconds) * 1000, epoch_key, epoch: Cell::new(None) }
     }
 
     /// Whether messages of a channel are kept.
@@ -83,11 +82,6 @@ impl History {
     /// The first of some channels whose messages are not kept.
     pub(crate) fn first_not_kept<'c>(&self, channels: &'c Channels) -> Option<&'c Channel> {
         channels.iter().find(|channel| !self.keeps(channel))
-    }
-
-    /// What authorizes the next link of an event stream.
-    pub(crate) const fn links(&self) -> &Links {
-        &self.links
     }
 
     /// Makes sure that the store says since when it has been kept, and returns that time, in milliseconds since 1970. If it
@@ -106,6 +100,11 @@ impl History {
             self.epoch.set(Some(epoch));
         }
         self.epoch.get()
+    }
+
+    /// How many operations [`begin`](Self::begin) takes at most.
+    pub(crate) fn operations_to_begin(&self) -> usize {
+        if self.epoch.get().is_some() { 0 } else { 2 }
     }
 
     fn read_epoch(&self, platform: &mut dyn Platform) -> Result<Option<u64>, StoreError> {
@@ -132,10 +131,11 @@ impl History {
                     value.json.push(',');
                     value.json.push_str(&envelope);
                     value.last = last;
+                    value.is_single = false;
                 }
                 None => {
                     let channel = message.channel().clone();
-                    values.push(Value { channel, last, json: format!("[{envelope}") });
+                    values.push(Value { channel, last, is_single: true, json: format!("[{envelope}") });
                 }
             }
         }
@@ -147,8 +147,8 @@ impl History {
     /// time of their keys, in milliseconds since 1970.
     pub(crate) fn begin_inserts(&self, values: &[Value], platform: &mut dyn Platform) -> u64 {
         let time = now(platform);
-        for Value { channel, last, json } in values {
-            let key = keys::of_value(channel, time, *last);
+        for Value { channel, last, is_single, json } in values {
+            let key = keys::of_value(channel, time, *last, *is_single);
             platform.begin_insert(&key, json, Duration::from_millis(self.window) + MARGIN);
         }
         time

@@ -108,6 +108,11 @@ impl Query {
 }
 
 impl Format {
+    /// Whether messages are in envelopes.
+    pub(crate) fn is_json(self) -> bool {
+        self == Self::Json
+    }
+
     /// Its value in a query.
     pub(crate) const fn name(self) -> &'static str {
         match self {

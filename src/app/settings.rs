@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use super::{
     access::{keys::Keys, limits::Limits, origins::Origins},
     error::SettingError,
-    history::{History, link::Links},
+    history::History,
 };
 use crate::grip::{GripUri, Publisher, Tickets, Verifier, VerifyKey, fanout::Service};
 
@@ -57,9 +57,6 @@ const HISTORY: &str = "HISTORY";
 const HISTORY_SECONDS: &str = "HISTORY_SECONDS";
 
 const DEFAULT_HISTORY_SECONDS: u32 = 120;
-
-/// What the key of next links is derived for.
-const LINKS: &str = "fanout-edge next link";
 
 /// What the service knows of its GRIP proxy, and its access rules. Each part may be unusable without the others.
 pub struct Settings {
@@ -160,14 +157,7 @@ impl Settings {
             if !(least..=most).contains(&seconds) {
                 return Err(SettingError::config(HISTORY_SECONDS, format_args!("must be {least} to {most}")));
             }
-            let from_verifier = verifier.as_ref().ok().and_then(|verifier| verifier.key().derive_key(LINKS));
-            let from_publisher = || publisher.as_ref().ok().and_then(|publisher| publisher.derive_key(LINKS));
-            let key = from_verifier.or_else(from_publisher);
-            // What everybody may read needs no authorization. What cannot be used at all is reported as such.
-            let is_open = matches!(access, Ok(None)) || verifier.is_err() || publisher.is_err();
-            let missing = || SettingError::secret(GRIP_URL, "lacks key, which HISTORY needs together with ACCESS_KEY");
-            let key = key.or_else(|| is_open.then(Vec::new)).ok_or_else(missing)?;
-            Ok(Some(History::new(patterns, seconds, Links::new(key))))
+            Ok(Some(History::new(patterns, seconds)))
         };
         let history = history();
         Self { verifier, publisher, tickets, access, origins, limits: limits(), history, sandbox_requests }

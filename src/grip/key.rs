@@ -10,7 +10,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine},
 };
 use jwt_simple::{
-    prelude::{ES256PublicKey, HS256Key, MACLike},
+    prelude::{ES256PublicKey, HS256Key},
     reexports::ct_codecs::{Decoder, Hex},
 };
 use serde_json::{Map, Value};
@@ -90,14 +90,6 @@ impl VerifyKey {
         match self.0 {
             Kind::Hs256(_) => Algorithm::Hs256,
             Kind::Es256(_) => Algorithm::Es256,
-        }
-    }
-
-    /// A key for another purpose, derived from an HS256 secret. A public key has none.
-    pub(crate) fn derive_key(&self, purpose: &str) -> Option<Vec<u8>> {
-        match &self.0 {
-            Kind::Hs256(secret) => Some(secret.authentication_tag(purpose.as_bytes())),
-            Kind::Es256(_) => None,
         }
     }
 

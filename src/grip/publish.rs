@@ -69,11 +69,6 @@ impl Publisher {
         &self.authorization
     }
 
-    /// A key for another purpose, derived from the secret of the credentials, if they have one that cannot be guessed.
-    pub(crate) fn derive_key(&self, purpose: &str) -> Option<Vec<u8>> {
-        self.authorization.derive_key(purpose).map(|key| key.to_bytes())
-    }
-
     /// Publishes the items in one request, at a time in seconds since 1970.
     ///
     /// # Errors

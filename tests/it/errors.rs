@@ -156,7 +156,6 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             "Invalid since: use the id of the last message, or a time that has passed, 2026-01-31T08:00:00Z",
         ),
         (Error::SinceFormat, 400, "Invalid since: add format=json, or use /api/events"),
-        (Error::Link, 403, "Invalid link: only the GRIP proxy requests it, within an hour"),
         (Error::SyncTooOften, 400, "Too many syncs: send one, then wait for its response"),
         (
             Error::NoSince,
@@ -210,7 +209,6 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::NotKept { .. }
             | Error::Since
             | Error::SinceFormat
-            | Error::Link
             | Error::SyncTooOften
             | Error::NoSince
             | Error::NoStore
@@ -236,7 +234,7 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (50, 50), "each variant is there once");
+    assert_eq!((variants.len(), all.len()), (49, 49), "each variant is there once");
 }
 
 #[test]
@@ -259,7 +257,6 @@ fn every_error_says_what_to_do() {
         "(claim ",
         "the GRIP proxy accepts ",
         "Is Fanout enabled",
-        "only the GRIP proxy requests",
         // A setting names its entry; what was published says how much; the handler chose the text itself.
         "The entry ",
         " messages are published: ",

@@ -365,9 +365,11 @@ fn a_websocket_gets_what_it_missed_when_it_opens_and_when_it_asks() {
     let path = format!("/api/websocket?format=json&channel=room&since={first}");
     let opened = sent(&service.respond(events(&path, "OPEN\r\n")));
     assert_eq!((&opened[0]["type"], &opened[0]["recovered"]), (&json!("welcome"), &json!(true)));
-    assert_eq!((opened.len(), &opened[1]["data"]), (2, &json!("second")));
+    // The next cursor is true only when it has the messages.
+    assert_eq!((opened.len(), &opened[1]["data"], &opened[0]["since"]), (3, &json!("second"), &json!(first)));
+    assert_eq!(opened[2]["type"], "since");
     // What it missed between that and its subscription.
-    let since = opened[0]["since"].as_str().expect("an id");
+    let since = opened[2]["since"].as_str().expect("an id");
     publish(&mut service, "room", "third");
     let sync = |since: &str| text(&format!(r#"{{"type":"sync","since":"{since}"}}"#));
     let synced = sent(&service.respond(events(&path, sync(since))));
@@ -424,7 +426,7 @@ fn one_request_makes_at_most_30_operations() {
     });
     let path = format!("/api/websocket?format=json&channel=room&since={first}");
     let before = service.host.store.operations;
-    assert_eq!(sent(&service.respond(events(&path, "OPEN\r\n"))).len(), 26);
+    assert_eq!(sent(&service.respond(events(&path, "OPEN\r\n"))).len(), 27);
     assert!(service.host.store.operations - before <= 30);
     // Many channels leave less for messages.
     let many: String = (0..19).map(|number| format!("&channel=c{number}")).collect();
@@ -456,7 +458,7 @@ fn an_event_stream_gets_what_it_missed_and_is_told_if_that_is_not_all() {
         assert_eq!((response.status, header(&response, "grip-hold")), (200, Some("stream")));
         String::from_utf8(response.body).expect("text")
     };
-    let raw = format!(": subscribed\n\nid: {second}\nevent: message\ndata: two\ndata: lines\n\n");
+    let raw = format!(": subscribed\nid: {first}\n\nid: {second}\nevent: message\ndata: two\ndata: lines\n\n");
     assert_eq!(body(&mut service, "", &first), raw);
     let json = body(&mut service, "&format=json", &first);
     assert!(json.contains(r#""recovered":true"#) && json.contains(r#""data":"two\nlines""#), "{json}");
@@ -466,120 +468,66 @@ fn an_event_stream_gets_what_it_missed_and_is_told_if_that_is_not_all() {
     assert!(lost.contains(r#""recovered":false,"reason":"messages are kept for 120 seconds""#), "{lost}");
 }
 
-/// The next link of a stream.
-#[track_caller]
-fn link(service: &mut Service, request: Request) -> String {
-    let response = service.respond(request);
-    let link = header(&response, "grip-link").and_then(|link| link.strip_prefix('<')?.strip_suffix(">; rel=next"));
-    link.expect("a next link").to_owned()
-}
-
-/// The channels of a hold.
-fn channels(response: &Response) -> &str {
-    header(response, "grip-channel").expect("channels")
-}
-
 #[test]
 fn what_is_published_before_the_proxy_has_the_subscription_follows() {
     let mut service = service(&[]);
-    let before = publish(&mut service, "room", "before");
-    service.host.clock += 1_000;
-    // The proxy asks if it knows of another message, or as soon as there is one.
-    let opened = service.respond(proxied("/api/events?channel=room"));
-    assert_eq!(channels(&opened), format!("room; prev-id={before}"));
-    let path = link(&mut service, proxied("/api/events?channel=room"));
-    publish(&mut service, "room", "meanwhile");
-    let asked = |last: &str| proxied(&path).with("Grip-Last", format!("room; last-id={last}"));
-    let response = service.respond(asked(&before));
-    let body = String::from_utf8_lossy(&response.body).into_owned();
-    assert!(body.contains("data: meanwhile") && !body.contains("before"), "{body}");
-    let hold = |response: &Response| {
-        ["grip-hold", "grip-channel", "grip-link"].map(|name| header(response, name).map(str::to_owned))
+    let old = publish(&mut service, "room", "before");
+    service.take_items();
+    let open = |service: &mut Service, query: &str| {
+        let response = service.respond(proxied(&format!("/api/events?channel=room{query}")));
+        let channels = header(&response, "grip-channel").expect("channels").to_owned();
+        let own = channels.rsplit_once(", ").expect("a channel of its own").1.to_owned();
+        assert!(own.starts_with("stream:"), "{own}");
+        (response, own)
     };
-    let held = [Some("stream".to_owned()), Some("room".to_owned()), None];
-    assert_eq!(hold(&response), held);
-    // The store does not show the message yet that the proxy has: it is waited for, up to a second.
-    service.host.store.lag = 600;
+    // What is stored is told, but not what could be seen before, and not what the stream gets live.
+    let (mut response, own) = open(&mut service, "");
+    publish(&mut service, "room", "meanwhile\ntwo lines");
     service.host.clock += 1_000;
-    let meanwhile = publish(&mut service, "room", "before the next");
-    service.host.clock += 600;
-    let late = publish(&mut service, "room", "late");
-    let response = service.respond(asked(&meanwhile));
-    assert!(String::from_utf8_lossy(&response.body).contains("data: late"));
-    let clock = service.host.clock;
+    publish(&mut service, "room", "when the proxy has the subscription");
+    service.take_items();
     let operations = service.host.store.operations;
-    let response = service.respond(asked(&late));
-    assert_eq!((hold(&response), service.host.clock - clock), (held.clone(), 1000));
-    assert!(service.host.store.operations - operations <= 30);
-    service.host.store.lag = 0;
-    // After minutes of silence nothing was missed, and nothing is told to be.
-    (service.host.clock, service.now) = (START + 600_000, NOW + 600);
-    let last = publish(&mut service, "room", "after minutes");
-    let response = service.respond(get(&path).with("Grip-Sig", local_signature(NOW + 600)).with("Grip-Last", "x"));
-    let expected = format!("id: {last}\nevent: message\ndata: after minutes\n\n");
-    assert_eq!((hold(&response), String::from_utf8_lossy(&response.body)), (held, expected.into()));
-    service.now = NOW;
-    // On a quiet channel it is asked with an id that no message has.
-    assert!(channels(&service.respond(proxied("/api/events?channel=quiet"))).starts_with("quiet; prev-id="));
-    // Nobody else may request it, nor change it, nor later.
-    assert_eq!(service.respond(get(&path)).status, 403);
-    let problem = "Invalid link: only the GRIP proxy requests it, within an hour\n";
-    let other = path.replace("/room/", "/room2/");
-    let shorter = path.rsplit_once('/').expect("a MAC").0;
-    let without = format!("{shorter}/");
-    for path in [&other, shorter, &without, "/api/events/next/", "/api/events/next/raw/1/room/AA"] {
-        is(&service.respond(proxied(path)), 403, problem);
-    }
-    service.now = NOW + 3602;
-    let late = get(&path).with("Grip-Sig", local_signature(NOW + 3602));
-    is(&service.respond(late), 403, problem);
+    service.finish(&mut response);
+    assert!(service.host.store.operations - operations <= 5);
+    let items = service.take_items();
+    assert_eq!((items.len(), &items[0]["channel"]), (1, &json!(own)));
+    let content = items[0]["formats"]["http-stream"]["content"].as_str().expect("events");
+    assert!(content.ends_with("event: message\ndata: meanwhile\ndata: two lines\n\n"), "{content}");
+    // So is a message whose key can be seen late, or is made by a clock that is behind, on a stream that has come back.
+    let (mut response, own) = open(&mut service, &format!("&format=json&since={old}"));
+    service.host.clock -= 900;
+    publish(&mut service, "room", "late");
+    service.host.clock += 900;
+    service.take_items();
+    service.finish(&mut response);
+    let items = service.take_items();
+    assert_eq!((items.len(), &items[0]["channel"]), (1, &json!(own)));
+    let content = items[0]["formats"]["http-stream"]["content"].as_str().expect("events");
+    assert!(content.contains(r#""data":"late""#), "{content}");
+    // Nothing is published if nothing was missed; and if that cannot be known, it is told.
+    service.host.clock += 10_000;
+    let (mut response, _) = open(&mut service, "");
+    service.finish(&mut response);
+    assert!(service.take_items().is_empty());
+    let (mut response, _) = open(&mut service, "");
+    service.host.store.fails_from = Some((0, StoreError::TooMany));
+    service.finish(&mut response);
+    let items = service.take_items();
+    let content = items[0]["formats"]["http-stream"]["content"].as_str().expect("an event");
+    assert!(content.contains("event: reset\n") && content.contains("cannot be read"), "{content}");
+    service.host.store.fails_from = None;
+    let (mut response, _) = open(&mut service, "");
+    service.host.store.entries.clear();
+    service.finish(&mut response);
+    assert!(service.take_items()[0].to_string().contains("kept only since then"));
+    // A publish request that fails is a line in the log.
+    let (response, _) = open(&mut service, "");
+    publish(&mut service, "room", "lost");
+    service.host.results.push_back(Ok(500));
+    let line = fanout_edge::app::later(response.later.expect("a sweep"), &service.settings, &mut service.host, NOW);
+    assert!(line.is_some_and(|line| line.contains("status 500")));
     // What is not kept needs none.
-    let mut off = Service::local();
-    let response = off.respond(proxied("/api/events?channel=room"));
-    assert_eq!(header(&response, "grip-link"), None);
-    assert_eq!(off.respond(proxied(&path)).status, 404);
-}
-
-#[test]
-fn all_that_decides_is_in_the_path_of_a_next_link() {
-    // The proxy gives all streams with the same path the same response, and compares no query.
-    let mut service = service(&[("ACCESS_KEY", &format!("secret:{SECRET}"))]);
-    let links = ["room", "other"].map(|channel| {
-        let claims = format!(r#"{{"sub":"{channel}","x-fastly-read":["{channel}"]}}"#);
-        let token = access_token(SECRET, NOW + 600, &claims);
-        let path = format!("/api/events?channel={channel}&token={token}");
-        [path.clone(), format!("{path}&format=json")].map(|path| link(&mut service, proxied(&path)))
-    });
-    let all: std::collections::HashSet<_> = links.iter().flatten().collect();
-    assert_eq!(all.len(), 4);
-    assert!(all.iter().all(|link| !link.contains(['?', '#']) && !link.contains("token")), "{all:?}");
-    // It is equal for all clients of the same channels and second, and of no other service.
-    let again = link(
-        &mut service,
-        proxied(&format!(
-            "/api/events?channel=room&token={}",
-            access_token(SECRET, NOW + 700, r#"{"sub":"bob","x-fastly-read":["*"]}"#)
-        )),
-    );
-    assert_eq!(again, links[0][0]);
-    // What was checked when the stream was opened is not checked again.
-    assert_eq!(service.respond(proxied(&again)).status, 200);
-}
-
-#[test]
-fn next_links_need_a_secret_if_access_is_limited() {
-    let key = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAECKo5A1ebyFcnmVV8SE5On+8G81Jy\nBjSvcrx4VLetWCjuDAmppTo3xM/zz763COTCgHfp/6lPdCyYjjqc+GM7sw==\n-----END PUBLIC KEY-----";
-    let url = "http://127.0.0.1:5561/?verify-iss=pushpin";
-    let history = |entries: &[(&str, &str)]| {
-        let base = [("GRIP_URL", url), ("GRIP_VERIFY_KEY", key), ("config:HISTORY", "*")];
-        let settings = settings(&[&base[..], entries].concat());
-        settings.problems().map(ToString::to_string).collect::<Vec<_>>()
-    };
-    assert!(history(&[]).is_empty());
-    let access = ("ACCESS_KEY", "secret:a secret for access tokens of the tests");
-    let missing =
-        "The entry GRIP_URL of the secret store `fanout` lacks key, which HISTORY needs together with ACCESS_KEY";
-    assert_eq!(history(&[access]), [missing]);
+    assert_eq!(Service::local().respond(proxied("/api/events?channel=room")).later, None);
 }
 
 #[test]
@@ -620,18 +568,51 @@ fn a_poll_is_answered_at_once_if_something_was_missed_and_else_held() {
     // With the next cursor it waits.
     let next = messages[0]["since"].as_str().expect("an id").to_owned();
     let held = service.respond(proxied(&format!("{path}&since={next}")));
-    assert_eq!(header(&held, "grip-hold"), Some("response"));
-    assert!(header(&held, "grip-channel").is_some_and(|channel| channel.starts_with("json:room; prev-id=")));
+    assert_eq!((header(&held, "grip-hold"), header(&held, "grip-channel")), (Some("response"), Some("json:room")));
     publish(&mut service, "room", "second");
     let messages = json_of(&service.respond(proxied(&format!("{path}&since={next}"))));
     assert_eq!((messages.as_array().map(Vec::len), &messages[1]["data"]), (Some(2), &json!("second")));
-    // A repeated request that finds nothing yet is held without the id: else the proxy would repeat it again and again.
+    // A repeated request that finds nothing yet is held without the id: else the proxy would repeat it again and again. The
+    // message is found with the same cursor.
     service.host.clock += 5_000;
     let response = service.respond(proxied(path));
     let welcome: Value = serde_json::from_slice(&response.body).expect("JSON");
-    let last = format!("json:room; last-id={}", welcome[0]["since"].as_str().expect("an id"));
-    let held = service.respond(proxied(path).with("Grip-Last", last));
-    assert_eq!((header(&held, "grip-hold"), header(&held, "grip-channel")), (Some("response"), Some("json:room")));
+    let since = welcome[0]["since"].as_str().expect("an id");
+    for failure in [None, Some((0, StoreError::Failed))] {
+        service.host.store.fails_from = failure;
+        let held = service.respond(proxied(path).with("Grip-Last", format!("json:room; last-id={since}")));
+        assert_eq!((header(&held, "grip-hold"), header(&held, "grip-channel")), (Some("response"), Some("json:room")));
+        let welcome: Value = serde_json::from_slice(&held.body).expect("JSON");
+        assert_eq!((&welcome[0]["since"], welcome[0].get("recovered")), (&json!(since), None));
+    }
+}
+
+#[test]
+fn a_poll_that_is_behind_is_told_once_and_goes_on() {
+    let mut service = service(&[]);
+    let first = publish(&mut service, "room", "first");
+    for number in 0..30 {
+        service.host.clock += 20;
+        publish(&mut service, "room", &number.to_string());
+    }
+    let path = "/api/poll?format=json&channel=room&since=";
+    let told = json_of(&service.respond(proxied(&format!("{path}{first}"))));
+    assert_eq!((&told[0]["recovered"], told.as_array().map(Vec::len)), (&json!(false), Some(1)));
+    let next = told[0]["since"].as_str().expect("an id").to_owned();
+    // All that it might have missed again is known to be seen.
+    let held = service.respond(proxied(&format!("{path}{next}")));
+    assert_eq!(header(&held, "grip-hold"), Some("response"));
+    publish(&mut service, "room", "new");
+    let messages = json_of(&service.respond(proxied(&format!("{path}{next}"))));
+    assert_eq!((&messages[0]["recovered"], &messages[1]["data"]), (&json!(true), &json!("new")));
+    // As long as a new history is not valid yet, the client waits without a cursor.
+    let entries = [("GRIP_URL", LOCAL_GRIP_URL), ("config:HISTORY", "room")];
+    let mut settling = Service::new(settings(&entries));
+    settling.host.clock = service.host.clock;
+    publish(&mut settling, "room", "x");
+    let told = json_of(&settling.respond(proxied(&format!("{path}{next}"))));
+    assert_eq!((&told[0]["recovered"], told[0].get("since")), (&json!(false), None));
+    assert_eq!(header(&settling.respond(proxied("/api/poll?format=json&channel=room")), "grip-hold"), Some("response"));
 }
 
 #[test]

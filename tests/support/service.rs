@@ -322,6 +322,12 @@ impl Service {
         }
     }
 
+    /// Does what is left to do when a response has been sent.
+    pub fn finish(&mut self, response: &mut Response) {
+        let later = response.later.take().expect("something is left to do");
+        assert_eq!(app::later(later, &self.settings, &mut self.host, self.now), None);
+    }
+
     pub fn hands_off(&mut self, request: Request) -> bool {
         matches!(self.decide(request), Outcome::HandOff { backend: "self", .. })
     }

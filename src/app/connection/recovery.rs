@@ -2,7 +2,6 @@
 
 use super::Connection;
 use crate::app::{
-    bounds::MAX_BEGIN,
     error::Error,
     history::{
         cursor::Cursor,
@@ -19,7 +18,7 @@ impl Connection<'_> {
         let cursor = self.query.since.as_deref().and_then(|since| Cursor::parse(since, self.platform).ok());
         let recovery = cursor.map(|cursor| self.recover(cursor));
         let since = match &recovery {
-            Some(recovery) => recovery.since,
+            Some(recovery) => recovery.first_since(),
             None => {
                 self.begin();
                 MessageId::new(self.platform)
@@ -28,7 +27,11 @@ impl Connection<'_> {
         let welcome = Envelope::welcome(Some(self.id()), self.user(), since);
         let welcome = recovery.iter().fold(welcome, |welcome, recovery| welcome.with(recovery)).to_json();
         self.ws.send(&welcome);
-        recovery.iter().for_each(|recovery| self.send_missed(recovery));
+        if let Some(recovery) = recovery.filter(|recovery| !recovery.messages.is_empty()) {
+            self.send_missed(&recovery);
+            // Before it has all of that, it has no use for the next cursor.
+            self.ws.send(&Envelope::next(recovery.since).to_json());
+        }
     }
 
     /// Responds to a client that asks what it missed. What it subscribed to only now may have been published before the proxy
@@ -57,7 +60,7 @@ impl Connection<'_> {
     fn recover(&mut self, cursor: Cursor) -> Recovery {
         let history = self.settings.history.as_ref().ok().and_then(Option::as_ref);
         self.has_recovered = true;
-        let recovery = recover(history, self.channels(), cursor, self.platform, 0);
+        let recovery = recover(history, self.channels(), cursor, self.platform);
         self.operations += recovery.operations;
         recovery
     }
@@ -67,8 +70,8 @@ impl Connection<'_> {
         if let Ok(Some(history)) = &self.settings.history
             && history.first_not_kept(self.channels()).is_none()
         {
+            self.operations += history.operations_to_begin();
             history.begin(self.platform);
-            self.operations += MAX_BEGIN;
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) fn history(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     guard::check_opening(exchange, &[Right::Read], &channels)?;
     guard::count_opening(exchange)?;
     let history = exchange.settings.history.as_ref()?.as_ref();
-    let recovery = recover(history, &channels, cursor, exchange.platform, 0);
+    let recovery = recover(history, &channels, cursor, exchange.platform);
     let envelope = |json| RawValue::from_string(json).expect("an envelope is JSON");
     let missed = Missed {
         messages: recovery.messages.iter().map(|message| envelope(message.envelope())).collect(),

@@ -1,14 +1,15 @@
 //! `GET /api/poll`: long-polling, the next message or 204.
 
-use super::subscribe::{GRIP_LAST, Seen, Subscriber, subscribe};
+use super::subscribe::{Seen, Subscriber, subscribe};
 use crate::{
     app::{
         error::Error,
         exchange::Exchange,
         history::recovery::Lost,
         http::{Outcome, Response},
+        messages::id::MessageId,
     },
-    grip::{Channel, Header, Hold},
+    grip::Hold,
 };
 
 /// How long a client waits, in seconds.
@@ -17,39 +18,64 @@ const TIMEOUT: u32 = 25;
 /// Holds the response until there is a message, or the time is over. A client that asks for what it missed is not held if
 /// there is something.
 pub(crate) fn poll(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let is_repeated = exchange.request.header(GRIP_LAST) != Header::Missing;
-    subscribe(exchange, Seen::GripLast, |subscriber| match subscriber.history.filter(|_| subscriber.wants_json()) {
-        None if subscriber.lost().is_none() => {
-            let content_type = if subscriber.wants_json() { "application/json" } else { "text/plain; charset=utf-8" };
-            Response::new(204, content_type, "").held(&subscriber.hold(Hold::response).with_timeout(TIMEOUT))
+    subscribe(exchange, Seen::GripLast, |subscriber, _| {
+        let is_kept = subscriber.history.is_some() && subscriber.format.is_json();
+        match (subscriber.asks, is_kept) {
+            (true, _) => since(subscriber),
+            (false, true) => first(subscriber),
+            (false, false) => held(204, "", subscriber, None),
         }
-        _ => with_history(subscriber, is_repeated),
     })
 }
 
-/// A client gets the next cursor, also when the time is over. The proxy repeats the request, once, if it knows of another
+/// For a client that says what it has seen: what it missed, at once. If its next cursor would be of no use either, it gets none:
+/// it would ask again at once.
+fn since(subscriber: &Subscriber<'_>) -> Response {
+    match subscriber.lost() {
+        None if subscriber.missed().is_empty() => {
+            held(200, &list(subscriber, Some(subscriber.since())), subscriber, None)
+        }
+        None => Response::new(200, "application/json", list(subscriber, Some(subscriber.since()))),
+        Some(lost) => {
+            let since = Some(subscriber.since()).filter(|_| lost.can_go_on());
+            Response::new(200, "application/json", list(subscriber, since))
+        }
+    }
+}
+
+/// For a client without a cursor, which gets one when the time is over. The proxy repeats the request if it knows of another
 /// message than the hold names when it has the subscription, or as soon as there is one.
-fn with_history(subscriber: &Subscriber<'_>, is_repeated: bool) -> Response {
-    let mut welcome = subscriber.welcome();
-    if subscriber.lost().is_some_and(Lost::is_lasting) {
-        // With a cursor the client would ask again at once.
-        welcome = welcome.without_since();
-    }
-    let mut body = format!("[{}", welcome.to_json());
-    for message in subscriber.missed() {
-        body.push(',');
-        body.push_str(&message.envelope());
-    }
-    body.push(']');
-    let response = Response::new(200, "application/json", body);
-    if subscriber.lost().is_some() || !subscriber.missed().is_empty() {
-        return response;
-    }
-    // What a client without a cursor misses begins now.
-    let last = |channel: &Channel| match subscriber.recovery {
-        Some(_) => subscriber.last(channel),
-        None => subscriber.since,
+fn first(subscriber: &Subscriber<'_>) -> Response {
+    let Some(recovery) = &subscriber.recovery else {
+        return held(200, &list(subscriber, Some(subscriber.since())), subscriber, Some(subscriber.since()));
     };
-    let last = |channel: &Channel| (!is_repeated).then(|| last(channel));
-    response.held(&subscriber.hold_after(Hold::response, last).with_timeout(TIMEOUT))
+    match recovery.lost {
+        None if !recovery.messages.is_empty() => {
+            Response::new(200, "application/json", list(subscriber, Some(recovery.since)))
+        }
+        Some(Lost::TooMuch) => Response::new(200, "application/json", list(subscriber, Some(recovery.since))),
+        // The store does not show it yet, or cannot be read. It is found with the same cursor.
+        _ => {
+            let welcome = subscriber.plain_welcome(recovery.asked).to_json();
+            held(200, &format!("[{welcome}]"), subscriber, None)
+        }
+    }
+}
+
+/// The welcome, with that cursor, and what was missed.
+fn list(subscriber: &Subscriber<'_>, since: Option<MessageId>) -> String {
+    let mut list = format!("[{}", subscriber.welcome().with_since(since).to_json());
+    for message in subscriber.missed() {
+        list.push(',');
+        list.push_str(&message.envelope());
+    }
+    list.push(']');
+    list
+}
+
+/// Held, with this response when the time is over. If a message is named, the proxy asks again when it knows of another one.
+fn held(status: u16, body: &str, subscriber: &Subscriber<'_>, named: Option<MessageId>) -> Response {
+    let content_type = if subscriber.format.is_json() { "application/json" } else { "text/plain; charset=utf-8" };
+    let hold = subscriber.hold_after(Hold::response, named).with_timeout(TIMEOUT);
+    Response::new(status, content_type, body).held(&hold)
 }

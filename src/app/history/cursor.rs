@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::link::Link;
+use super::recovery::{AHEAD, OVERLAP};
 use crate::app::{bounds::LEEWAY, error::Error, messages::id::MessageId, platform::Platform};
 
 /// What a client says that it has seen: all messages up to a time.
@@ -15,10 +15,8 @@ pub(crate) struct Cursor {
     pub(super) time: u64,
     /// The message itself, which is not sent again.
     pub(super) id: Option<MessageId>,
-    /// Whether messages may be missing that were made shortly before.
-    pub(super) has_gaps: bool,
-    /// Since when messages had been kept when the service made the cursor, if that is known, in milliseconds since 1970.
-    pub(super) epoch: Option<u64>,
+    /// From how long before it messages may be missing, in milliseconds.
+    pub(super) overlap: u64,
 }
 
 impl Cursor {
@@ -37,16 +35,16 @@ impl Cursor {
             }
         };
         let is_past = time <= super::now(platform) + LEEWAY * 1000;
-        if is_past { Ok(Self { time, id, has_gaps: true, epoch: None }) } else { Err(Error::Since) }
+        if is_past { Ok(Self { time, id, overlap: OVERLAP }) } else { Err(Error::Since) }
     }
 
     /// The cursor of a client that had none before this one, which the service made for it.
     pub(crate) const fn from_id(id: MessageId) -> Self {
-        Self { time: id.time(), id: None, has_gaps: false, epoch: None }
+        Self { time: id.time(), id: Some(id), overlap: AHEAD }
     }
 
-    /// The cursor of an event stream.
-    pub(crate) const fn from_link(link: &Link) -> Self {
-        Self { time: link.from * 1000, id: None, has_gaps: false, epoch: Some(link.epoch) }
+    /// As an id.
+    pub(super) fn as_id(self) -> MessageId {
+        self.id.unwrap_or_else(|| MessageId::at(self.time))
     }
 }

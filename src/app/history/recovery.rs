@@ -1,6 +1,6 @@
 //! What a client that comes back has missed.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
@@ -9,7 +9,6 @@ use super::{
     History,
     cursor::Cursor,
     keys::{Key, prefixes},
-    now,
 };
 use crate::{
     app::{
@@ -21,28 +20,25 @@ use crate::{
 };
 
 /// How long before its cursor a client may have missed a message, in milliseconds: one that was on its way to the store or to
-/// the proxy when a younger one arrived, or that was made by a clock that is behind.
+/// the proxy when a younger one arrived, or that was made by a clock that is behind. It is more than [`LATE`](super::LATE) and
+/// [`AHEAD`] together, less what a write takes.
 pub(crate) const OVERLAP: u64 = 2000;
 
-/// The same for a client that was just sent what it missed: some may have been on its way to the store.
-pub(crate) const IN_FLIGHT: u64 = 1000;
-
-/// How old the newest message of a channel may be that the proxy is asked about, in milliseconds.
-const RECENT: u64 = 10_000;
-
 /// How far the clock of a sandbox may be ahead of another one's, in milliseconds.
-const AHEAD: u64 = 1000;
+pub(super) const AHEAD: u64 = 1000;
 
 /// What a client that comes back has missed.
 pub(crate) struct Recovery {
-    /// The next cursor.
+    /// The cursor that it asked with.
+    pub(crate) asked: MessageId,
+    /// The next cursor, once it has the messages.
     pub(crate) since: MessageId,
     /// All that it missed, by their ids, or nothing. It may have seen the first ones.
     pub(crate) messages: Vec<Stored>,
     /// Why it may have missed more, if so.
     pub(crate) lost: Option<Lost>,
-    /// The newest message of each channel that has one of the last seconds.
-    pub(crate) newest: Vec<(Channel, MessageId)>,
+    /// The keys of the last seconds.
+    pub(super) recent: Vec<String>,
     /// How many operations on the store it took.
     pub(crate) operations: usize,
 }
@@ -63,9 +59,9 @@ pub(crate) enum Lost {
 }
 
 impl Lost {
-    /// Whether the same cursor, or the next one, would be of no use.
-    pub(crate) const fn is_lasting(&self) -> bool {
-        matches!(self, Self::NotKept(_) | Self::Unreadable)
+    /// Whether the client can go on with the next cursor. Otherwise that would be lost, too, for a while at least.
+    pub(crate) const fn can_go_on(&self) -> bool {
+        matches!(self, Self::TooOld(_) | Self::TooMuch)
     }
 }
 
@@ -102,154 +98,133 @@ impl Stored {
     }
 }
 
-/// Finds what a client has missed on its channels, with at most [`MAX_READS`] operations on the store, less those that were
-/// already made.
+impl Recovery {
+    /// A cursor that is true before the client has the messages.
+    pub(crate) fn first_since(&self) -> MessageId {
+        if self.messages.is_empty() { self.since } else { self.asked }
+    }
+}
+
+/// Finds what a client has missed on its channels, with at most [`MAX_READS`] operations on the store.
 pub(crate) fn recover(
     history: Option<&History>,
     channels: &Channels,
     cursor: Cursor,
     platform: &mut dyn Platform,
-    mut operations: usize,
 ) -> Recovery {
     // Before the store is read: what is stored meanwhile is younger.
     let since = MessageId::new(platform);
-    let mut newest = Vec::new();
+    let mut reader = Reader { channels, platform, operations: 0 };
+    let mut recent = Vec::new();
     let found = match history {
         None => Err(Lost::NotKept(channels.first().clone())),
         Some(history) => match history.first_not_kept(channels) {
             Some(channel) => Err(Lost::NotKept(channel.clone())),
-            None => find(history, channels, cursor, since, platform, &mut newest, &mut operations),
+            None => find(history, cursor, since.time(), &mut reader, &mut recent),
         },
     };
-    match found {
-        Ok((seen, messages)) => Recovery { since: since.with_hash(seen), messages, lost: None, newest, operations },
-        Err(lost) => Recovery { since, messages: Vec::new(), lost: Some(lost), newest, operations },
-    }
-}
-
-/// The newest message of each channel that has one of the last seconds, as far as that can be read.
-pub(crate) fn newest(
-    channels: &Channels,
-    platform: &mut dyn Platform,
-    operations: &mut usize,
-) -> Vec<(Channel, MessageId)> {
-    let now = now(platform);
-    let keys = keys(channels, now.saturating_sub(RECENT), now + AHEAD, platform, operations).unwrap_or_default();
-    newest_of(channels, &keys)
-}
-
-/// Waits until the store shows a recent message that is none of those: one that the proxy already has may take a moment to be
-/// seen. Returns how many operations that took.
-pub(crate) fn wait_for_news(channels: &Channels, known: &[MessageId], platform: &mut dyn Platform) -> usize {
-    const WAIT: Duration = Duration::from_millis(250);
-    const WAITS: usize = 4;
-    let mut operations = 0;
-    for waited in 0.. {
-        let newest = newest(channels, platform, &mut operations);
-        // A channel without a recent message may just be quiet.
-        let waits = if newest.is_empty() { WAITS / 2 } else { WAITS };
-        let is_seen = newest.iter().any(|(_, id)| !known.contains(id));
-        if is_seen || waited >= waits || operations > MAX_READS / 3 {
-            break;
-        }
-        platform.wait(WAIT);
-    }
-    operations
-}
-
-fn newest_of(channels: &Channels, keys: &[Key]) -> Vec<(Channel, MessageId)> {
-    let newest = |channel: &Channel| {
-        let keys = keys.iter().filter(|key| key.is_of(channel));
-        keys.max_by_key(|key| key.time).map(|key| (channel.clone(), key.id))
+    // In the last group of the next cursor, the keys that its receiver has seen are summed up.
+    let since = since.with_hash(recent.iter().filter(|key| key.time <= since.time()).fold(0, Key::sum));
+    let recent = recent.into_iter().map(|key| key.text).collect();
+    let (messages, lost) = match found {
+        Ok(messages) => (messages, None),
+        Err(lost) => (Vec::new(), Some(lost)),
     };
-    channels.iter().filter_map(newest).collect()
+    Recovery { asked: cursor.as_id(), since, messages, lost, recent, operations: reader.operations }
 }
 
-/// The messages, and what stands for those keys that a client with the next cursor need not be sent again.
+/// The messages since a cursor, at a time in milliseconds since 1970. The keys of the seconds before that time are recent.
 fn find(
     history: &History,
-    channels: &Channels,
     cursor: Cursor,
-    since: MessageId,
-    platform: &mut dyn Platform,
-    newest: &mut Vec<(Channel, MessageId)>,
-    operations: &mut usize,
-) -> Result<(u64, Vec<Stored>), Lost> {
-    let now = since.time();
-    let oldest = now.saturating_sub(history.window);
-    // The proxy asks for the next link of a stream when there is a message: none has been there since then.
-    if cursor.time < oldest && cursor.epoch.is_none() {
+    now: u64,
+    reader: &mut Reader<'_>,
+    recent: &mut Vec<Key>,
+) -> Result<Vec<Stored>, Lost> {
+    if cursor.time < now.saturating_sub(history.window) {
         return Err(Lost::TooOld(history.window / 1000));
     }
-    *operations += 1;
-    match history.read_epoch(platform)? {
-        Some(epoch) if cursor.epoch.map_or(epoch <= cursor.time, |known| epoch == known) => {}
+    reader.operations += 1;
+    match history.read_epoch(reader.platform)? {
+        Some(epoch) if epoch <= cursor.time => history.epoch.set(Some(epoch)),
         Some(_) => return Err(Lost::Begun),
         None => {
             history.epoch.set(None);
-            history.begin(platform);
+            history.begin(reader.platform);
             return Err(Lost::Begun);
         }
     }
-    let from = cursor.time.saturating_sub(if cursor.has_gaps { OVERLAP } else { 0 });
-    let from = if cursor.epoch.is_some() { from.max(oldest) } else { from };
-    let mut keys = keys(channels, from.min(now.saturating_sub(RECENT)), now + AHEAD, platform, operations)?;
-    *newest = newest_of(channels, &keys);
-    keys.retain(|key| from <= key.time);
-    // In the last group of the next cursor, the keys that its receiver has seen are summed up.
-    let sum = |keys: &mut dyn Iterator<Item = &Key>| keys.fold(0, |sum, key| sum ^ key.fingerprint());
-    let seen = sum(&mut keys.iter().filter(|key| (now.saturating_sub(OVERLAP)..=now).contains(&key.time)));
+    let mut keys = reader.keys(cursor.time.saturating_sub(cursor.overlap), now + AHEAD)?;
+    recent.extend(keys.iter().filter(|key| key.time >= now.saturating_sub(OVERLAP)).cloned());
     if let Some(id) = cursor.id {
         let is_seen = |key: &&Key| key.time <= cursor.time;
-        if id.hash() == sum(&mut keys.iter().filter(is_seen)) {
+        if id.hash() == keys.iter().filter(is_seen).fold(0, Key::sum) {
             keys.retain(|key| !is_seen(&key));
         }
-        keys.retain(|key| key.id != id);
+        // Not for a batch, of which the client may have missed the beginning.
+        keys.retain(|key| !(key.is_single && key.id == id));
     }
-    // In the order of their ids, and once: a message that was sent again has several keys.
-    let mut by_id = BTreeMap::new();
-    for key in keys {
-        // Not `collect`, which sorts a list first: 4 KB of the module.
-        by_id.insert(key.id, key.text);
-    }
-    *operations += by_id.len();
-    if by_id.len() > MAX_RECOVERED || *operations > MAX_READS {
-        return Err(Lost::TooMuch);
-    }
-    let keys: Vec<_> = by_id.into_values().collect();
-    let mut messages = Vec::new();
-    for value in platform.lookup(&keys, MAX_RECOVERED_BYTES)? {
-        messages.extend(parse(&value.ok_or(Lost::Unreadable)?, channels)?);
-    }
+    let mut messages = reader.messages(keys)?;
     messages.retain(|message| Some(message.id) != cursor.id);
-    if messages.len() > MAX_RECOVERED { Err(Lost::TooMuch) } else { Ok((seen, messages)) }
+    if messages.len() > MAX_RECOVERED { Err(Lost::TooMuch) } else { Ok(messages) }
 }
 
-/// The keys of channels between two times.
-fn keys(
-    channels: &Channels,
-    from: u64,
-    to: u64,
-    platform: &mut dyn Platform,
-    operations: &mut usize,
-) -> Result<Vec<Key>, Lost> {
-    let list = |prefix| List { prefix, cursor: None };
-    let mut lists: Vec<_> = channels.iter().flat_map(|channel| prefixes(channel, from, to)).map(list).collect();
-    let mut keys = Vec::new();
-    while !lists.is_empty() {
-        *operations += lists.len();
-        if *operations > MAX_READS {
+/// The keys of the last seconds, as far as they can be read.
+pub(super) fn recent(channels: &Channels, now: u64, platform: &mut dyn Platform) -> Vec<String> {
+    let mut reader = Reader { channels, platform, operations: 0 };
+    let keys = reader.keys(now.saturating_sub(OVERLAP), now + AHEAD).unwrap_or_default();
+    keys.into_iter().map(|key| key.text).collect()
+}
+
+/// Reads what is stored for some channels.
+pub(super) struct Reader<'a> {
+    pub(super) channels: &'a Channels,
+    pub(super) platform: &'a mut dyn Platform,
+    /// How many operations it took.
+    pub(super) operations: usize,
+}
+
+impl Reader<'_> {
+    /// The keys between two times, in milliseconds since 1970.
+    pub(super) fn keys(&mut self, from: u64, to: u64) -> Result<Vec<Key>, Lost> {
+        let list = |prefix| List { prefix, cursor: None };
+        let prefixes = self.channels.iter().flat_map(|channel| prefixes(channel, from, to));
+        let mut lists: Vec<_> = prefixes.map(list).collect();
+        let mut keys = Vec::new();
+        while !lists.is_empty() {
+            self.operations += lists.len();
+            if self.operations > MAX_READS {
+                return Err(Lost::TooMuch);
+            }
+            let pages = self.platform.list(&lists)?;
+            let next = lists.into_iter().zip(pages).filter_map(|(list, page)| {
+                keys.extend(page.keys.into_iter().filter_map(Key::parse));
+                page.next.map(|cursor| List { cursor: Some(cursor), ..list })
+            });
+            lists = next.collect();
+        }
+        keys.retain(|key: &Key| (from..=to).contains(&key.time));
+        Ok(keys)
+    }
+
+    /// The messages of keys, in the order of their ids, and once: a message that was sent again has several keys.
+    pub(super) fn messages(&mut self, keys: Vec<Key>) -> Result<Vec<Stored>, Lost> {
+        let mut by_id = BTreeMap::new();
+        for key in keys {
+            // Not `collect`, which sorts a list first: 4 KB of the module.
+            by_id.insert(key.id, key.text);
+        }
+        self.operations += by_id.len();
+        if by_id.len() > MAX_RECOVERED || self.operations > MAX_READS {
             return Err(Lost::TooMuch);
         }
-        let pages = platform.list(&lists)?;
-        let next = lists.into_iter().zip(pages).filter_map(|(list, page)| {
-            keys.extend(page.keys.into_iter().filter_map(Key::parse));
-            page.next.map(|cursor| List { cursor: Some(cursor), ..list })
-        });
-        lists = next.collect();
+        let keys: Vec<_> = by_id.into_values().collect();
+        let mut messages = Vec::new();
+        for value in self.platform.lookup(&keys, MAX_RECOVERED_BYTES)? {
+            messages.extend(parse(&value.ok_or(Lost::Unreadable)?, self.channels)?);
+        }
+        Ok(messages)
     }
-    keys.retain(|key: &Key| (from..=to).contains(&key.time));
-    Ok(keys)
 }
 
 #[derive(Deserialize)]

@@ -6,6 +6,7 @@
 //! {"type":"welcome","connection":"46d8…","user":"alice","since":"01997c3a-…","recovered":true}
 //! {"type":"message","id":"01997c3a-…","channel":"room1","data":"hi","from":"alice"}
 //! {"type":"message","id":"01997c3a-…","channel":"room1","base64":"AAEC"}
+//! {"type":"since","since":"01997c3b-…"}
 //! {"type":"synced","since":"01997c3a-…","recovered":false,"reason":"messages are kept for 120 seconds"}
 //! {"type":"error","error":"Invalid message: …"}
 //! {"type":"ping"}
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{content::Content, id::MessageId};
 use crate::{
-    app::history::recovery::Recovery,
+    app::history::recovery::{Lost, Recovery},
     grip::{Channel, Event, Events},
 };
 
@@ -64,14 +65,20 @@ impl<'a> Envelope<'a> {
         Self { kind: "welcome", connection, user, since: Some(since), ..Self::default() }
     }
 
+    /// The next cursor of a client that was sent what it missed when it connected.
+    pub(crate) fn next(since: MessageId) -> Self {
+        Self { kind: "since", since: Some(since), ..Self::default() }
+    }
+
     /// What a client gets that asks, on an open WebSocket, for what it missed, after that.
     pub(crate) fn synced(recovery: &Recovery) -> Self {
         Self { kind: "synced", since: Some(recovery.since), ..Self::default() }.with(recovery)
     }
 
     /// What an event stream gets that missed more than it gets.
-    pub(crate) fn reset(recovery: &Recovery) -> Self {
-        Self { kind: "reset", since: Some(recovery.since), ..Self::default() }.with(recovery)
+    pub(crate) fn reset(since: MessageId, lost: &Lost) -> Self {
+        let reason = Some(lost.to_string());
+        Self { kind: "reset", since: Some(since), recovered: Some(false), reason, ..Self::default() }
     }
 
     /// Returns self with whether the client has all that it missed.
@@ -80,9 +87,9 @@ impl<'a> Envelope<'a> {
         Self { recovered: Some(recovered), reason, ..self }
     }
 
-    /// Returns self without a cursor.
-    pub(crate) fn without_since(self) -> Self {
-        Self { since: None, ..self }
+    /// Returns self with another cursor, or none.
+    pub(crate) fn with_since(self, since: Option<MessageId>) -> Self {
+        Self { since, ..self }
     }
 
     /// A message that was published to a channel, by a user if a verified token named one.

@@ -70,8 +70,9 @@ impl MessageId {
     /// # Errors
     /// [`Error::MessageId`].
     pub(crate) fn parse(text: &str, now: u64) -> Result<Self, Error> {
-        let times = now.saturating_sub(MAX_ID_AGE)..=now.saturating_add(LEEWAY);
-        Self::parse_any(text).filter(|id| times.contains(&(id.time() / 1000))).ok_or(Error::MessageId)
+        let milliseconds = |seconds: u64| seconds.saturating_mul(1000);
+        let times = milliseconds(now.saturating_sub(MAX_ID_AGE))..=milliseconds(now.saturating_add(LEEWAY));
+        Self::parse_any(text).filter(|id| times.contains(&id.time())).ok_or(Error::MessageId)
     }
 
     /// Parses an id, however old it is.
@@ -85,6 +86,13 @@ impl MessageId {
     pub(crate) fn parse_simple(text: &str) -> Option<Self> {
         const DIGITS: usize = 32;
         Uuid::try_parse(text).ok().filter(|_| text.len() == DIGITS).map(Self)
+    }
+
+    /// The least id of a time, in milliseconds since 1970.
+    pub(crate) fn at(time: u64) -> Self {
+        const VERSION: u128 = 7 << 76;
+        const VARIANT: u128 = 0b10 << 62;
+        Self(Uuid::from_u128(u128::from(time) << 80 | VERSION | VARIANT))
     }
 
     /// Its 32 digits.

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use super::{channels, content::Content, envelope::Envelope, forms::Forms, id::MessageId, sizes::Sizes};
 use crate::{
     app::{
-        bounds::MAX_BEGIN,
         error::Error,
         history::{History, Value},
         platform::Platform,
@@ -146,7 +145,9 @@ pub(crate) fn pack<'a>(
         ends.push(packer.len());
     }
     let kept = history.map(|history| (history, history.values(messages))).filter(|(_, values)| !values.is_empty());
-    if kept.as_ref().is_some_and(|(_, values)| values.len() + MAX_BEGIN > most.operations) {
+    // Twice, if it takes long.
+    let operations = |history: &History, values: &[Value]| 2 * values.len() + history.operations_to_begin();
+    if kept.as_ref().is_some_and(|(history, values)| operations(history, values) > most.operations) {
         return Err(Error::BatchTooLarge);
     }
     Ok(Requests { requests: packer.finish(), ends, kept })
