@@ -519,7 +519,7 @@ fn what_is_published_before_the_proxy_has_the_subscription_follows() {
     let (mut response, _) = open(&mut service, "");
     service.host.store.entries.clear();
     service.finish(&mut response);
-    assert!(service.take_items()[0].to_string().contains("kept only since then"));
+    assert!(service.take_items()[0].to_string().contains("cannot be read"));
     // A publish request that fails is a line in the log.
     let (response, _) = open(&mut service, "");
     publish(&mut service, "room", "lost");

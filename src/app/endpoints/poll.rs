@@ -37,7 +37,7 @@ fn since(subscriber: &Subscriber<'_>) -> Response {
         }
         None => Response::new(200, "application/json", list(subscriber, Some(subscriber.since()))),
         Some(lost) => {
-            let since = Some(subscriber.since()).filter(|_| lost.can_go_on());
+            let since = Some(subscriber.since()).filter(|since| lost.can_go_on(*since));
             Response::new(200, "application/json", list(subscriber, since))
         }
     }

@@ -50,8 +50,8 @@ pub(crate) enum Lost {
     NotKept(Channel),
     /// The cursor is older than the window, in seconds.
     TooOld(u64),
-    /// The store has not been kept for as long.
-    Begun,
+    /// The store has not been kept for as long: only since then, or soon, in milliseconds since 1970.
+    Begun(u64),
     /// There is too much.
     TooMuch,
     /// The store cannot be read.
@@ -60,8 +60,12 @@ pub(crate) enum Lost {
 
 impl Lost {
     /// Whether the client can go on with the next cursor. Otherwise that would be lost, too, for a while at least.
-    pub(crate) const fn can_go_on(&self) -> bool {
-        matches!(self, Self::TooOld(_) | Self::TooMuch)
+    pub(crate) fn can_go_on(&self, since: MessageId) -> bool {
+        match self {
+            Self::TooOld(_) | Self::TooMuch => true,
+            Self::Begun(epoch) => *epoch <= since.time(),
+            Self::NotKept(_) | Self::Unreadable => false,
+        }
     }
 }
 
@@ -70,7 +74,7 @@ impl fmt::Display for Lost {
         match self {
             Self::NotKept(channel) => write!(f, "messages of `{channel}` are not kept: see HISTORY"),
             Self::TooOld(seconds) => write!(f, "messages are kept for {seconds} seconds"),
-            Self::Begun => f.write_str("messages have been kept only since then"),
+            Self::Begun(_) => f.write_str("messages have been kept only since then"),
             Self::TooMuch => write!(f, "there are more than {MAX_RECOVERED} messages, or too large ones"),
             Self::Unreadable => f.write_str("the stored messages cannot be read"),
         }
@@ -130,6 +134,8 @@ pub(crate) fn recover(
         Ok(messages) => (messages, None),
         Err(lost) => (Vec::new(), Some(lost)),
     };
+    // What has begun only now did so before this.
+    let since = if matches!(lost, Some(Lost::Begun(_))) { MessageId::new(reader.platform) } else { since };
     Recovery { asked: cursor.as_id(), since, messages, lost, recent, operations: reader.operations }
 }
 
@@ -147,11 +153,10 @@ fn find(
     reader.operations += 1;
     match history.read_epoch(reader.platform)? {
         Some(epoch) if epoch <= cursor.time => history.epoch.set(Some(epoch)),
-        Some(_) => return Err(Lost::Begun),
+        Some(epoch) => return Err(Lost::Begun(epoch)),
         None => {
             history.epoch.set(None);
-            history.begin(reader.platform);
-            return Err(Lost::Begun);
+            return Err(history.begin(reader.platform).map_or(Lost::Unreadable, Lost::Begun));
         }
     }
     let mut keys = reader.keys(cursor.time.saturating_sub(cursor.overlap), now + AHEAD)?;

@@ -95,9 +95,9 @@ impl Sweep {
     }
 
     fn missed(&self, history: &History, platform: &mut dyn Platform) -> Result<Vec<Stored>, Lost> {
-        let epoch = history.read_epoch(platform)?;
-        if epoch.is_none() || epoch != self.epoch {
-            return Err(Lost::Begun);
+        match history.read_epoch(platform)? {
+            Some(epoch) if self.epoch == Some(epoch) => {}
+            epoch => return Err(epoch.map_or(Lost::Unreadable, Lost::Begun)),
         }
         let mut reader = Reader { channels: &self.channels, platform, operations: 1 };
         let mut keys = reader.keys(self.opened.saturating_sub(OVERLAP), self.opened + UNTIL)?;
