@@ -526,6 +526,9 @@ fn what_is_published_before_the_proxy_has_the_subscription_follows() {
     service.host.results.push_back(Ok(500));
     let line = fanout_edge::app::later(response.later.expect("a sweep"), &service.settings, &mut service.host, NOW);
     assert!(line.is_some_and(|line| line.contains("status 500")));
+    // The proxy has no room for a 21st channel.
+    let many: String = (0..20).map(|number| format!("channel=c{number}&")).collect();
+    assert_eq!(service.respond(proxied(&format!("/api/events?{many}"))).later, None);
     // What is not kept needs none.
     assert_eq!(Service::local().respond(proxied("/api/events?channel=room")).later, None);
 }

@@ -9,6 +9,7 @@ use super::hand_off::hand_off;
 use crate::{
     app::{
         access::{guard, proof::Source, right::Right, token::Identity},
+        bounds::MAX_CHANNELS,
         error::Error,
         exchange::Exchange,
         history::{
@@ -77,7 +78,8 @@ pub(crate) fn subscribe(
     }
     let opened = MessageId::new(exchange.platform);
     let sweep = match (history, seen) {
-        (Some(history), Seen::LastEventId) => {
+        // The proxy silently ignores a channel more.
+        (Some(history), Seen::LastEventId) if channels.iter().count() < MAX_CHANNELS => {
             Some(Sweep::new(history, (format, &channels), recovery.as_ref(), exchange.platform))
         }
         _ => None,
