@@ -241,7 +241,7 @@ fn a_broadcast_reaches_every_transport_of_its_channel(stack: &Stack) {
     let mut events = Reader::get(stack.port, "/api/events?channel=room1");
     let mut other_events = Reader::get(stack.port, "/api/events?channel=room2");
     let mut other = Client::connect_with(stack.port, "/api/websocket?channel=room2", &[]);
-    events.wait_for(": subscribed\n\n");
+    events.wait_for(": subscribed\n");
     wait_for_subscription(stack, &mut websocket, "room1");
     wait_for_subscription(stack, &mut other, "room2");
     wait_for_stream(stack, &mut events, "room1");
