@@ -35,7 +35,7 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	echo "== deploying, with a stand-in for Fastly's API"; cargo test --test deploy -- --include-ignored; \
 	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
 
-soak: build ## Test load, hostile requests and faults in full (5 minutes); writes docs/soak.md
+soak: build ## Test load, hostile requests and faults in full (10 minutes or more); writes docs/soak.md
 	@$(with_tools) \
 	cargo build --release $(wasm) --example handlers; \
 	SOAK=full cargo test --release --test soak -- --include-ignored

@@ -823,7 +823,7 @@ fn the_chat_works_in_a_browser() {
     browser.wait_for(&alice, &hears("bob", "hello"));
     assert_eq!(browser.eval(&alice, &hears("bob", "left")), false, "a client cannot say what only the service says");
     assert_eq!(browser.eval(&carol, "document.querySelectorAll('#log li').length"), 0, "another room hears nothing");
-    // What is too long is not lost without a word.
+    // A text that is too long is answered, and not lost silently.
     say(&mut browser, &bob, &"x".repeat(2001));
     browser.wait_for(&bob, &hears("", "Too long: at most 2000 bytes"));
     // Nothing goes past the handler.
