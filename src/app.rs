@@ -13,6 +13,7 @@ pub mod exchange;
 mod history;
 pub mod http;
 mod messages;
+mod outbox;
 pub mod platform;
 mod query;
 pub mod sandbox;
@@ -20,12 +21,12 @@ pub mod settings;
 
 use ::http::header::HeaderValue;
 
+pub use self::history::sweep::Sweep;
 use self::{
     access::origins,
     endpoints::{broadcast, events, health, history as missed, page, poll, websocket},
     error::Error,
     exchange::{Endpoint, Exchange},
-    history::sweep::Sweep,
     http::Outcome,
     platform::Platform,
     settings::Settings,

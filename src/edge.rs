@@ -75,22 +75,22 @@ pub(crate) fn run(on_websocket: Handler) {
 
 fn handle(mut request: fastly::Request, settings: &Settings, on_websocket: Handler, usage: &mut Usage) {
     let mut body = request.has_body().then(|| request.take_body());
-    let outcome = app::decide(&mut Exchange {
+    let mut platform = Fastly { request: &request, usage, store: None, inserts: Vec::new() };
+    let mut exchange = Exchange {
         request: &mut ClientRequest { head: &request, body: &mut body },
-        platform: &mut Fastly { request: &request, usage, store: None, inserts: Vec::new() },
+        platform: &mut platform,
         settings,
         now: now(),
         on_websocket,
-    });
+        later: None,
+    };
+    let outcome = app::decide(&mut exchange);
+    let later = exchange.later;
     match outcome {
-        Outcome::Response(mut response) => {
-            let later = response.later.take();
+        Outcome::Response(response) => {
             send(response);
-            if let Some(later) = later {
-                let mut platform = Fastly { request: &request, usage, store: None, inserts: Vec::new() };
-                if let Some(line) = app::later(later, settings, &mut platform, now()) {
-                    eprintln!("{line}");
-                }
+            if let Some(line) = later.and_then(|later| app::later(later, settings, &mut platform, now())) {
+                eprintln!("{line}");
             }
         }
         Outcome::HandOff { backend, query, client } => {

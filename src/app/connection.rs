@@ -21,8 +21,8 @@ use super::{
     messages::{
         channels,
         envelope::{self, Decoded, Envelope},
-        outbox::Broadcast,
     },
+    outbox::Broadcast,
     platform::{BackendError, Platform},
     query::{Format, Query},
     settings::Settings,

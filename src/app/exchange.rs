@@ -3,6 +3,7 @@
 use super::{
     connection::Handler,
     error::Error,
+    history::sweep::Sweep,
     http::{Outcome, Request},
     platform::Platform,
     settings::Settings,
@@ -20,6 +21,8 @@ pub struct Exchange<'a> {
     pub now: u64,
     /// What happens on a WebSocket.
     pub on_websocket: Handler,
+    /// What an endpoint wants to be done when its response has been sent: see [`later`](super::later).
+    pub later: Option<Sweep>,
 }
 
 /// What handles the requests of a path and a method.

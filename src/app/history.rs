@@ -11,22 +11,20 @@ pub(crate) mod cursor;
 mod keys;
 pub(crate) mod recovery;
 pub(crate) mod sweep;
+mod times;
+pub(crate) mod value;
 
 use std::{cell::Cell, slice, time::Duration};
 
+use self::value::Value;
 use super::{
     messages::{
         channels::{self, Channels},
         id::MessageId,
-        outbox::Broadcast,
     },
     platform::{Platform, StoreError},
 };
 use crate::grip::Channel;
-
-/// How long publishing a message may take, in milliseconds, before it is kept once more under the time at its end: a client
-/// that has younger ones by then may not have it.
-const LATE: u64 = recovery::OVERLAP / 2;
 
 /// How long a value is kept after its window, so that it is there when the window ends.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -44,14 +42,6 @@ pub(crate) struct History {
     epoch_key: String,
     /// That time, once this sandbox has made sure of it, in milliseconds since 1970.
     epoch: Cell<Option<u64>>,
-}
-
-/// What is kept of the messages that a request publishes to a channel.
-pub(crate) struct Value {
-    channel: Channel,
-    last: MessageId,
-    is_single: bool,
-    json: String,
 }
 
 impl History {
@@ -121,42 +111,20 @@ impl History {
         MessageId::new(platform)
     }
 
-    /// What is to be kept of messages: a value for each channel.
-    pub(crate) fn values(&self, messages: &[Broadcast<'_>]) -> Vec<Value> {
-        let mut values: Vec<Value> = Vec::new();
-        for message in messages.iter().filter(|message| self.keeps(message.channel())) {
-            let Some((last, envelope)) = message.id().zip(message.envelope()) else { continue };
-            match values.iter_mut().find(|value| value.channel == *message.channel()) {
-                Some(value) => {
-                    value.json.push(',');
-                    value.json.push_str(&envelope);
-                    value.last = last;
-                    value.is_single = false;
-                }
-                None => {
-                    let channel = message.channel().clone();
-                    values.push(Value { channel, last, is_single: true, json: format!("[{envelope}") });
-                }
-            }
-        }
-        values.iter_mut().for_each(|value| value.json.push(']'));
-        values
-    }
-
     /// Begins to keep values. [`Store::finish_inserts`](super::platform::Store::finish_inserts) waits for the end. Returns the
     /// time of their keys, in milliseconds since 1970.
     pub(crate) fn begin_inserts(&self, values: &[Value], platform: &mut dyn Platform) -> u64 {
         let time = now(platform);
-        for Value { channel, last, is_single, json } in values {
-            let key = keys::of_value(channel, time, *last, *is_single);
-            platform.begin_insert(&key, json, Duration::from_millis(self.window) + MARGIN);
+        for value in values {
+            let key = keys::of_value(&value.channel, time, value.last, value.is_single);
+            platform.begin_insert(&key, &value.json(), Duration::from_millis(self.window) + MARGIN);
         }
         time
     }
 
     /// Whether what began at a time, in milliseconds since 1970, took too long.
     pub(crate) fn is_late(&self, begun: u64, platform: &mut dyn Platform) -> bool {
-        now(platform).saturating_sub(begun) > LATE
+        now(platform).saturating_sub(begun) > times::LATE
     }
 }
 

@@ -7,7 +7,6 @@ use http::{
     header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 
-use super::history::sweep::Sweep;
 use crate::grip::{Headers, Hold};
 
 /// The header with the address of a client that was handed off. The proxy sends it along with each event of a WebSocket.
@@ -76,14 +75,12 @@ pub struct Response {
     pub body: Vec<u8>,
     /// A line for the log: never a secret, and nothing that a client chose.
     pub log: Option<String>,
-    /// What is to be done when it has been sent: see [`later`](super::later).
-    pub later: Option<Sweep>,
 }
 
 impl Response {
     /// A response without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Vec::new(), log: None, later: None }
+        Self { status, headers: HeaderMap::new(), body: Vec::new(), log: None }
     }
 
     /// A response with a body of that type, which no browser may take for another: what clients publish is in it. The proxy

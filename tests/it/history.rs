@@ -478,59 +478,61 @@ fn what_is_published_before_the_proxy_has_the_subscription_follows() {
         let channels = header(&response, "grip-channel").expect("channels").to_owned();
         let own = channels.rsplit_once(", ").expect("a channel of its own").1.to_owned();
         assert!(own.starts_with("stream:"), "{own}");
-        (response, own)
+        (service.later.take().expect("a sweep"), own)
     };
     // What is stored is told, but not what could be seen before, and not what the stream gets live.
-    let (mut response, own) = open(&mut service, "");
+    let (later, own) = open(&mut service, "");
     publish(&mut service, "room", "meanwhile\ntwo lines");
     service.host.clock += 1_000;
     publish(&mut service, "room", "when the proxy has the subscription");
     service.take_items();
     let operations = service.host.store.operations;
-    service.finish(&mut response);
+    assert_eq!(service.finish(later), None);
     assert!(service.host.store.operations - operations <= 5);
     let items = service.take_items();
     assert_eq!((items.len(), &items[0]["channel"]), (1, &json!(own)));
     let content = items[0]["formats"]["http-stream"]["content"].as_str().expect("events");
     assert!(content.ends_with("event: message\ndata: meanwhile\ndata: two lines\n\n"), "{content}");
     // So is a message whose key can be seen late, or is made by a clock that is behind, on a stream that has come back.
-    let (mut response, own) = open(&mut service, &format!("&format=json&since={old}"));
+    let (later, own) = open(&mut service, &format!("&format=json&since={old}"));
     service.host.clock -= 900;
     publish(&mut service, "room", "late");
     service.host.clock += 900;
     service.take_items();
-    service.finish(&mut response);
+    assert_eq!(service.finish(later), None);
     let items = service.take_items();
     assert_eq!((items.len(), &items[0]["channel"]), (1, &json!(own)));
     let content = items[0]["formats"]["http-stream"]["content"].as_str().expect("events");
     assert!(content.contains(r#""data":"late""#), "{content}");
     // Nothing is published if nothing was missed; and if that cannot be known, it is told.
     service.host.clock += 10_000;
-    let (mut response, _) = open(&mut service, "");
-    service.finish(&mut response);
+    let (later, _) = open(&mut service, "");
+    assert_eq!(service.finish(later), None);
     assert!(service.take_items().is_empty());
-    let (mut response, _) = open(&mut service, "");
+    let (later, _) = open(&mut service, "");
     service.host.store.fails_from = Some((0, StoreError::TooMany));
-    service.finish(&mut response);
+    assert_eq!(service.finish(later), None);
     let items = service.take_items();
     let content = items[0]["formats"]["http-stream"]["content"].as_str().expect("an event");
     assert!(content.contains("event: reset\n") && content.contains("cannot be read"), "{content}");
     service.host.store.fails_from = None;
-    let (mut response, _) = open(&mut service, "");
+    let (later, _) = open(&mut service, "");
     service.host.store.entries.clear();
-    service.finish(&mut response);
+    assert_eq!(service.finish(later), None);
     assert!(service.take_items()[0].to_string().contains("cannot be read"));
     // A publish request that fails is a line in the log.
-    let (response, _) = open(&mut service, "");
+    let (later, _) = open(&mut service, "");
     publish(&mut service, "room", "lost");
     service.host.results.push_back(Ok(500));
-    let line = fanout_edge::app::later(response.later.expect("a sweep"), &service.settings, &mut service.host, NOW);
-    assert!(line.is_some_and(|line| line.contains("status 500")));
+    assert!(service.finish(later).is_some_and(|line| line.contains("status 500")));
     // The proxy has no room for a 21st channel.
     let many: String = (0..20).map(|number| format!("channel=c{number}&")).collect();
-    assert_eq!(service.respond(proxied(&format!("/api/events?{many}"))).later, None);
+    service.respond(proxied(&format!("/api/events?{many}")));
+    assert_eq!(service.later, None);
     // What is not kept needs none.
-    assert_eq!(Service::local().respond(proxied("/api/events?channel=room")).later, None);
+    let mut service = Service::local();
+    service.respond(proxied("/api/events?channel=room"));
+    assert_eq!(service.later, None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 use super::{LOCAL_GRIP_URL, NOW, handlers::mirror, store::Memory};
 use fanout_edge::{
     app::{
-        self,
+        self, Sweep,
         connection::Handler,
         exchange::Exchange,
         http::{BodyError, Outcome, Response},
@@ -281,12 +281,14 @@ pub struct Service {
     pub host: Host,
     pub now: u64,
     pub on_websocket: Handler,
+    /// What is left to do when the last response has been sent.
+    pub later: Option<Sweep>,
 }
 
 impl Service {
     /// The service with these settings and the handler [`mirror`].
     pub fn new(settings: Settings) -> Self {
-        Self { settings, host: Host::default(), now: NOW, on_websocket: mirror }
+        Self { settings, host: Host::default(), now: NOW, on_websocket: mirror, later: None }
     }
 
     pub fn local() -> Self {
@@ -304,13 +306,17 @@ impl Service {
     pub fn decide(&mut self, mut request: Request) -> Outcome {
         self.host.has_valid_fastly_key =
             self.host.fastly_key.is_some_and(|key| request.header("fastly-key") == Header::Value(key));
-        app::decide(&mut Exchange {
+        let mut exchange = Exchange {
             request: &mut request,
             platform: &mut self.host,
             settings: &self.settings,
             now: self.now,
             on_websocket: self.on_websocket,
-        })
+            later: None,
+        };
+        let outcome = app::decide(&mut exchange);
+        self.later = exchange.later;
+        outcome
     }
 
     /// Returns the response to a request that must not be handed off.
@@ -322,10 +328,9 @@ impl Service {
         }
     }
 
-    /// Does what is left to do when a response has been sent.
-    pub fn finish(&mut self, response: &mut Response) {
-        let later = response.later.take().expect("something is left to do");
-        assert_eq!(app::later(later, &self.settings, &mut self.host, self.now), None);
+    /// Does what is left to do when a response has been sent. Returns a line for the log if it fails.
+    pub fn finish(&mut self, later: Sweep) -> Option<String> {
+        app::later(later, &self.settings, &mut self.host, self.now)
     }
 
     pub fn hands_off(&mut self, request: Request) -> bool {

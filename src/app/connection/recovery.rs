@@ -25,7 +25,8 @@ impl Connection<'_> {
             }
         };
         let welcome = Envelope::welcome(Some(self.id()), self.user(), since);
-        let welcome = recovery.iter().fold(welcome, |welcome, recovery| welcome.with(recovery)).to_json();
+        let welcome =
+            recovery.iter().fold(welcome, |welcome, recovery| welcome.with_recovered(recovery.reason())).to_json();
         self.ws.send(&welcome);
         if let Some(recovery) = recovery.filter(|recovery| !recovery.messages.is_empty()) {
             self.send_missed(&recovery);
@@ -43,7 +44,7 @@ impl Connection<'_> {
         };
         let recovery = self.recover(cursor);
         self.send_missed(&recovery);
-        self.ws.send(&Envelope::synced(&recovery).to_json());
+        self.ws.send(&Envelope::synced(recovery.since).with_recovered(recovery.reason()).to_json());
     }
 
     /// A client may ask once in a batch, and as often as it may connect.

@@ -6,10 +6,7 @@ use crate::{
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
-        messages::{
-            envelope::Envelope,
-            forms::{event, stored_event},
-        },
+        messages::{envelope::Envelope, forms::event},
     },
     grip::Hold,
 };
@@ -19,7 +16,7 @@ const KEEP_ALIVE: u32 = 20;
 
 /// Holds a stream of events, with a comment at its start and whenever it is silent. Source: HTML, section 9.2.
 pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    subscribe(exchange, Seen::LastEventId, |subscriber, sweep| {
+    subscribe(exchange, Seen::LastEventId, |subscriber, own| {
         let mut body = ": subscribed\n".to_owned();
         if subscriber.history.is_some() {
             // A browser that reconnects before the first message says this.
@@ -30,14 +27,18 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             body.push_str(&event(subscriber.first_since(), "message", &subscriber.welcome().to_json()));
         }
         if let Some(lost) = subscriber.lost() {
-            body.push_str(&event(subscriber.since(), "reset", &Envelope::reset(subscriber.since(), lost).to_json()));
+            body.push_str(&event(
+                subscriber.since(),
+                "reset",
+                &Envelope::reset(subscriber.since(), lost.to_string()).to_json(),
+            ));
         }
         for message in subscriber.missed() {
-            body.push_str(&stored_event(message, subscriber.format));
+            body.push_str(&message.event(subscriber.format));
         }
         let hold = subscriber.hold(Hold::stream);
-        let hold = sweep.iter().fold(hold, |hold, sweep| hold.with_channel(sweep.own()));
+        let hold = own.into_iter().fold(hold, Hold::with_channel);
         let hold = hold.with_keep_alive(b":\n\n", KEEP_ALIVE).expect("the content is not empty");
-        Response { later: sweep, ..Response::new(200, "text/event-stream", body).held(&hold) }
+        Response::new(200, "text/event-stream", body).held(&hold)
     })
 }

@@ -39,7 +39,7 @@ pub(crate) fn history(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         messages: recovery.messages.iter().map(|message| envelope(message.envelope())).collect(),
         since: recovery.since,
         recovered: recovery.lost.is_none(),
-        reason: recovery.lost.map(|lost| lost.to_string()),
+        reason: recovery.reason(),
     };
     let json = serde_json::to_vec(&missed).expect("text under names of fields is JSON");
     let response = Response::new(200, "application/json", json);

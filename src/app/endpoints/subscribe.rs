@@ -15,8 +15,9 @@ use crate::{
         history::{
             History,
             cursor::Cursor,
-            recovery::{Lost, Recovery, Stored, recover},
+            recovery::{Lost, Recovery, recover},
             sweep::Sweep,
+            value::Stored,
         },
         http::{Outcome, Response},
         messages::{channels::Channels, envelope::Envelope, id::MessageId},
@@ -56,7 +57,7 @@ pub(crate) enum Seen {
 pub(crate) fn subscribe(
     exchange: &mut Exchange<'_>,
     seen: Seen,
-    respond: impl FnOnce(&Subscriber<'_>, Option<Sweep>) -> Response,
+    respond: impl FnOnce(&Subscriber<'_>, Option<&Channel>) -> Response,
 ) -> Result<Outcome, Error> {
     let source = guard::check_source(exchange)?;
     let query = Query::of(exchange.request)?;
@@ -86,9 +87,10 @@ pub(crate) fn subscribe(
     };
     let subscriber = Subscriber { format, channels, identity, history, asks, recovery, opened };
     // Nothing between the proxy and the client is to store, change or buffer it.
-    let response = respond(&subscriber, sweep)
+    let response = respond(&subscriber, sweep.as_ref().map(Sweep::own))
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
         .with_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    exchange.later = sweep;
     Ok(response.into())
 }
 
@@ -128,7 +130,7 @@ impl Subscriber<'_> {
     /// The envelope that it gets first.
     pub(crate) fn welcome(&self) -> Envelope<'_> {
         let welcome = self.plain_welcome(self.first_since());
-        self.recovery.iter().fold(welcome, |welcome, recovery| welcome.with(recovery))
+        self.recovery.iter().fold(welcome, |welcome, recovery| welcome.with_recovered(recovery.reason()))
     }
 
     /// The same, without whether it has missed something.

@@ -15,10 +15,8 @@ use crate::{
         exchange::Exchange,
         history::cursor::Cursor,
         http::{Outcome, Request, Response},
-        messages::{
-            envelope,
-            outbox::{Most, pack, send},
-        },
+        messages::envelope,
+        outbox::{Most, pack, send},
         platform::{Counter, Platform},
         query::{Format, Query},
         settings::Settings,

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::recovery::{AHEAD, OVERLAP};
+use super::times::{AHEAD, OVERLAP};
 use crate::app::{bounds::LEEWAY, error::Error, messages::id::MessageId, platform::Platform};
 
 /// What a client says that it has seen: all messages up to a time.

@@ -2,30 +2,21 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use serde::Deserialize;
-
 use super::{
     History,
     cursor::Cursor,
     keys::{Key, prefixes},
+    times::{AHEAD, OVERLAP},
+    value::{Stored, parse},
 };
 use crate::{
     app::{
         bounds::{MAX_READS, MAX_RECOVERED, MAX_RECOVERED_BYTES},
-        messages::{channels::Channels, content::Content, envelope::Envelope, id::MessageId},
+        messages::{channels::Channels, id::MessageId},
         platform::{List, Platform, StoreError},
     },
     grip::Channel,
 };
-
-/// How long before its cursor a client may have missed a message, in milliseconds: one that was on its way to the store or to
-/// the proxy when a younger one arrived, or that was made by a clock that is behind. It is more than [`LATE`](super::LATE) and
-/// [`AHEAD`] together, less what a write takes.
-pub(crate) const OVERLAP: u64 = 2000;
-
-/// How far the clock of a sandbox may be ahead of another one's, in milliseconds.
-pub(super) const AHEAD: u64 = 1000;
 
 /// What a client that comes back has missed.
 pub(crate) struct Recovery {
@@ -87,22 +78,12 @@ impl From<StoreError> for Lost {
     }
 }
 
-/// A message that was kept.
-pub(crate) struct Stored {
-    pub(crate) id: MessageId,
-    pub(crate) content: Content<'static>,
-    channel: Channel,
-    from: Option<String>,
-}
-
-impl Stored {
-    /// Its envelope, as those that were there when it was published got it.
-    pub(crate) fn envelope(&self) -> String {
-        Envelope::published(self.id, &self.channel, &self.content, self.from.as_deref()).to_json()
-    }
-}
-
 impl Recovery {
+    /// Why the client may have missed more than it gets, for it to read.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.lost.as_ref().map(ToString::to_string)
+    }
+
     /// A cursor that is true before the client has the messages.
     pub(crate) fn first_since(&self) -> MessageId {
         if self.messages.is_empty() { self.since } else { self.asked }
@@ -226,32 +207,9 @@ impl Reader<'_> {
         let keys: Vec<_> = by_id.into_values().collect();
         let mut messages = Vec::new();
         for value in self.platform.lookup(&keys, MAX_RECOVERED_BYTES)? {
-            messages.extend(parse(&value.ok_or(Lost::Unreadable)?, self.channels)?);
+            let value = value.ok_or(Lost::Unreadable)?;
+            messages.extend(parse(&value, self.channels).ok_or(Lost::Unreadable)?);
         }
         Ok(messages)
     }
-}
-
-#[derive(Deserialize)]
-struct Value {
-    id: String,
-    channel: String,
-    data: Option<String>,
-    base64: Option<String>,
-    from: Option<String>,
-}
-
-/// The messages of a value, which are of one of the channels.
-fn parse(json: &[u8], channels: &Channels) -> Result<Vec<Stored>, Lost> {
-    let stored = |value: Value| {
-        let content = match (value.data, value.base64) {
-            (Some(text), None) => Content::from(text),
-            (None, Some(base64)) => Content::from(BASE64_STANDARD.decode(base64).ok()?),
-            _ => return None,
-        };
-        let channel = channels.iter().find(|channel| channel.as_str() == value.channel)?.clone();
-        Some(Stored { id: MessageId::parse_any(&value.id)?, content, channel, from: value.from })
-    };
-    let values: Vec<Value> = serde_json::from_slice(json).map_err(|_| Lost::Unreadable)?;
-    values.into_iter().map(stored).collect::<Option<_>>().ok_or(Lost::Unreadable)
 }

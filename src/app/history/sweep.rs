@@ -8,17 +8,14 @@ use std::time::Duration;
 
 use super::{
     History,
-    recovery::{Lost, OVERLAP, Reader, Recovery, Stored, recent},
+    recovery::{Lost, Reader, Recovery, recent},
+    times::{AHEAD, OVERLAP},
+    value::Stored,
 };
 use crate::{
     app::{
         error::Error,
-        messages::{
-            channels::Channels,
-            envelope::Envelope,
-            forms::{event, stored_event},
-            id::MessageId,
-        },
+        messages::{channels::Channels, envelope::Envelope, forms::event, id::MessageId},
         platform::Platform,
         query::Format,
         settings::Settings,
@@ -32,9 +29,6 @@ use crate::{
 /// How long after the response the service looks: then the proxy has the subscription, and what was published before can be
 /// seen in the store.
 const AFTER: Duration = Duration::from_millis(1500);
-
-/// How long the proxy may take to have the subscription, and how far other clocks may be ahead, in milliseconds.
-const UNTIL: u64 = 1000;
 
 /// An event stream that has just been opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +76,8 @@ impl Sweep {
         platform.wait(AFTER);
         let since = MessageId::new(platform);
         let events = match self.missed(history, platform) {
-            Ok(messages) => messages.iter().map(|message| stored_event(message, self.format)).collect(),
-            Err(lost) => vec![event(since, "reset", &Envelope::reset(since, &lost).to_json())],
+            Ok(messages) => messages.iter().map(|message| message.event(self.format)).collect(),
+            Err(lost) => vec![event(since, "reset", &Envelope::reset(since, lost.to_string()).to_json())],
         };
         let mut packer = settings.publisher.as_ref()?.packer(now);
         for event in &events {
@@ -100,7 +94,7 @@ impl Sweep {
             epoch => return Err(epoch.map_or(Lost::Unreadable, Lost::Begun)),
         }
         let mut reader = Reader { channels: &self.channels, platform, operations: 1 };
-        let mut keys = reader.keys(self.opened.saturating_sub(OVERLAP), self.opened + UNTIL)?;
+        let mut keys = reader.keys(self.opened.saturating_sub(OVERLAP), self.opened + AHEAD)?;
         keys.retain(|key| !self.known.contains(&key.text));
         reader.messages(keys)
     }

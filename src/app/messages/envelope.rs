@@ -18,10 +18,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
 use super::{content::Content, id::MessageId};
-use crate::{
-    app::history::recovery::{Lost, Recovery},
-    grip::{Channel, Event, Events},
-};
+use crate::grip::{Channel, Event, Events};
 
 /// The heartbeat of a WebSocket.
 pub(crate) const PING: &str = r#"{"type":"ping"}"#;
@@ -71,20 +68,18 @@ impl<'a> Envelope<'a> {
     }
 
     /// What a client gets that asks, on an open WebSocket, for what it missed, after that.
-    pub(crate) fn synced(recovery: &Recovery) -> Self {
-        Self { kind: "synced", since: Some(recovery.since), ..Self::default() }.with(recovery)
+    pub(crate) fn synced(since: MessageId) -> Self {
+        Self { kind: "synced", since: Some(since), ..Self::default() }
     }
 
-    /// What an event stream gets that missed more than it gets.
-    pub(crate) fn reset(since: MessageId, lost: &Lost) -> Self {
-        let reason = Some(lost.to_string());
-        Self { kind: "reset", since: Some(since), recovered: Some(false), reason, ..Self::default() }
+    /// What an event stream gets that missed more than it gets, and why.
+    pub(crate) fn reset(since: MessageId, reason: String) -> Self {
+        Self { kind: "reset", since: Some(since), ..Self::default() }.with_recovered(Some(reason))
     }
 
-    /// Returns self with whether the client has all that it missed.
-    pub(crate) fn with(self, recovery: &Recovery) -> Self {
-        let (recovered, reason) = (recovery.lost.is_none(), recovery.lost.as_ref().map(ToString::to_string));
-        Self { recovered: Some(recovered), reason, ..self }
+    /// Returns self with whether the client has all that it missed: it has not if there is a reason.
+    pub(crate) fn with_recovered(self, reason: Option<String>) -> Self {
+        Self { recovered: Some(reason.is_none()), reason, ..self }
     }
 
     /// Returns self with another cursor, or none.

@@ -13,12 +13,9 @@ use http::{
 };
 
 use super::{channels, content::Content, envelope::Envelope, id::MessageId};
-use crate::{
-    app::{history::recovery::Stored, query::Format},
-    grip::{
-        Channel, Formats, Item, ItemId, WsMessage,
-        item::{Body, HeldResponse, HttpResponse, HttpStream},
-    },
+use crate::grip::{
+    Channel, Formats, Item, ItemId, WsMessage,
+    item::{Body, HeldResponse, HttpResponse, HttpStream},
 };
 
 /// The header of a response that has the id of the message in it.
@@ -132,18 +129,10 @@ impl<'a> Forms<'a> {
 }
 
 /// A message as a Server-Sent Event of a stream without envelopes.
-fn raw_event(id: MessageId, content: &Content<'_>) -> String {
+pub(crate) fn raw_event(id: MessageId, content: &Content<'_>) -> String {
     match content {
         Content::Text(text) => event(id, "message", text),
         Content::Binary(bytes) => event(id, "binary", &BASE64_STANDARD.encode(bytes)),
-    }
-}
-
-/// A message that was kept, as a Server-Sent Event.
-pub(crate) fn stored_event(message: &Stored, format: Format) -> String {
-    match format {
-        Format::Raw => raw_event(message.id, &message.content),
-        Format::Json => event(message.id, "message", &message.envelope()),
     }
 }
 

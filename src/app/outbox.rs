@@ -2,19 +2,17 @@
 
 use std::borrow::Cow;
 
-use super::{channels, content::Content, envelope::Envelope, forms::Forms, id::MessageId, sizes::Sizes};
-use crate::{
-    app::{
-        error::Error,
-        history::{History, Value},
-        platform::Platform,
-        settings::Settings,
-    },
-    grip::{
-        Channel, CloseCode, Formats, Item, WsMessage,
-        item::HttpStream,
-        publish::{Packer, PublishRequest, TooLarge},
-    },
+use super::{
+    error::Error,
+    history::{History, value::Value},
+    messages::{channels, content::Content, envelope::Envelope, forms::Forms, id::MessageId, sizes::Sizes},
+    platform::Platform,
+    settings::Settings,
+};
+use crate::grip::{
+    Channel, CloseCode, Formats, Item, WsMessage,
+    item::HttpStream,
+    publish::{Packer, PublishRequest, TooLarge},
 };
 
 /// How long the end of the connections of a channel is in a publish request, at most.
@@ -52,21 +50,6 @@ impl<'a> Broadcast<'a> {
     /// The end of the connections: a WebSocket gets the code and the reason, a stream just ends.
     pub(crate) const fn close(channel: Channel, code: CloseCode, reason: Cow<'a, str>) -> Self {
         Self { channel, action: Action::Close { code, reason }, sender: None }
-    }
-
-    /// The channel.
-    pub(crate) const fn channel(&self) -> &Channel {
-        &self.channel
-    }
-
-    /// The envelope of the message, if it is one.
-    pub(crate) fn envelope(&self) -> Option<String> {
-        match &self.action {
-            Action::Message { id, content, from, .. } => {
-                Some(Envelope::published(*id, &self.channel, content, *from).to_json())
-            }
-            Action::Close { .. } => None,
-        }
     }
 
     /// The id of the message, if it is one.
@@ -144,13 +127,26 @@ pub(crate) fn pack<'a>(
         }
         ends.push(packer.len());
     }
-    let kept = history.map(|history| (history, history.values(messages))).filter(|(_, values)| !values.is_empty());
+    let kept = history.map(|history| (history, values(history, messages))).filter(|(_, values)| !values.is_empty());
     // Twice, if it takes long.
     let operations = |history: &History, values: &[Value]| 2 * values.len() + history.operations_to_begin();
     if kept.as_ref().is_some_and(|(history, values)| operations(history, values) > most.operations) {
         return Err(Error::BatchTooLarge);
     }
     Ok(Requests { requests: packer.finish(), ends, kept })
+}
+
+/// What is to be kept of messages.
+fn values(history: &History, messages: &[Broadcast<'_>]) -> Vec<Value> {
+    let mut values = Vec::new();
+    for Broadcast { channel, action, .. } in messages {
+        if let Action::Message { id, content, from, .. } = action
+            && history.keeps(channel)
+        {
+            Value::add(&mut values, channel, *id, &Envelope::published(*id, channel, content, *from).to_json());
+        }
+    }
+    values
 }
 
 fn push(packer: &mut Packer<'_>, forms: &Forms<'_>, sizes: &Sizes) -> Result<(), TooLarge> {
