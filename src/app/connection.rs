@@ -1,10 +1,11 @@
 //! What a WebSocket handler is given: the messages of a client, who it is, what it requested, and how to respond.
 
+mod publish;
 mod recovery;
+mod state;
 
 use std::{borrow::Cow, cell::OnceCell, slice};
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 
 use super::{
@@ -12,11 +13,8 @@ use super::{
         right::Right,
         token::{self, Identity},
     },
-    bounds::{
-        MAX_BACKEND_REQUESTS, MAX_CHANNELS, MAX_FETCHED_BODY, MAX_PUBLISHED, MAX_STATE_LENGTH, MAX_STATE_NAME_LENGTH,
-    },
+    bounds::{MAX_BACKEND_REQUESTS, MAX_CHANNELS, MAX_FETCHED_BODY},
     error::Error,
-    history::History,
     http::{CLIENT, Request},
     messages::{
         channels,
@@ -37,7 +35,6 @@ pub use super::{
 use crate::grip::{
     Channel, CloseCode, Control, Filter, Message, WebSocket,
     control::{Content as KeepAlive, KeepAliveMode},
-    publish::MAX_BODY,
 };
 
 /// What happens on a WebSocket. It is called for each batch of a client's messages, which is a request of its own: what the
@@ -54,9 +51,6 @@ const HEARTBEAT: u32 = 30;
 
 /// The same for a client that gets envelopes: its script may expect to see one every 30 seconds.
 const JSON_HEARTBEAT: u32 = 25;
-
-/// The characters that are percent-encoded in a header, which must not have a space at its start or end.
-const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
 /// What the texts of a batch say, in their order; `None` stands for one that is not a valid envelope.
 pub(super) type Inbox<'a> = slice::Iter<'a, Option<Decoded>>;
@@ -346,104 +340,6 @@ impl<'a> Connection<'a> {
         self.ws.close_with_reason(code, reason);
     }
 
-    /// Publishes a message to all subscribers of a channel, on every transport. All that a batch publishes goes out in as
-    /// few requests as it fits into, after the handler returns, each message with an id of its own and the
-    /// [user](Self::user). If the proxy does not accept it, the connection is closed
-    /// with a code and a reason that says so.
-    ///
-    /// # Errors
-    /// [`Error::ChannelName`]; [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if the batch publishes more than 200
-    /// messages, or more than fits into 6 publish requests of 65,536 bytes: about 200 messages of 100 bytes, 48 of 1,000, one of
-    /// 64,000.
-    pub fn publish(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
-        let message = self.message(channel, message.into())?;
-        self.push(message)
-    }
-
-    /// Publishes a message to all subscribers of a channel except this connection.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish).
-    pub fn publish_to_others(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
-        let message = self.message(channel, message.into())?.except(self.id());
-        self.push(message)
-    }
-
-    fn message(&mut self, channel: &str, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
-        let channel = channels::parse(channel)?;
-        let history = self.settings.history.as_ref()?.as_ref();
-        let id = History::new_id(history, &channel, self.platform);
-        Broadcast::message(id, channel, content, self.user())
-    }
-
-    /// Checks that all of the outbox can be published at once, before any of it is built.
-    fn push(&mut self, broadcast: Broadcast<'a>) -> Result<(), Error> {
-        self.outbox_length += broadcast.length();
-        if self.outbox.len() >= MAX_PUBLISHED || self.outbox_length > MAX_BACKEND_REQUESTS * MAX_BODY {
-            return Err(Error::BatchTooLarge);
-        }
-        self.outbox.push(broadcast);
-        Ok(())
-    }
-
-    /// Publishes a message of the client to each of its channels, if its [mode](Self::mode) asks for that: to all
-    /// subscribers, or to all others.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish), each message counted for each channel.
-    pub fn relay(&mut self, message: Message<'a>) -> Result<(), Error> {
-        for channel in self.query.channels.iter().map(Channel::as_str) {
-            match (self.query.mode, message) {
-                (Mode::Publish, Message::Text(text)) => self.publish(channel, text)?,
-                (Mode::Publish, Message::Binary(bytes)) => self.publish(channel, bytes)?,
-                (Mode::PublishToOthers, Message::Text(text)) => self.publish_to_others(channel, text)?,
-                (Mode::PublishToOthers, Message::Binary(bytes)) => self.publish_to_others(channel, bytes)?,
-                (Mode::Echo | Mode::Listen, _) | (_, Message::Close(_) | Message::Disconnect) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Closes all other connections on a channel: WebSockets with the code and the reason, which is cut at 123 bytes, and
-    /// streams without. It does not end a poll, and nothing keeps a client from connecting again. Whether Fanout does this
-    /// in production is not known.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish).
-    pub fn close_others(
-        &mut self,
-        channel: &str,
-        code: CloseCode,
-        reason: impl Into<Cow<'a, str>>,
-    ) -> Result<(), Error> {
-        let close = Broadcast::close(channels::parse(channel)?, code, reason.into());
-        self.push(close.except(self.id()))
-    }
-
-    /// A value that was [stored](Self::set_state) for the connection. The proxy keeps it; no client can see or forge it. An
-    /// opening connection has only what this batch stored.
-    pub fn state(&self, name: &str) -> Option<String> {
-        let name = state_name(name);
-        let value = if self.is_opening() { self.ws.new_meta(&name) } else { self.ws.meta(&name) };
-        let value = value.filter(|value| !value.is_empty())?;
-        percent_decode_str(value).decode_utf8().ok().map(Cow::into_owned)
-    }
-
-    /// Stores a value for the connection, which each later batch finds in its [state](Self::state). An empty one removes
-    /// it. Names are not case-sensitive. The proxy sends all values with every request, as headers: keep them short, a
-    /// kilobyte in all.
-    ///
-    /// # Errors
-    /// [`Error::State`] if the name has other characters than letters, digits, `-` and `_` or more than 64, or the value is
-    /// longer than 512 bytes, percent-encoded.
-    pub fn set_state(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        let value = utf8_percent_encode(value, ENCODED).to_string();
-        if !(1..=MAX_STATE_NAME_LENGTH).contains(&name.len()) || value.len() > MAX_STATE_LENGTH {
-            return Err(Error::State);
-        }
-        self.ws.set_meta(&state_name(name), &value).map_err(|_| Error::State)
-    }
-
     /// Sends a request through a backend of the service, waits, and returns the response with its body, of at most
     /// 100,000 bytes. A batch may make 6 requests to backends, of which publishing takes at least one.
     ///
@@ -457,8 +353,4 @@ impl<'a> Connection<'a> {
         let response = self.platform.fetch(backend, request, MAX_FETCHED_BODY);
         response.map_err(|error| Error::Backend { name: backend.to_owned(), error })
     }
-}
-
-fn state_name(name: &str) -> String {
-    format!("state-{name}")
 }
