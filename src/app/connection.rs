@@ -70,6 +70,8 @@ pub struct Connection<'a> {
     outbox_length: usize,
     subscribed: Vec<Channel>,
     fetched: usize,
+    /// Whether it was made sure that what is published can be recovered.
+    has_begun: bool,
     /// How many operations on the KV Store were made.
     operations: usize,
     /// Whether the client got what it missed.
@@ -120,6 +122,7 @@ impl<'a> Connection<'a> {
             outbox_length: 0,
             subscribed: Vec::new(),
             fetched: 0,
+            has_begun: false,
             operations: 0,
             has_recovered: false,
         }

@@ -300,6 +300,9 @@ impl Error {
             Self::NoToken => format!("access token is missing: {RECONNECT}"),
             _ if self.is_invalid_token() => format!("access token is not valid: {RECONNECT}"),
             Self::Setting(_) => "a setting of the service cannot be used".to_owned(),
+            Self::NotKept { published: None, .. } => {
+                "published, but not kept: clients that reconnect may miss it".to_owned()
+            }
             Self::Publish(PublishError::Rejected { status }) => {
                 format!("not published: the GRIP proxy rejected it with status {status}")
             }

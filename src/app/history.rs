@@ -103,14 +103,6 @@ impl History {
         Ok(value.and_then(|value| str::from_utf8(&value).ok()?.parse().ok()))
     }
 
-    /// The id of a message that is published to a channel. What is kept begins before the first one that is.
-    pub(crate) fn new_id(history: Option<&Self>, channel: &Channel, platform: &mut dyn Platform) -> MessageId {
-        if let Some(history) = history.filter(|history| history.keeps(channel)) {
-            history.begin(platform);
-        }
-        MessageId::new(platform)
-    }
-
     /// Begins to keep values. [`Store::finish_inserts`](super::platform::Store::finish_inserts) waits for the end. Returns the
     /// time of their keys, in milliseconds since 1970.
     pub(crate) fn begin_inserts(&self, values: &[Value], platform: &mut dyn Platform) -> u64 {

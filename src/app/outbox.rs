@@ -6,7 +6,7 @@ use super::{
     error::Error,
     history::{History, value::Value},
     messages::{channels, content::Content, envelope::Envelope, forms::Forms, id::MessageId, sizes::Sizes},
-    platform::Platform,
+    platform::{Platform, StoreError},
     settings::Settings,
 };
 use crate::grip::{
@@ -81,6 +81,8 @@ pub(crate) struct Requests<'a> {
     /// For each message the number of requests that publish it and what comes before it.
     ends: Vec<usize>,
     kept: Option<(&'a History, Vec<Value>)>,
+    /// Whether there are enough operations to keep it once more.
+    may_keep_again: bool,
 }
 
 /// What publishing may take.
@@ -128,12 +130,11 @@ pub(crate) fn pack<'a>(
         ends.push(packer.len());
     }
     let kept = history.map(|history| (history, values(history, messages))).filter(|(_, values)| !values.is_empty());
-    // Twice, if it takes long.
-    let operations = |history: &History, values: &[Value]| 2 * values.len() + history.operations_to_begin();
-    if kept.as_ref().is_some_and(|(history, values)| operations(history, values) > most.operations) {
+    let values = kept.as_ref().map_or(0, |(_, values)| values.len());
+    if values > most.operations {
         return Err(Error::BatchTooLarge);
     }
-    Ok(Requests { requests: packer.finish(), ends, kept })
+    Ok(Requests { requests: packer.finish(), ends, kept, may_keep_again: 2 * values <= most.operations })
 }
 
 /// What is to be kept of messages.
@@ -175,7 +176,8 @@ fn too_large(TooLarge { .. }: TooLarge) -> Error {
 /// # Errors
 /// [`Error::Publish`] if the proxy did not accept the first one, [`Error::PartlyPublished`] if it did not accept a later
 /// one. What follows is not sent. [`Error::NoStore`] if nothing is sent; [`Error::OnlyKept`] if it is kept all the same, [`Error::NotKept`] if it is not.
-pub(crate) fn send(Requests { requests, ends, kept }: Requests<'_>, platform: &mut dyn Platform) -> Result<(), Error> {
+pub(crate) fn send(requests: Requests<'_>, platform: &mut dyn Platform) -> Result<(), Error> {
+    let Requests { requests, ends, kept, may_keep_again } = requests;
     let Some((history, values)) = kept else { return send_all(requests, &ends, platform) };
     if !platform.has_store() {
         return Err(Error::NoStore);
@@ -184,8 +186,11 @@ pub(crate) fn send(Requests { requests, ends, kept }: Requests<'_>, platform: &m
     let published = send_all(requests, &ends, platform);
     let mut kept = platform.finish_inserts();
     if kept.is_ok() && history.is_late(begun, platform) {
-        history.begin_inserts(&values, platform);
-        kept = platform.finish_inserts();
+        kept = Err(StoreError::TooSlow);
+        if may_keep_again {
+            history.begin_inserts(&values, platform);
+            kept = platform.finish_inserts();
+        }
     }
     match (published, kept) {
         (published, Ok(())) => published.map_err(|error| Error::OnlyKept(Box::new(error))),

@@ -70,6 +70,8 @@ pub enum StoreError {
     TooMany,
     /// The values are too large.
     TooLarge,
+    /// They took too long.
+    TooSlow,
     /// For another reason.
     Failed,
 }

@@ -143,7 +143,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::OnlyKept(Box::new(Error::Publish(PublishError::Unreachable))),
             502,
-            "The message is probably not published: the GRIP proxy could not be reached, try again; clients that reconnect get it",
+            "The message is probably not published: the GRIP proxy could not be reached, try again; clients that reconnect may get it",
         ),
         (
             Error::NotKept { published: None, error: StoreError::TooMany },

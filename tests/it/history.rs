@@ -119,7 +119,7 @@ fn ok_means_published_and_kept() {
     service.host.results.push_back(Err(SendError::Unreachable));
     let response = service.respond(broadcast("room", "third"));
     let unpublished = "The message is probably not published: the GRIP proxy could not be reached, try again";
-    is(&response, 502, format!("{unpublished}; clients that reconnect get it\n"));
+    is(&response, 502, format!("{unpublished}; clients that reconnect may get it\n"));
     assert_eq!(texts(&missed(&mut service, &since)), ["second", "third"]);
     // Neither.
     service.host.store.fails_from = from(&service, StoreError::Failed);
@@ -173,7 +173,7 @@ fn a_client_that_comes_back_gets_what_it_missed() {
     publish(&mut service, "room", "fifth");
     assert_eq!(texts(&missed(&mut service, since)), ["fifth"]);
     // A time does, too, for who has no id yet.
-    assert_eq!(texts(&missed(&mut service, &format!("{}Z", humantime_of(START + 2_500))))[0], "second");
+    assert_eq!(texts(&missed(&mut service, &format!("{}Z", humantime_of(START + 2_600))))[0], "second");
     // Bytes come back as they were.
     let bytes = Request::new("POST", "/api/broadcast?channel=bytes")
         .with("Content-Type", "application/octet-stream")
@@ -221,19 +221,19 @@ fn nothing_is_promised_that_cannot_be_kept() {
     let kept = missed(&mut service, &since);
     assert_eq!((texts(&kept).len(), &kept["recovered"]), (25, &json!(true)));
     publish(&mut service, "room", "one too many");
-    is_lost(&missed(&mut service, &since), "there are more than 25 messages, or too large ones");
+    is_lost(&missed(&mut service, &since), "there are more than 25 messages, too large ones, or too many channels");
     // A cursor that is too old, and one from before the store was kept.
     let old = format!("{}Z", humantime_of(service.host.clock - 300_001));
     is_lost(&missed(&mut service, &old), "messages are kept for 300 seconds");
     let before = format!("{}Z", humantime_of(START - 61_000));
-    is_lost(&missed(&mut service, &before), "messages have been kept only since then");
+    is_lost(&missed(&mut service, &before), "messages are kept only from 2027-01-15T07:59:00Z on");
     // Too large.
     service.host.clock += 10_000;
     let since = publish(&mut service, "room", "second");
     for _ in 0..9 {
         publish(&mut service, "room", &"x".repeat(60_000));
     }
-    is_lost(&missed(&mut service, &since), "there are more than 25 messages, or too large ones");
+    is_lost(&missed(&mut service, &since), "there are more than 25 messages, too large ones, or too many channels");
     // Each operation fails in its turn.
     service.host.clock += 10_000;
     let since = publish(&mut service, "room", "third");
@@ -270,7 +270,7 @@ fn a_store_that_was_emptied_or_whose_setting_changed_is_no_quiet_channel() {
     let mut service = service(&[]);
     let since = publish(&mut service, "room", "first");
     service.host.store.entries.clear();
-    is_lost(&missed(&mut service, &since), "messages have been kept only since then");
+    is_lost(&missed(&mut service, &since), "messages are kept only from 2027-01-15T08:00:00Z on");
     // From then on it is kept again.
     service.host.clock += 1_000;
     let since = publish(&mut service, "room", "second");
@@ -281,10 +281,11 @@ fn a_store_that_was_emptied_or_whose_setting_changed_is_no_quiet_channel() {
     let entries = [("GRIP_URL", LOCAL_GRIP_URL), ("config:HISTORY", "room more")];
     let mut other = Service::new(settings(&entries));
     (other.host.store, other.host.clock) = (store, service.host.clock);
-    is_lost(&missed(&mut other, &since), "messages have been kept only since then");
+    let begins = "messages are kept only from 2027-01-15T08:01:41Z on";
+    is_lost(&missed(&mut other, &since), begins);
     other.host.clock += 50_000;
     let since = publish(&mut other, "room", "fourth");
-    is_lost(&missed(&mut other, &since), "messages have been kept only since then");
+    is_lost(&missed(&mut other, &since), begins);
     other.host.clock += 51_000;
     let since = publish(&mut other, "room", "fifth");
     assert_eq!(missed(&mut other, &since)["recovered"], true);
@@ -330,6 +331,21 @@ fn what_is_read_back_is_what_the_token_may_read_now() {
     assert_eq!(service.respond(get(&path).with("Authorization", token("other"))).status, 403);
     let missed = json_of(&service.respond(get(&path).with("Authorization", token("room"))));
     assert_eq!(missed["messages"][0]["from"], "alice");
+    // The same on each transport.
+    let since = format!("channel=room&format=json&since={}Z", humantime_of(START - 1_000));
+    for path in ["/api/events", "/api/poll"] {
+        let request = || proxied(&format!("{path}?{since}"));
+        assert_eq!(service.respond(request().with("Authorization", token("other"))).status, 403, "{path}");
+        let response = service.respond(request().with("Authorization", token("room")));
+        assert!(String::from_utf8_lossy(&response.body).contains("from alice"), "{path}");
+    }
+    let opening = || events(&format!("/api/websocket?{since}"), "OPEN\r\n");
+    assert_eq!(service.respond(opening().with("Authorization", token("other"))).status, 403);
+    assert_eq!(sent(&service.respond(opening().with("Authorization", token("room"))))[1]["from"], "alice");
+    let sync = text(&json!({ "type": "sync", "since": format!("{}Z", humantime_of(START - 1_000)) }).to_string());
+    let sync = events("/api/websocket?channel=room&format=json", sync);
+    let refused = service.respond(sync.with("Authorization", token("other")));
+    assert!(!String::from_utf8_lossy(&refused.body).contains("from alice"));
     let opening = (Counter::Openings, "192.0.2.1".to_owned(), 1);
     assert_eq!(service.host.counted.iter().filter(|counted| **counted == opening).count(), 1);
 }
@@ -408,7 +424,10 @@ fn what_websockets_publish_is_kept_with_one_value_for_each_channel() {
     service.host.store.fails_from = Some((0, StoreError::Failed));
     let response = service.respond(events(path, text(r#"{"type":"message","data":"6"}"#)));
     let body = String::from_utf8_lossy(&response.body).into_owned();
-    assert!(body.contains("CLOSE") && body.contains("published, but not kept: the KV store failed"), "{body}");
+    assert!(
+        body.contains("CLOSE") && body.contains("published, but not kept: clients that reconnect may miss it"),
+        "{body}"
+    );
 }
 
 #[test]
@@ -432,15 +451,114 @@ fn one_request_makes_at_most_30_operations() {
     let many: String = (0..19).map(|number| format!("&channel=c{number}")).collect();
     let before = service.host.store.operations;
     let response = service.respond(get(&format!("/api/history?channel=room{many}&since={first}")));
-    is_lost(&json_of(&response), "there are more than 25 messages, or too large ones");
+    is_lost(&json_of(&response), "there are more than 25 messages, too large ones, or too many channels");
     assert!(service.host.store.operations - before <= 30);
+    // What is too much to be read costs nothing of what the handler may publish.
+    publish(&mut service, "room", "26");
+    let opened = sent(&service.respond(events(&path, "OPEN\r\n")));
+    assert_eq!((opened.len(), &opened[0]["recovered"]), (1, &json!(false)));
     // A handler cannot publish to more channels than can be kept.
     let mut service = service.with_handler(|connection| {
         connection.accept();
-        (0..30).try_for_each(|number| connection.publish(&format!("c{number}"), "x"))
+        (0..31).try_for_each(|number| connection.publish(&format!("c{number}"), "x"))
     });
+    let (before, _) = (service.host.store.operations, service.take_published());
     let response = service.respond(events("/api/websocket", "OPEN\r\n"));
-    assert_eq!(response.status, 413);
+    assert_eq!((response.status, service.host.store.operations), (413, before));
+    assert!(service.take_published().is_empty());
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_asked_once_for_a_batch() {
+    let mut service = Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("config:HISTORY", "*")]));
+    service.host.store.fails_from = Some((0, StoreError::TooMany));
+    let batch = text(r#"{"type":"message","data":"x"}"#).repeat(200);
+    service.respond(events("/api/websocket?format=json&mode=publish", batch));
+    assert_eq!(service.host.store.operations, 2);
+}
+
+#[test]
+fn many_channels_are_recovered_at_any_time() {
+    for pause in (0..70_000).step_by(3_700) {
+        let mut service = service(&[]);
+        service.host.clock += pause;
+        let channels: String = (0..20).map(|number| format!("channel=c{number}&")).collect();
+        let first = publish(&mut service, "c0", "first");
+        service.host.clock += 5_000;
+        for number in 0..7 {
+            publish(&mut service, &format!("c{number}"), &number.to_string());
+        }
+        service.host.clock += 50_000;
+        let all = json_of(&service.respond(get(&format!("/api/history?{channels}since={first}"))));
+        assert_eq!((texts(&all).len(), &all["recovered"]), (7, &json!(true)), "{all}");
+        // An event stream on quiet channels misses nothing while it opens.
+        service.respond(proxied(&format!("/api/events?{}", channels.trim_end_matches("channel=c19&"))));
+        let later = service.later.take().expect("a sweep");
+        service.take_items();
+        assert_eq!(service.finish(later), None);
+        assert!(service.take_items().is_empty());
+    }
+}
+
+#[test]
+fn a_client_of_20_channels_may_publish_to_all_of_them() {
+    let mut service = service(&[]);
+    let path: String = (0..20).map(|number| format!("&channel=c{number}")).collect();
+    let path = format!("/api/websocket?format=json&mode=publish{path}");
+    let batch = text(r#"{"type":"message","data":"x"}"#);
+    let entries = service.host.store.entries.len();
+    assert_eq!(sent(&service.respond(events(&path, &batch))).len(), 0);
+    assert_eq!(service.host.store.entries.len(), entries + 20);
+    // There is no room to keep them once more.
+    service.host.publishing = 1_001;
+    let response = service.respond(events(&path, &batch));
+    assert!(String::from_utf8_lossy(&response.body).contains("published, but not kept"));
+}
+
+#[test]
+fn a_batch_is_not_hidden_by_its_last_message_sent_again() {
+    let mut service = service(&[]);
+    let since = publish(&mut service, "room", "first");
+    let batch = ["1", "2", "3"].map(|data| text(&json!({ "type": "message", "data": data }).to_string())).concat();
+    service.respond(events("/api/websocket?format=json&mode=publish&channel=room", batch));
+    let all = missed(&mut service, &since);
+    assert_eq!(texts(&all), ["1", "2", "3"]);
+    let last = all["messages"][2]["id"].as_str().expect("an id");
+    service.host.clock += 10;
+    is(&service.respond(broadcast(&format!("room&id={last}"), "3")), 200, "Ok\n");
+    assert_eq!(texts(&missed(&mut service, &since))[..3], ["1", "2", "3"]);
+}
+
+#[test]
+fn what_is_stored_but_cannot_be_seen_yet_is_found_with_the_next_cursor() {
+    let mut service = service(&[]);
+    let first = publish(&mut service, "room", "first");
+    service.host.store.lag = 900;
+    publish(&mut service, "room", "second");
+    publish(&mut service, "other", "third");
+    let path = format!("/api/history?channel=room&channel=other&since={first}");
+    let none = json_of(&service.respond(get(&path)));
+    assert_eq!((texts(&none), &none["recovered"]), (vec![], &json!(true)));
+    service.host.clock += 2_000;
+    let path = path.replace(&first, none["since"].as_str().expect("an id"));
+    let all = json_of(&service.respond(get(&path)));
+    assert_eq!(texts(&all), ["first", "second", "third"]);
+}
+
+#[test]
+fn an_id_that_its_publisher_made_ahead_hides_nothing() {
+    let mut service = service(&[]);
+    // The publisher's clock is a second ahead of the service.
+    let digits = format!("{:012x}", START + 1_000);
+    let id = format!("{}-{}-7000-8000-000000000001", &digits[..8], &digits[8..]);
+    let response = service.respond(broadcast(&format!("room&id={id}"), "seen"));
+    is(&response, 200, "Ok\n");
+    let seen = header(&response, "message-id").expect("an id").to_owned();
+    // Of another service the clock is half a second behind, and it took a second to publish this.
+    service.host.clock = START - 1_500;
+    publish(&mut service, "room", "unseen");
+    service.host.clock = START + 500;
+    assert_eq!(texts(&missed(&mut service, &seen)), ["unseen"]);
 }
 
 // --- Event streams
@@ -480,19 +598,24 @@ fn what_is_published_before_the_proxy_has_the_subscription_follows() {
         assert!(own.starts_with("stream:"), "{own}");
         (service.later.take().expect("a sweep"), own)
     };
-    // What is stored is told, but not what could be seen before, and not what the stream gets live.
+    // What is stored is told, even if that began before, but not what the stream gets live.
+    service.host.clock += 1_500;
+    publish(&mut service, "room", "stored, but not published yet");
     let (later, own) = open(&mut service, "");
     publish(&mut service, "room", "meanwhile\ntwo lines");
-    service.host.clock += 1_000;
+    service.host.clock += 1_500;
     publish(&mut service, "room", "when the proxy has the subscription");
     service.take_items();
     let operations = service.host.store.operations;
     assert_eq!(service.finish(later), None);
-    assert!(service.host.store.operations - operations <= 5);
+    assert!(service.host.store.operations - operations <= 6);
     let items = service.take_items();
-    assert_eq!((items.len(), &items[0]["channel"]), (1, &json!(own)));
-    let content = items[0]["formats"]["http-stream"]["content"].as_str().expect("events");
-    assert!(content.ends_with("event: message\ndata: meanwhile\ndata: two lines\n\n"), "{content}");
+    assert_eq!(items.len(), 2);
+    for (item, data) in items.iter().zip(["stored, but not published yet", "meanwhile\ndata: two lines"]) {
+        assert_eq!(item["channel"], json!(own));
+        let content = item["formats"]["http-stream"]["content"].as_str().expect("an event");
+        assert!(content.ends_with(&format!("event: message\ndata: {data}\n\n")), "{content}");
+    }
     // So is a message whose key can be seen late, or is made by a clock that is behind, on a stream that has come back.
     let (later, own) = open(&mut service, &format!("&format=json&since={old}"));
     service.host.clock -= 900;
@@ -516,15 +639,22 @@ fn what_is_published_before_the_proxy_has_the_subscription_follows() {
     let content = items[0]["formats"]["http-stream"]["content"].as_str().expect("an event");
     assert!(content.contains("event: reset\n") && content.contains("cannot be read"), "{content}");
     service.host.store.fails_from = None;
+    // If it cannot be published, that is told; if not even that can be, it is a line in the log.
+    let (later, _) = open(&mut service, "");
+    publish(&mut service, "room", "lost");
+    service.take_items();
+    service.host.results.push_back(Ok(500));
+    assert_eq!(service.finish(later), None);
+    assert!(service.take_items()[1].to_string().contains("could not be sent"));
+    let (later, _) = open(&mut service, "");
+    publish(&mut service, "room", "lost");
+    service.host.results.extend([Ok(500), Ok(500)]);
+    assert!(service.finish(later).is_some_and(|line| line.contains("status 500")));
+    service.take_items();
     let (later, _) = open(&mut service, "");
     service.host.store.entries.clear();
     assert_eq!(service.finish(later), None);
     assert!(service.take_items()[0].to_string().contains("cannot be read"));
-    // A publish request that fails is a line in the log.
-    let (later, _) = open(&mut service, "");
-    publish(&mut service, "room", "lost");
-    service.host.results.push_back(Ok(500));
-    assert!(service.finish(later).is_some_and(|line| line.contains("status 500")));
     // The proxy has no room for a 21st channel.
     let many: String = (0..20).map(|number| format!("channel=c{number}&")).collect();
     service.respond(proxied(&format!("/api/events?{many}")));

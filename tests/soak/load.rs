@@ -142,7 +142,9 @@ pub fn echoes(size: &Size, report: &mut Report) {
     for window in WINDOWS {
         let service = Service::start();
         let bearer = service.bearer();
-        let connect = || Client::connect_with(service.port, "/api/websocket", &[("Authorization", &bearer)]);
+        let headers = [("Authorization", &*bearer)];
+        let try_connect = || Client::try_connect(service.port, "/api/websocket", &headers, PATIENCE);
+        let failed = AtomicUsize::new(0);
         let in_flight = window.unwrap_or(size.messages);
         // Returns how often the connection broke until all messages came back, in order. If it breaks, the client
         // reconnects and resends what did not come back.
@@ -159,17 +161,23 @@ pub fn echoes(size: &Size, report: &mut Report) {
                     Ok(message) => panic!("received {message} instead of {back}"),
                     Err(Error::Io(error)) if is_timeout(&error) => panic!("message {back} did not come back"),
                     Err(_) => {
-                        broken += 1;
-                        assert!(broken < MAX_BREAKS, "the connection broke {broken} times");
-                        thread::sleep(Duration::from_millis(100));
-                        *client = connect();
+                        let mut again = None;
+                        while again.is_none() {
+                            broken += 1;
+                            assert!(broken < MAX_BREAKS, "the connection broke {broken} times");
+                            thread::sleep(Duration::from_millis(100));
+                            again = try_connect();
+                            failed.fetch_add(usize::from(again.is_none()), Ordering::Relaxed);
+                        }
+                        *client = again.expect("connected");
                         sent = back;
                     }
                 }
             }
             broken
         };
-        let mut clients: Vec<_> = (0..size.talkers).map(|_| connect()).collect();
+        let connect = |_| Client::connect_with(service.port, "/api/websocket", &headers);
+        let mut clients: Vec<_> = (0..size.talkers).map(connect).collect();
         let start = Instant::now();
         let broken: usize = thread::scope(|scope| {
             let talk = &talk;
@@ -179,7 +187,7 @@ pub fn echoes(size: &Size, report: &mut Report) {
         let elapsed = start.elapsed().as_secs_f64();
         let all = size.talkers * size.messages;
         report.line(format!(
-            "{} clients send {} messages each, {} in flight per connection: {all} of {all} came back, in order, in {elapsed:.1} s ({:.0} a second). Connections that broke and were reopened: {broken}.",
+            "{} clients send {} messages each, {} in flight per connection: {all} of {all} came back, in order, in {elapsed:.1} s ({:.0} a second). Connections that broke and were reopened: {broken}, of which {failed:?} handshakes failed at first.",
             size.talkers,
             size.messages,
             window.map_or_else(|| "all of them".to_owned(), |window| window.to_string()),

@@ -7,8 +7,7 @@ use crate::{
     app::{
         bounds::{MAX_BACKEND_REQUESTS, MAX_PUBLISHED},
         error::Error,
-        history::History,
-        messages::channels,
+        messages::{channels, id::MessageId},
         outbox::Broadcast,
     },
     grip::{Channel, CloseCode, Message, publish::MAX_BODY},
@@ -40,9 +39,10 @@ impl<'a> Connection<'a> {
 
     fn message(&mut self, channel: &str, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
         let channel = channels::parse(channel)?;
-        let history = self.settings.history.as_ref()?.as_ref();
-        let id = History::new_id(history, &channel, self.platform);
-        Broadcast::message(id, channel, content, self.user())
+        if self.settings.history.as_ref()?.as_ref().is_some_and(|history| history.keeps(&channel)) {
+            self.begin();
+        }
+        Broadcast::message(MessageId::new(self.platform), channel, content, self.user())
     }
 
     /// Checks that all of the outbox can be published at once, before any of it is built.

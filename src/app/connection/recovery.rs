@@ -20,7 +20,10 @@ impl Connection<'_> {
         let since = match &recovery {
             Some(recovery) => recovery.first_since(),
             None => {
-                self.begin();
+                let history = self.settings.history.as_ref().ok().and_then(Option::as_ref);
+                if history.is_some_and(|history| history.first_not_kept(self.channels()).is_none()) {
+                    self.begin();
+                }
                 MessageId::new(self.platform)
             }
         };
@@ -66,11 +69,12 @@ impl Connection<'_> {
         recovery
     }
 
-    /// Makes sure that what is published from now on can be recovered.
-    fn begin(&mut self) {
+    /// Makes sure, once in a batch, that what is published from now on can be recovered.
+    pub(super) fn begin(&mut self) {
         if let Ok(Some(history)) = &self.settings.history
-            && history.first_not_kept(self.channels()).is_none()
+            && !self.has_begun
         {
+            self.has_begun = true;
             self.operations += history.operations_to_begin();
             history.begin(self.platform);
         }

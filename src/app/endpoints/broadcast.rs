@@ -12,7 +12,6 @@ use crate::{
         bounds::{MAX_BACKEND_REQUESTS, MAX_MESSAGE, MAX_OPERATIONS},
         error::Error,
         exchange::Exchange,
-        history::History,
         http::{Outcome, Response},
         messages::{content::Content, forms::MESSAGE_ID, id::MessageId},
         outbox::{Broadcast, Most, pack, send},
@@ -37,9 +36,10 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             Content::from(text)
         }
     };
-    let history = exchange.settings.history.as_ref()?.as_ref();
-    let fresh = History::new_id(history, &channel, exchange.platform);
-    let id = id.unwrap_or(fresh);
+    if let Some(history) = exchange.settings.history.as_ref()?.as_ref().filter(|history| history.keeps(&channel)) {
+        history.begin(exchange.platform);
+    }
+    let id = id.unwrap_or_else(|| MessageId::new(exchange.platform));
     let message = Broadcast::message(id, channel, content, sender.user())?;
     guard::count_broadcast(exchange, &sender)?;
     let id = message.id();

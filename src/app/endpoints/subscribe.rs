@@ -102,8 +102,11 @@ fn cursor(
     source: Source,
 ) -> Result<(Option<Cursor>, bool), Error> {
     let header = |name| exchange.request.header(name).value().filter(|value| !value.is_empty());
+    if let (Seen::LastEventId, Some(id)) = (seen, header("last-event-id")) {
+        return Ok((Some(Cursor::parse(id, exchange.platform)?.of_last_event()), true));
+    }
     let text = match seen {
-        Seen::LastEventId => header("last-event-id").or(query.since.as_deref()),
+        Seen::LastEventId => query.since.as_deref(),
         Seen::GripLast if query.since.is_some() && query.format != Format::Json => return Err(Error::SinceFormat),
         Seen::GripLast => query.since.as_deref(),
     };

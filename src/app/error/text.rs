@@ -108,11 +108,12 @@ impl fmt::Display for Error {
                 let least = if matches!(error, PublishError::Rejected { .. }) { "" } else { "At least " };
                 write!(f, "{least}{published} of {total} messages are published: {error}")
             }
-            Self::OnlyKept(error) => write!(f, "{error}; clients that reconnect get it"),
+            Self::OnlyKept(error) => write!(f, "{error}; clients that reconnect may get it"),
             Self::NotKept { published, error } => {
                 let problem = match error {
                     StoreError::TooMany => "the KV store is too busy",
                     StoreError::TooLarge => "it is too large",
+                    StoreError::TooSlow => "that took too long",
                     StoreError::Failed => "the KV store failed",
                 };
                 match published {

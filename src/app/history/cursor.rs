@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::times::{AHEAD, OVERLAP};
+use super::times::{AHEAD, BEFORE, OPENING, OVERLAP};
 use crate::app::{bounds::LEEWAY, error::Error, messages::id::MessageId, platform::Platform};
 
 /// What a client says that it has seen: all messages up to a time.
@@ -34,13 +34,18 @@ impl Cursor {
                 u64::try_from(since_1970.as_millis()).map_err(|_| Error::Since)?
             }
         };
-        let is_past = time <= super::now(platform) + LEEWAY * 1000;
+        let is_past = time <= super::now(platform) + LEEWAY * 1000 + AHEAD;
         if is_past { Ok(Self { time, id, overlap: OVERLAP }) } else { Err(Error::Since) }
     }
 
     /// The cursor of a client that had none before this one, which the service made for it.
     pub(crate) const fn from_id(id: MessageId) -> Self {
-        Self { time: id.time(), id: Some(id), overlap: AHEAD }
+        Self { time: id.time(), id: Some(id), overlap: BEFORE }
+    }
+
+    /// Returns self for an event stream whose cursor may be the id of a message that came before what it missed.
+    pub(crate) const fn of_last_event(self) -> Self {
+        Self { overlap: OVERLAP + OPENING, ..self }
     }
 
     /// As an id.

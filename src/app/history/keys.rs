@@ -62,11 +62,11 @@ pub(super) fn of_epoch(setting: &str) -> String {
     format!("e-{}", hash(setting))
 }
 
-/// The prefixes, one or two, of the keys of a channel from one time to another, in milliseconds since 1970. Keys of other
-/// times have them, too.
-pub(super) fn prefixes(channel: &Channel, from: u64, to: u64) -> Vec<String> {
+/// The prefixes of the keys of a channel from one time to another, in milliseconds since 1970; `most` of them, 1 or 2. Keys of
+/// other times have them, too: more if it is only one.
+pub(super) fn prefixes(channel: &Channel, from: u64, to: u64, most: u64) -> Vec<String> {
     const BITS: usize = 4;
-    let is_near = |left_out: &usize| (to >> (BITS * left_out)) - (from >> (BITS * left_out)) <= 1;
+    let is_near = |left_out: &usize| (to >> (BITS * left_out)).saturating_sub(from >> (BITS * left_out)) < most;
     let left_out = (0..TIME_DIGITS).find(is_near).unwrap_or(TIME_DIGITS);
     let width = TIME_DIGITS - left_out;
     let hash = hash(channel.as_str());

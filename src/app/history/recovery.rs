@@ -1,6 +1,10 @@
 //! What a client that comes back has missed.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use super::{
     History,
@@ -47,13 +51,15 @@ pub(crate) enum Lost {
     TooMuch,
     /// The store cannot be read.
     Unreadable,
+    /// What was missed could not be sent.
+    Unsent,
 }
 
 impl Lost {
     /// Whether the client can go on with the next cursor. Otherwise that would be lost, too, for a while at least.
     pub(crate) fn can_go_on(&self, since: MessageId) -> bool {
         match self {
-            Self::TooOld(_) | Self::TooMuch => true,
+            Self::TooOld(_) | Self::TooMuch | Self::Unsent => true,
             Self::Begun(epoch) => *epoch <= since.time(),
             Self::NotKept(_) | Self::Unreadable => false,
         }
@@ -65,9 +71,15 @@ impl fmt::Display for Lost {
         match self {
             Self::NotKept(channel) => write!(f, "messages of `{channel}` are not kept: see HISTORY"),
             Self::TooOld(seconds) => write!(f, "messages are kept for {seconds} seconds"),
-            Self::Begun(_) => f.write_str("messages have been kept only since then"),
-            Self::TooMuch => write!(f, "there are more than {MAX_RECOVERED} messages, or too large ones"),
+            Self::Begun(time) => {
+                let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(*time));
+                write!(f, "messages are kept only from {time} on")
+            }
+            Self::TooMuch => {
+                write!(f, "there are more than {MAX_RECOVERED} messages, too large ones, or too many channels")
+            }
             Self::Unreadable => f.write_str("the stored messages cannot be read"),
+            Self::Unsent => f.write_str("the stored messages could not be sent"),
         }
     }
 }
@@ -131,12 +143,13 @@ fn find(
     if cursor.time < now.saturating_sub(history.window) {
         return Err(Lost::TooOld(history.window / 1000));
     }
-    reader.operations += 1;
+    reader.count(1)?;
     match history.read_epoch(reader.platform)? {
         Some(epoch) if epoch <= cursor.time => history.epoch.set(Some(epoch)),
         Some(epoch) => return Err(Lost::Begun(epoch)),
         None => {
             history.epoch.set(None);
+            reader.count(history.operations_to_begin())?;
             return Err(history.begin(reader.platform).map_or(Lost::Unreadable, Lost::Begun));
         }
     }
@@ -155,12 +168,8 @@ fn find(
     if messages.len() > MAX_RECOVERED { Err(Lost::TooMuch) } else { Ok(messages) }
 }
 
-/// The keys of the last seconds, as far as they can be read.
-pub(super) fn recent(channels: &Channels, now: u64, platform: &mut dyn Platform) -> Vec<String> {
-    let mut reader = Reader { channels, platform, operations: 0 };
-    let keys = reader.keys(now.saturating_sub(OVERLAP), now + AHEAD).unwrap_or_default();
-    keys.into_iter().map(|key| key.text).collect()
-}
+/// How many channels are few enough for two lists each.
+const FEW: usize = 7;
 
 /// Reads what is stored for some channels.
 pub(super) struct Reader<'a> {
@@ -171,26 +180,35 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Counts operations that are about to be made.
+    fn count(&mut self, operations: usize) -> Result<(), Lost> {
+        if self.operations + operations > MAX_READS {
+            return Err(Lost::TooMuch);
+        }
+        self.operations += operations;
+        Ok(())
+    }
+
     /// The keys between two times, in milliseconds since 1970.
     pub(super) fn keys(&mut self, from: u64, to: u64) -> Result<Vec<Key>, Lost> {
         let list = |prefix| List { prefix, cursor: None };
-        let prefixes = self.channels.iter().flat_map(|channel| prefixes(channel, from, to));
+        // Lists of less for each channel, if they leave enough operations for messages.
+        let most = if self.channels.iter().count() > FEW { 1 } else { 2 };
+        let prefixes = self.channels.iter().flat_map(|channel| prefixes(channel, from, to, most));
         let mut lists: Vec<_> = prefixes.map(list).collect();
-        let mut keys = Vec::new();
+        let mut keys = BTreeMap::new();
         while !lists.is_empty() {
-            self.operations += lists.len();
-            if self.operations > MAX_READS {
-                return Err(Lost::TooMuch);
-            }
+            self.count(lists.len())?;
             let pages = self.platform.list(&lists)?;
             let next = lists.into_iter().zip(pages).filter_map(|(list, page)| {
-                keys.extend(page.keys.into_iter().filter_map(Key::parse));
+                for key in page.keys.into_iter().filter_map(Key::parse) {
+                    keys.insert(key.text.clone(), key);
+                }
                 page.next.map(|cursor| List { cursor: Some(cursor), ..list })
             });
             lists = next.collect();
         }
-        keys.retain(|key: &Key| (from..=to).contains(&key.time));
-        Ok(keys)
+        Ok(keys.into_values().filter(|key: &Key| (from..=to).contains(&key.time)).collect())
     }
 
     /// The messages of keys, in the order of their ids, and once: a message that was sent again has several keys.
@@ -198,12 +216,12 @@ impl Reader<'_> {
         let mut by_id = BTreeMap::new();
         for key in keys {
             // Not `collect`, which sorts a list first: 4 KB of the module.
-            by_id.insert(key.id, key.text);
+            by_id.insert((key.id, key.is_single), key.text);
         }
-        self.operations += by_id.len();
-        if by_id.len() > MAX_RECOVERED || self.operations > MAX_READS {
+        if by_id.len() > MAX_RECOVERED {
             return Err(Lost::TooMuch);
         }
+        self.count(by_id.len())?;
         let keys: Vec<_> = by_id.into_values().collect();
         let mut messages = Vec::new();
         for value in self.platform.lookup(&keys, MAX_RECOVERED_BYTES)? {

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::{
     History,
-    recovery::{Lost, Reader, Recovery, recent},
-    times::{AHEAD, OVERLAP},
+    recovery::{Lost, Reader, Recovery},
+    times::{AHEAD, BEFORE, SUBSCRIBED},
     value::Stored,
 };
 use crate::{
     app::{
+        bounds::MAX_BACKEND_REQUESTS,
         error::Error,
         messages::{channels::Channels, envelope::Envelope, forms::event, id::MessageId},
         platform::Platform,
@@ -41,7 +42,7 @@ pub struct Sweep {
     opened: u64,
     /// Since when messages have been kept, in milliseconds since 1970, if that is known.
     epoch: Option<u64>,
-    /// The keys that could be seen then: their messages were sent, or are older than the stream.
+    /// The keys whose messages it was sent then.
     known: Vec<String>,
 }
 
@@ -54,10 +55,8 @@ impl Sweep {
         platform: &mut dyn Platform,
     ) -> Self {
         let since = recovery.map_or_else(|| MessageId::new(platform), |recovery| recovery.since);
-        let known = match recovery {
-            Some(recovery) => recovery.recent.clone(),
-            None => recent(channels, since.time(), platform),
-        };
+        // What a stream without a cursor sees may be stored, but not published yet.
+        let known = recovery.map_or_else(Vec::new, |recovery| recovery.recent.clone());
         let own = Channel::new(format!("stream:{}", since.simple())).expect("a UUID has characters of a channel");
         Self { format, channels: channels.clone(), own, opened: since.time(), epoch: history.begin(platform), known }
     }
@@ -75,15 +74,37 @@ impl Sweep {
         let Some(history) = settings.history.as_ref()?.as_ref() else { return Ok(()) };
         platform.wait(AFTER);
         let since = MessageId::new(platform);
-        let events = match self.missed(history, platform) {
-            Ok(messages) => messages.iter().map(|message| message.event(self.format)).collect(),
-            Err(lost) => vec![event(since, "reset", &Envelope::reset(since, lost.to_string()).to_json())],
+        let lost = match self.missed(history, platform) {
+            Ok(messages) => {
+                let events: Vec<_> = messages.iter().map(|message| message.event(self.format)).collect();
+                match self.publish(&events, settings, platform, now) {
+                    Ok(()) => return Ok(()),
+                    // Some of it may have arrived, or all.
+                    Err(_) => Lost::Unsent,
+                }
+            }
+            Err(lost) => lost,
         };
+        let reset = event(since, "reset", &Envelope::reset(since, lost.to_string()).to_json());
+        self.publish(&[reset], settings, platform, now)
+    }
+
+    fn publish(
+        &self,
+        events: &[String],
+        settings: &Settings,
+        platform: &mut dyn Platform,
+        now: u64,
+    ) -> Result<(), Error> {
         let mut packer = settings.publisher.as_ref()?.packer(now);
-        for event in &events {
+        for event in events {
             // It fits, as it did when it was published.
             let formats = Formats { http_stream: Some(HttpStream::Content(Body::Text(event))), ..Formats::default() };
             packer.push(&[Item::new(&self.own, formats)]).map_err(|_| Error::BatchTooLarge)?;
+        }
+        // One is left for the reset.
+        if packer.len() >= MAX_BACKEND_REQUESTS {
+            return Err(Error::BatchTooLarge);
         }
         packer.finish().into_iter().try_for_each(|request| request.send(platform).map_err(Error::Publish))
     }
@@ -94,7 +115,7 @@ impl Sweep {
             epoch => return Err(epoch.map_or(Lost::Unreadable, Lost::Begun)),
         }
         let mut reader = Reader { channels: &self.channels, platform, operations: 1 };
-        let mut keys = reader.keys(self.opened.saturating_sub(OVERLAP), self.opened + AHEAD)?;
+        let mut keys = reader.keys(self.opened.saturating_sub(BEFORE), self.opened + SUBSCRIBED + AHEAD)?;
         keys.retain(|key| !self.known.contains(&key.text));
         reader.messages(keys)
     }
