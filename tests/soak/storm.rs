@@ -127,9 +127,12 @@ impl Storm<'_> {
         let mut random = Random(number as u64 * 3 + transport as u64);
         let mut seen = Seen { channel: number % CHANNELS, from: now(), ..Seen::default() };
         let mut cursor = time_text(seen.from);
+        // How often it has come back since the end. Each time it waits longer, as clients do if there are too many.
+        let mut last = 0;
         loop {
             let is_last = self.is_over.load(Ordering::Relaxed);
-            let stays = Duration::from_millis(if is_last { 4000 } else { 200 + random.below(STAYS) });
+            last += u64::from(is_last);
+            let stays = Duration::from_millis(if is_last { 4000 * last } else { 200 + random.below(STAYS) });
             seen.connections += 1;
             seen.log.push((now(), cursor.clone()));
             let until = Instant::now() + stays;
@@ -141,7 +144,7 @@ impl Storm<'_> {
             if is_last && whole {
                 return seen;
             }
-            thread::sleep(Duration::from_millis(if is_last { 300 } else { random.below(AWAY) }));
+            thread::sleep(Duration::from_millis(random.below(AWAY * last.max(1))));
         }
     }
 
