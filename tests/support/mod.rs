@@ -13,6 +13,8 @@ pub mod handlers;
 pub mod http;
 #[cfg(not(target_os = "wasi"))]
 pub mod process;
+#[cfg(not(target_os = "wasi"))]
+pub mod running;
 pub mod service;
 pub mod store;
 
