@@ -24,7 +24,7 @@ use ::http::header::HeaderValue;
 pub use self::history::sweep::Sweep;
 use self::{
     access::origins,
-    endpoints::{broadcast, events, health, history as missed, page, poll, websocket},
+    endpoints::{broadcast, events, files, health, history as missed, poll, websocket},
     error::Error,
     exchange::{Endpoint, Exchange},
     http::Outcome,
@@ -50,11 +50,20 @@ const fn shared(path: &'static str, method: &'static str, endpoint: Endpoint) ->
 
 /// The methods of one path stand together.
 const ROUTES: &[Route] = &[
-    own("/", "GET", page::page),
-    own("/", "HEAD", page::page),
+    own("/", "GET", files::page),
+    own("/", "HEAD", files::page),
+    own("/page.js", "GET", files::page_script),
+    own("/page.js", "HEAD", files::page_script),
+    own("/page.css", "GET", files::page_style),
+    own("/page.css", "HEAD", files::page_style),
+    own("/client.js", "GET", files::client),
+    own("/client.js", "HEAD", files::client),
+    own("/client.d.ts", "GET", files::client_types),
+    own("/client.d.ts", "HEAD", files::client_types),
     own("/api/health", "GET", health::health),
     own("/api/health", "HEAD", health::health),
-    own("/api/websocket", "GET", websocket::connect),
+    // A page of another origin asks it over plain HTTP why a WebSocket was rejected.
+    shared("/api/websocket", "GET", websocket::connect),
     own("/api/websocket", "POST", websocket::events),
     shared("/api/events", "GET", events::events),
     shared("/api/poll", "GET", poll::poll),
@@ -76,7 +85,7 @@ fn route(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let routes = || ROUTES.iter().filter(|route| route.path == exchange.request.path());
     let first = routes().next().ok_or(Error::NotFound)?;
     let route = routes().find(|route| route.method == exchange.request.method());
-    if !first.is_shared {
+    if !route.unwrap_or(first).is_shared {
         let route = route.ok_or_else(|| Error::MethodNotAllowed { allowed: methods(routes()) })?;
         return (route.endpoint)(exchange);
     }

@@ -2,10 +2,10 @@
 
 pub(super) mod broadcast;
 pub(super) mod events;
+pub(super) mod files;
 mod hand_off;
 pub(super) mod health;
 pub(super) mod history;
-pub(super) mod page;
 pub(super) mod poll;
 mod subscribe;
 pub(super) mod websocket;

@@ -316,12 +316,12 @@ fn only_what_the_proxy_accepted_is_ok() {
 #[test]
 fn other_methods_are_rejected_with_the_allowed_ones() {
     for (method, path, allowed) in [
-        ("PUT", "/api/websocket", "GET, POST"),
-        ("HEAD", "/api/websocket", "GET, POST"),
-        ("OPTIONS", "/api/websocket", "GET, POST"),
+        ("PUT", "/api/websocket", "GET, POST, OPTIONS"),
+        ("HEAD", "/api/websocket", "GET, POST, OPTIONS"),
+        ("OPTIONS", "/api/health", "GET, HEAD"),
         ("GET", "/api/broadcast", "POST, OPTIONS"),
         ("DELETE", "/", "GET, HEAD"),
-        ("get", "/api/websocket", "GET, POST"),
+        ("get", "/api/websocket", "GET, POST, OPTIONS"),
     ] {
         let response = responds(Request::new(method, path), 405, format!("Method not allowed: use {allowed}\n"));
         assert_eq!(header(&response, "allow"), Some(allowed));

@@ -1,52 +1,88 @@
-//! The page at `/`: it is sent whole, is cached, and may do no more than it needs.
+//! The page at `/` and the client module: they are sent whole, are cached, stay small, and the page may do no more than it needs.
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use hmac_sha256::Hash;
+use fanout_edge::app::http::Response;
 
 use crate::service::{Request, Service, header};
 
-const PAGE: &str = include_str!("../../src/client/page.html");
+const FILES: [(&str, &str, &str); 5] = [
+    ("/", "text/html; charset=utf-8", include_str!("../../src/client/page.html")),
+    ("/page.js", "text/javascript; charset=utf-8", include_str!("../../src/client/page.js")),
+    ("/page.css", "text/css; charset=utf-8", include_str!("../../src/client/page.css")),
+    ("/client.js", "text/javascript; charset=utf-8", include_str!("../../src/client/client.js")),
+    ("/client.d.ts", "text/plain; charset=utf-8", include_str!("../../src/client/client.d.ts")),
+];
 
-fn inside(tag: &str) -> &'static str {
-    let (_, rest) = PAGE.split_once(&format!("<{tag}>")).expect("the tag is there, once");
-    let (inside, rest) = rest.split_once(&format!("</{tag}>")).expect("the tag is closed");
-    assert!(!rest.contains(&format!("<{tag}>")), "one policy, one {tag}");
-    inside
+fn get(path: &str) -> Response {
+    Service::local().respond(Request::new("GET", path))
 }
 
 #[test]
-fn the_page_is_sent_whole_and_stays_small() {
-    let response = Service::local().respond(Request::new("GET", "/"));
-    assert_eq!((response.status, header(&response, "content-type")), (200, Some("text/html; charset=utf-8")));
-    assert_eq!(response.body, PAGE.as_bytes());
-    assert!(PAGE.len() < 30_000, "{} bytes", PAGE.len());
-    assert!(!PAGE.contains("http://") && !PAGE.contains("https://"), "it needs no other host");
-}
-
-#[test]
-fn a_page_that_the_browser_has_is_not_sent_again() {
-    let get = |known: &str| Service::local().respond(Request::new("GET", "/").with("If-None-Match", known));
-    let first = Service::local().respond(Request::new("GET", "/"));
-    let tag = header(&first, "etag").expect("a tag");
-    let digest = Hash::hash(PAGE.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
-    assert_eq!(tag, format!("\"{digest}\""), "the ETag of src/app/endpoints/page.rs is that of another page");
-    for known in [tag, "*", &format!("W/{tag}"), &format!("\"other\", {tag}")] {
-        let response = get(known);
-        assert_eq!((response.status, response.body.len(), header(&response, "etag")), (304, 0, Some(tag)), "{known}");
+fn files_are_sent_whole() {
+    for (path, content_type, body) in FILES {
+        for method in ["GET", "HEAD"] {
+            let response = Service::local().respond(Request::new(method, path));
+            assert_eq!((response.status, header(&response, "content-type")), (200, Some(content_type)), "{path}");
+            assert_eq!(response.body, body.as_bytes(), "{path}");
+            assert_eq!(header(&response, "x-content-type-options"), Some("nosniff"), "{path}");
+        }
+        assert_eq!(Service::local().respond(Request::new("POST", path)).status, 405, "{path}");
     }
-    assert_eq!(get("\"other\"").status, 200);
+}
+
+#[test]
+fn the_page_stays_small_and_needs_no_other_host() {
+    let page: usize = FILES.iter().filter(|(path, ..)| *path != "/client.d.ts").map(|(.., body)| body.len()).sum();
+    assert!(page < 40_000, "{page} bytes");
+    for (path, _, body) in FILES {
+        let links = body.matches("https://").count() - body.matches("https://HOST").count();
+        assert!(links == 0 && !body.contains("http://"), "{path} names another host");
+    }
+}
+
+#[test]
+fn a_file_that_the_browser_has_is_not_sent_again() {
+    for (path, ..) in FILES {
+        let first = get(path);
+        let tag = header(&first, "etag").expect("a tag");
+        assert_eq!(header(&first, "cache-control"), Some("no-cache"), "{path}");
+        let known = |tag: &str| Service::local().respond(Request::new("GET", path).with("If-None-Match", tag));
+        for text in [tag, "*", &format!("W/{tag}"), &format!("\"other\", {tag}")] {
+            let response = known(text);
+            assert_eq!((response.status, response.body.len()), (304, 0), "{path} {text}");
+            assert_eq!(header(&response, "etag"), Some(tag), "{path}");
+        }
+        assert_eq!(known("\"other\"").status, 200, "{path}");
+        assert_eq!(FILES.iter().filter(|(path, ..)| header(&get(path), "etag") == Some(tag)).count(), 1, "{path}");
+    }
+}
+
+#[test]
+fn a_file_with_a_version_is_kept_for_long() {
+    let forever = Some("public, max-age=31536000, immutable");
+    assert_eq!(header(&get("/client.js?v=0.2.0"), "cache-control"), forever);
+    assert_eq!(header(&get("/client.js?version=1"), "cache-control"), Some("no-cache"));
+}
+
+#[test]
+fn pages_of_any_origin_may_import_the_client() {
+    for (path, origin) in [("/client.js", Some("*")), ("/client.d.ts", Some("*")), ("/", None), ("/page.js", None)] {
+        let response = get(path);
+        assert_eq!(header(&response, "access-control-allow-origin"), origin, "{path}");
+        assert_eq!(header(&response, "cross-origin-resource-policy"), origin.map(|_| "cross-origin"), "{path}");
+    }
 }
 
 #[test]
 fn the_policy_allows_the_pages_own_script_and_style_and_nothing_else() {
-    let response = Service::local().respond(Request::new("GET", "/"));
+    let response = get("/");
     let policy = header(&response, "content-security-policy").expect("a policy");
-    for (tag, directive) in [("script", "script-src"), ("style", "style-src")] {
-        let digest = BASE64_STANDARD.encode(Hash::hash(inside(tag).as_bytes()));
-        assert!(policy.contains(&format!("; {directive} 'sha256-{digest}';")), "{directive} 'sha256-{digest}'");
-    }
-    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"),
+        "{policy}"
+    );
     assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
-    assert_eq!(header(&response, "x-content-type-options"), Some("nosniff"));
     assert_eq!(header(&response, "referrer-policy"), Some("no-referrer"));
+    let page = FILES[0].2;
+    assert!(!page.contains("<style") && !page.contains("style=") && !page.contains("onclick"), "the policy forbids it");
+    assert_eq!(page.matches("<script").count(), page.matches("<script src=\"page.js\"").count());
 }

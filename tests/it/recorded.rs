@@ -29,7 +29,7 @@ fn expected(name: &str) -> (u16, Option<&'static [u8]>) {
         "http-get" | "via-viceroy-http-get" | "http-next-link-with-grip-last" | "http-response-hold-after-hint" => {
             (426, None)
         }
-        "http-options-preflight" => (405, None),
+        "http-options-preflight" => (204, None),
         "http-post-text" | "http-gone-link" => (400, None),
         name if is_opening(name) => (200, None),
         "text-hello" | "via-viceroy-text" => (200, Some(b"TEXT 7\r\nm:hello\r\n")),

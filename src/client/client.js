@@ -1,0 +1,515 @@
+/**
+ * The client of a fanout-edge service, for browsers and Node.js 20 or later: a connection that stays. See /client.d.ts.
+ * @import { Options, Transport, Status, Live as Client } from './client.d.ts'
+ * @typedef {Record<string, any>} Envelope A message of the service: docs/api.md
+ * @typedef {(url: URL) => Promise<Response>} Request
+ * @typedef {{ status?: number, code?: number, reason?: string, blocked?: boolean }} End Why a link ended: the status of a
+ *   response, or a close code; blocked if the service can be reached, but not by this transport
+ */
+
+// All times are in milliseconds.
+const SILENCE = 35_000; // The proxy sends something at least every 25 s.
+const OPENING = 10_000;
+const STABLE = 5_000;
+const BACKOFF = { first: 500, longest: 20_000 };
+const CHECK = 2_000; // After so long, the proxy has the subscription.
+const LATE = 5_000; // What arrived so long before the last sign of life was published before it.
+const REMEMBERED = 2_000; // Ids of messages.
+
+/** @param {string | URL} url @param {Options} [options] @returns {Client} */
+export function connect(url, options = {}) {
+  return /** @type {any} */ (new Live(url, options));
+}
+
+const now = () => performance.now();
+
+/** The time of a cursor: the id of a message, or a time. @param {string} cursor */
+const timeOf = (cursor) => cursor.includes('T') ? Date.parse(cursor) : parseInt(cursor.slice(0, 8) + cursor.slice(9, 13), 16);
+
+/** @param {Uint8Array} bytes */
+const toBase64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+
+/** @param {string} text */
+const fromBase64 = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+
+/** @implements {Omit<Client, 'addEventListener' | 'removeEventListener'>} */
+class Live extends EventTarget {
+  /** @type {Status} */
+  status = 'connecting';
+  /** @type {string | undefined} */
+  connection;
+  /** @type {string | undefined} */
+  user;
+
+  #url;
+  #options;
+  /** @type {string[]} */
+  #channels;
+  #transports;
+  #transport = 0;
+  /** How often in a row the transport was blocked. */
+  #blocked = 0;
+  /** How often in a row a connection failed, or did not last. */
+  #failures = 0;
+  #hasNewToken = false;
+  /** @type {Link | undefined} */
+  #link;
+  /** The one before, until the new one has its channels. @type {Link | undefined} */
+  #previous;
+  /** @type {any} */
+  #timer;
+  /** @type {(string | ArrayBuffer | Uint8Array)[]} */
+  #buffer = [];
+  /** @type {Set<string>} */
+  #seen = new Set();
+  /** Up to where everything has arrived, when it did, and the last sign of life after that.
+   * @type {{ since: string, at: number, alive: number } | undefined} */
+  #cursor;
+  /** Why messages were lost, until that has been told. @type {string | undefined} */
+  #lost;
+
+  /** @param {string | URL} url @param {Options} options */
+  constructor(url, options) {
+    super();
+    this.#url = new URL(url, globalThis.location?.href);
+    this.#options = options;
+    this.#channels = checked(options.channels ?? ['test']);
+    this.#transports = options.transports ?? /** @type {Transport[]} */ (Object.keys(transports));
+    if (options.since) this.#cursor = { since: options.since, at: now(), alive: now() };
+    globalThis.addEventListener?.('online', this.#wake);
+    globalThis.document?.addEventListener('visibilitychange', this.#wake);
+    queueMicrotask(() => this.#open());
+  }
+
+  get channels() {
+    return [...this.#channels];
+  }
+
+  set channels(channels) {
+    this.#channels = checked(channels);
+    if (this.status === 'closed') return;
+    if (this.#link?.isOpen && !this.#previous) this.#previous = this.#link;
+    else this.#link?.close();
+    this.#link = undefined;
+    clearTimeout(this.#timer);
+    this.#open();
+  }
+
+  get since() {
+    if (!this.#cursor) return undefined;
+    const { since, at, alive } = this.#cursor;
+    // On a quiet channel the cursor grows old, although nothing was missed.
+    return alive - at > 2 * LATE ? new Date(timeOf(since) + alive - at - LATE).toISOString() : since;
+  }
+
+  get transport() {
+    return /** @type {Transport} */ (this.#transports[this.#transport]);
+  }
+
+  /** @param {string | ArrayBuffer | Uint8Array} message */
+  send(message) {
+    const link = [this.#link, this.#previous].find((link) => link?.isOpen && link.send);
+    const content = typeof message === 'string' ? { data: message } : { base64: toBase64(new Uint8Array(message)) };
+    link?.send?.({ type: 'message', ...content });
+    if (link) return true;
+    const hasRoom = this.status !== 'closed' && this.#buffer.length < (this.#options.buffer ?? 0);
+    if (hasRoom) this.#buffer.push(message);
+    return hasRoom;
+  }
+
+  close() {
+    this.#stop('Closed');
+  }
+
+  /** @param {string} type @param {object} detail */
+  #dispatch(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  /** @param {Status} status @param {object} [more] */
+  #change(status, more) {
+    this.status = status;
+    this.#dispatch('status', { status, transport: this.transport, ...more });
+  }
+
+  async #open() {
+    const link = this.#link = new Link(this.transport);
+    if (!this.#previous) this.#change('connecting');
+    let token;
+    try {
+      token = await this.#token();
+    } catch (error) {
+      return link === this.#link && this.#retry(`There is no access token: ${error}`);
+    }
+    if (link !== this.#link) return;
+    if (token === null) return this.#fail('There is no access token');
+    if (token && !/^[\w.-]+$/.test(token)) return this.#fail('The access token is not a JWT');
+    const query = new URLSearchParams(this.#options.params);
+    for (const channel of this.#channels) query.append('channel', channel);
+    query.set('format', 'json');
+    const since = this.since;
+    link.resumes = since !== undefined;
+    if (since) query.set('since', since);
+    const url = new URL(`/api/${link.transport}?${query}`, this.#url);
+    link.on = {
+      open: () => this.#opened(link),
+      alive: () => {
+        // A poll has a new cursor with each response.
+        if (this.#cursor && link.isSettled && link === this.#link && link.transport !== 'poll') this.#cursor.alive = now();
+      },
+      envelope: (envelope) => this.#receive(link, envelope),
+      cursor: (since) => this.#advance(link, since),
+      end: (end) => this.#ended(link, end),
+    };
+    link.open(url, token, this.#options.WebSocket ?? globalThis.WebSocket);
+  }
+
+  /** The access token; nothing for a service that wants none, null if it cannot be had. */
+  async #token() {
+    const { token } = this.#options;
+    if (token === undefined) return undefined;
+    return (typeof token === 'function' ? await token() : token) || null;
+  }
+
+  /** @param {Link} link */
+  #opened(link) {
+    this.#blocked = 0;
+    link.after(STABLE, () => {
+      this.#failures = 0;
+      this.#hasNewToken = false;
+    });
+    link.after(CHECK, () => {
+      // Its cursor is that of the old connection, if the welcome was lost.
+      if (link.send) link.send({ type: 'sync', since: this.since ?? new Date(Date.now() - 2 * CHECK).toISOString() });
+      // What an event stream missed while it opened has come by now.
+      else link.after(CHECK, () => this.#settle(link));
+    });
+    this.#change('connected');
+    if (link.send) for (const message of this.#buffer.splice(0)) this.send(message);
+  }
+
+  /** @param {Link} link @param {Envelope} envelope */
+  #receive(link, envelope) {
+    const { type, id, channel, data, base64, from, since, recovered, reason = 'unknown' } = envelope;
+    if (recovered === false) this.#lost = reason;
+    switch (type) {
+      case 'welcome':
+        link.isWelcomed = true;
+        this.connection = envelope.connection;
+        this.user = envelope.user;
+        if (since) this.#advance(link, since);
+        // A poll is told all that there is.
+        if (link.transport === 'poll') this.#settle(link);
+        break;
+      case 'since':
+        // Messages before it may have been lost together with the welcome.
+        if (since && link.isWelcomed) this.#advance(link, since);
+        break;
+      case 'synced':
+        if (since) this.#advance(link, since);
+        this.#settle(link);
+        break;
+      case 'message':
+        if (!id || this.#isNew(id)) {
+          const content = base64 === undefined ? data : fromBase64(base64);
+          link.hasNews = true;
+          this.#dispatch('message', { id, channel, data: content, from });
+        }
+        if (id && link.isSettled && link.transport === 'websocket') this.#advance(link, id);
+        break;
+      case 'error':
+        this.#dispatch('error', { message: envelope.error });
+        if (!link.isSettled) {
+          // That was the check.
+          this.#lost ??= envelope.error;
+          this.#settle(link);
+        }
+        break;
+      case 'reset':
+        if (link.isSettled) this.#settle(link);
+    }
+  }
+
+  /** @param {string} id */
+  #isNew(id) {
+    if (this.#seen.has(id)) return false;
+    this.#seen.add(id);
+    const [first = id] = this.#seen;
+    if (this.#seen.size > REMEMBERED) this.#seen.delete(first);
+    return true;
+  }
+
+  /** @param {Link} link @param {string} since */
+  #advance(link, since) {
+    // An old link says nothing of the channels of the new one.
+    if (link === this.#link) this.#cursor = { since, at: now(), alive: now() };
+  }
+
+  /** The link has its subscription, and it is known whether something was missed. @param {Link} link */
+  #settle(link) {
+    if (link !== this.#link) return;
+    if (!link.isSettled) {
+      link.isSettled = true;
+      if (link.last) this.#advance(link, link.last);
+      this.#previous?.close();
+      this.#previous = undefined;
+      if (link.resumes && this.#lost === undefined) this.#dispatch('recovered', { recovered: true });
+    }
+    if (this.#lost !== undefined) this.#dispatch('recovered', { recovered: false, reason: this.#lost });
+    this.#lost = undefined;
+  }
+
+  /** @param {Link} link @param {End} end */
+  #ended(link, { status, code = 0, reason = '', blocked }) {
+    if (link === this.#previous) {
+      this.#previous = undefined;
+      if (!this.#link?.isOpen) this.#change('connecting');
+    }
+    if (link !== this.#link) return;
+    const line = reason || (status ? `Status ${status}` : code > 1006 ? `The connection was closed: ${code}` : 'The connection was lost');
+    // 4000 to 4099 stop, 4200 to 4299 reconnect at once, others back off.
+    const isExpired = code === 1008 || (status === 401 && link.isOpen);
+    if (status && [400, 401, 403].includes(status) && !isExpired) return this.#fail(line);
+    if (code >= 4000 && code < 4100) return this.#stop(line, code);
+    if (status) this.#dispatch('error', { message: line });
+    if (status === 429) this.#failures = 10;
+    let delay = code >= 4200 && code < 4300 && !this.#failures ? 0 : undefined;
+    if (blocked && ++this.#blocked === 2 && this.#transport < this.#transports.length - 1) {
+      this.#blocked = delay = 0;
+      this.#transport++;
+    } else if (isExpired && !this.#hasNewToken) {
+      this.#hasNewToken = true;
+      delay = 0;
+    }
+    this.#retry(line, delay);
+  }
+
+  /** Connects again, with exponential backoff and full jitter. @param {string} reason */
+  #retry(reason, delay = Math.random() * Math.min(BACKOFF.longest, BACKOFF.first * 2 ** this.#failures)) {
+    this.#link = undefined;
+    this.#failures++;
+    clearTimeout(this.#timer);
+    const isOffline = globalThis.navigator?.onLine === false;
+    if (!isOffline) this.#timer = setTimeout(() => this.#open(), delay);
+    if (!this.#previous) this.#change('waiting', { reason, delay: isOffline ? undefined : delay });
+  }
+
+  /** The page is visible, or the network is back. @param {Event} event */
+  #wake = (event) => {
+    if (globalThis.document?.visibilityState === 'hidden') return;
+    if (event.type === 'online') this.#transport = this.#blocked = 0;
+    if (this.#link) return this.#link.checkSilence();
+    if (this.status === 'closed' || globalThis.navigator?.onLine === false) return;
+    clearTimeout(this.#timer);
+    this.#open();
+  };
+
+  /** @param {string} message */
+  #fail(message) {
+    this.#dispatch('error', { message });
+    this.#stop(message);
+  }
+
+  /** @param {string} reason @param {number} [code] */
+  #stop(reason, code) {
+    if (this.status === 'closed') return;
+    for (const link of [this.#link, this.#previous]) link?.close();
+    this.#link = this.#previous = undefined;
+    clearTimeout(this.#timer);
+    globalThis.removeEventListener?.('online', this.#wake);
+    globalThis.document?.removeEventListener('visibilitychange', this.#wake);
+    const unsent = this.#buffer.splice(0);
+    if (unsent.length) this.#dispatch('error', { message: `${unsent.length} messages were not sent`, unsent });
+    this.#change('closed', { reason, code });
+  }
+}
+
+/** @param {string[]} channels */
+function checked(channels) {
+  if (!Array.isArray(channels) || !channels.length) throw new TypeError('channels must be a list of names');
+  return [...channels];
+}
+
+/** One connection by one transport, from its beginning to its end. */
+class Link {
+  isOpen = false;
+  isWelcomed = false;
+  isSettled = false;
+  /** Whether it was opened with a cursor. */
+  resumes = false;
+  /** Whether it had a new message. */
+  hasNews = false;
+  /** The id of the last message, while it is no cursor. @type {string | undefined} */
+  last;
+  /** @type {((envelope: Envelope) => void) | undefined} */
+  send;
+  /** What is called. @type {Record<string, (what: any) => void>} */
+  on = {};
+
+  #abort = new AbortController();
+  signal = this.#abort.signal;
+  #heard = now();
+  #timers = new Set();
+
+  /** @param {Transport} transport */
+  constructor(transport) {
+    this.transport = transport;
+  }
+
+  /** @param {URL} url @param {string | undefined} token @param {any} WebSocket */
+  open(url, token, WebSocket) {
+    const headers = token ? { Authorization: `Bearer ${token}` } : undefined;
+    const request = (/** @type {URL} */ url) => fetch(url, { headers, signal: this.signal, cache: 'no-store' });
+    const run = transports[this.transport];
+    run(this, url, request, token, WebSocket).catch((error) => this.end({ reason: String(error) }));
+    this.#watch();
+  }
+
+  /** @param {number} delay @param {() => void} what */
+  after(delay, what) {
+    if (this.isClosed) return;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      what();
+    }, delay);
+    this.#timers.add(timer);
+  }
+
+  /** @param {number} delay @returns {Promise<void>} */
+  pause(delay) {
+    return new Promise((resolve) => this.after(delay, resolve));
+  }
+
+  get isClosed() {
+    return this.signal.aborted;
+  }
+
+  /** There was a sign of life. */
+  alive() {
+    if (this.isClosed) return;
+    this.#heard = now();
+    if (!this.isOpen) {
+      this.isOpen = true;
+      this.on.open?.(this);
+    }
+    this.on.alive?.(this);
+  }
+
+  /** @param {Envelope} envelope */
+  receive(envelope) {
+    this.alive();
+    if (!this.isClosed) this.on.envelope?.(envelope);
+  }
+
+  checkSilence() {
+    if (now() - this.#heard >= SILENCE) this.end({ reason: 'The connection was silent' });
+  }
+
+  #watch() {
+    this.after(SILENCE - (now() - this.#heard) + 1, () => {
+      this.checkSilence();
+      if (!this.isClosed) this.#watch();
+    });
+  }
+
+  /** @param {End} end */
+  end(end) {
+    if (this.isClosed) return;
+    this.close();
+    this.on.end?.(end);
+  }
+
+  close() {
+    this.#timers.forEach(clearTimeout);
+    this.#timers.clear();
+    this.#abort.abort();
+  }
+}
+
+/** @param {Response} response @returns {Promise<End>} */
+async function refusal(response) {
+  const text = (await response.text()).trim().split('\n')[0] ?? '';
+  return { status: response.status, reason: text.slice(0, 300) };
+}
+
+/** @type {Record<Transport, (link: Link, url: URL, request: Request, token?: string, WebSocket?: any) => Promise<void>>} */
+const transports = {
+  async websocket(link, url, request, token, WebSocket) {
+    if (!WebSocket) return link.end({ blocked: true, reason: 'There is no WebSocket' });
+    const socket = new WebSocket(url.href.replace(/^http/, 'ws'), token ? ['bearer', token] : []);
+    link.signal.addEventListener('abort', () => socket.close(1000));
+    link.after(OPENING, () => link.isOpen || socket.close());
+    socket.onopen = () => {
+      link.send = (envelope) => socket.send(JSON.stringify(envelope));
+      link.alive();
+    };
+    socket.onmessage = (/** @type {{ data: string }} */ { data }) => {
+      try {
+        link.receive(JSON.parse(data));
+      } catch (error) {
+        link.end({ reason: String(error) });
+      }
+    };
+    // Without this, `ws` of Node.js throws. What follows is a close.
+    socket.onerror = () => {};
+    socket.onclose = async (/** @type {{ code: number, reason: string }} */ { code, reason }) => {
+      if (link.isOpen || link.isClosed) return link.end({ code, reason });
+      // Browsers hide why a handshake failed. The service says it over plain HTTP.
+      link.after(OPENING, () => link.end({}));
+      const response = await request(url).catch(() => undefined);
+      if (!response) return link.end({});
+      if (response.status === 426) return link.end({ blocked: true, reason: 'There is no WebSocket' });
+      link.end(await refusal(response));
+    };
+  },
+
+  /** By `fetch`: an EventSource hides why it failed, and sends no headers. */
+  async events(link, url, request) {
+    // Something between may wait for the end of the response.
+    link.after(OPENING, () => link.isOpen || link.end({ blocked: true, reason: 'The events did not arrive' }));
+    const response = await request(url);
+    if (!response.ok || !response.body) return link.end(await refusal(response));
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = ''; ;) {
+      const { value, done } = await reader.read();
+      if (done) return link.end({ reason: 'The event stream ended' });
+      const blocks = (rest + value).split('\n\n');
+      rest = blocks.pop() ?? '';
+      link.alive();
+      for (const block of blocks) {
+        // An envelope is one line.
+        const field = (/** @type {string} */ name) => block.split('\n').find((line) => line.startsWith(name))?.slice(name.length);
+        const [id, data] = [field('id: '), field('data: ')];
+        const envelope = data && JSON.parse(data);
+        if (data) link.receive(envelope);
+        if (id && (link.isSettled || envelope?.type !== 'message')) link.on.cursor?.(id);
+        else link.last = id ?? link.last;
+      }
+    }
+  },
+
+  async poll(link, url, request) {
+    // A poll that is not refused waits.
+    link.after(1_000, () => link.alive());
+    while (!link.isClosed) {
+      const start = now();
+      const response = await request(url);
+      if (!response.ok) return link.end(await refusal(response));
+      /** @type {Envelope[]} */
+      const envelopes = response.status === 204 ? [] : await response.json();
+      link.hasNews = false;
+      link.alive();
+      for (const envelope of envelopes) link.receive(envelope);
+      const welcome = envelopes.find(({ type }) => type === 'welcome');
+      const before = url.searchParams.get('since');
+      if (welcome?.since) url.searchParams.set('since', welcome.since);
+      else if (welcome) {
+        // The store cannot be read, or the channel is not kept.
+        url.searchParams.delete('since');
+        await link.pause(OPENING / 2);
+      }
+      const isNew = link.hasNews || url.searchParams.get('since') !== before;
+      if (!isNew && now() - start < 1_000) await link.pause(1_000);
+    }
+  },
+};

@@ -1,0 +1,605 @@
+// The client with a WebSocket, a fetch and a clock that the tests control: what it does, and when.
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, mock, test } from 'node:test';
+
+import { connect } from '../../src/client/client.js';
+
+const ID = (/** @type {number} */ time, n = 0) => {
+  const digits = time.toString(16).padStart(12, '0');
+  return `${digits.slice(0, 8)}-${digits.slice(8)}-7000-8000-${n.toString(16).padStart(12, '0')}`;
+};
+const START = 1_800_000_000_000;
+
+let clock = 0;
+/** @type {FakeSocket[]} */
+let sockets = [];
+/** @type {{ url: URL, headers: Record<string, string> | undefined, signal: AbortSignal }[]} */
+let requests = [];
+/** What the service responds to each request over plain HTTP. @type {(url: URL, signal: AbortSignal) => Promise<Response>} */
+let respond;
+/** @type {any[]} */
+let events = [];
+/** @type {ReturnType<typeof connect> | undefined} */
+let live;
+/** How many timers wait. */
+const timers = new Set();
+
+class FakeSocket {
+  sent = /** @type {any[]} */ ([]);
+  isClosed = false;
+  onopen = () => {};
+  onmessage = (/** @type {any} */ _) => {};
+  onclose = (/** @type {any} */ _) => {};
+  onerror = () => {};
+  constructor(/** @type {string} */ url, /** @type {string[]} */ protocols) {
+    this.url = new URL(url);
+    this.protocols = protocols;
+    sockets.push(this);
+  }
+  send(/** @type {string} */ text) {
+    this.sent.push(JSON.parse(text));
+  }
+  close() {
+    if (!this.isClosed) this.drop(1006);
+  }
+  drop(code = 1006, reason = '') {
+    this.isClosed = true;
+    this.onclose({ code, reason });
+  }
+  receive(/** @type {object} */ envelope) {
+    this.onmessage({ data: JSON.stringify(envelope) });
+  }
+  open(/** @type {object} */ welcome = {}) {
+    this.onopen();
+    this.receive({ type: 'welcome', connection: 'c1', since: ID(START), ...welcome });
+  }
+}
+
+/** Lets the time pass, in steps, and what waits for it run. */
+async function pass(milliseconds = 0) {
+  for (let rest = milliseconds; ; rest -= 100) {
+    const step = Math.min(rest, 100);
+    clock += step;
+    mock.timers.tick(step);
+    for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
+    if (rest <= 100) return;
+  }
+}
+
+async function start(/** @type {any} */ options = {}) {
+  live = connect('https://service.example/app', { WebSocket: FakeSocket, ...options });
+  for (const type of /** @type {const} */ (['message', 'recovered', 'status', 'error'])) {
+    live.addEventListener(type, (/** @type {any} */ event) => events.push({ type, ...event.detail }));
+  }
+  await pass();
+  return live;
+}
+
+const last = () => /** @type {FakeSocket} */ (sockets.at(-1));
+const of = (/** @type {string} */ type) => events.filter((event) => event.type === type);
+const statuses = () => of('status').map(({ status }) => status);
+const text = (status = 426, line = '') => Promise.resolve(new Response(line, { status }));
+const json = (/** @type {object[]} */ ...envelopes) => Promise.resolve(Response.json(envelopes));
+
+/** A response that the proxy holds, until it is aborted. */
+const held = (/** @type {AbortSignal} */ signal) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('aborted'))));
+
+function stream() {
+  /** @type {ReadableStreamDefaultController<Uint8Array>} */
+  let controller;
+  const body = new ReadableStream({ start: (given) => { controller = given; } });
+  const push = (/** @type {string} */ text) => controller.enqueue(new TextEncoder().encode(text));
+  return { response: new Response(body), push, end: () => controller.close() };
+}
+
+beforeEach(() => {
+  [clock, sockets, requests, events] = [0, [], [], []];
+  respond = () => text();
+  mock.timers.enable({ apis: ['setTimeout', 'Date'], now: START });
+  const { setTimeout, clearTimeout } = globalThis;
+  mock.method(globalThis, 'setTimeout', (/** @type {() => void} */ what, /** @type {number} */ delay) => {
+    const timer = setTimeout(() => { timers.delete(timer); what(); }, delay);
+    timers.add(timer);
+    return timer;
+  });
+  mock.method(globalThis, 'clearTimeout', (/** @type {any} */ timer) => { timers.delete(timer); clearTimeout(timer); });
+  mock.method(performance, 'now', () => clock);
+  mock.method(Math, 'random', () => 0.5);
+  mock.method(globalThis, 'fetch', (/** @type {URL} */ url, /** @type {any} */ { headers, signal }) => {
+    requests.push({ url: new URL(url), headers, signal });
+    return respond(new URL(url), signal);
+  });
+});
+
+afterEach(() => {
+  live?.close();
+  const left = timers.size;
+  timers.clear();
+  mock.timers.reset();
+  mock.restoreAll();
+  assert.equal(left, 0, 'timers that are left');
+});
+
+// --- WebSockets
+
+test('connects with its channels, its parameters and its token', async () => {
+  await start({ channels: ['a', 'b'], token: () => 'a.b.c', params: { mode: 'publish' } });
+  assert.equal(last().url.href, 'wss://service.example/api/websocket?mode=publish&channel=a&channel=b&format=json');
+  assert.deepEqual(last().protocols, ['bearer', 'a.b.c']);
+  assert.deepEqual(statuses(), ['connecting']);
+  last().open({ user: 'alice' });
+  assert.deepEqual(of('status').at(-1), { type: 'status', status: 'connected', transport: 'websocket' });
+  assert.deepEqual([live?.status, live?.connection, live?.user, live?.transport], ['connected', 'c1', 'alice', 'websocket']);
+});
+
+test('a message is there once, as text or as bytes', async () => {
+  await start();
+  last().open();
+  const id = ID(START, 1);
+  for (let turn = 0; turn < 2; turn++) last().receive({ type: 'message', id, channel: 'a', data: 'hi', from: 'bob' });
+  last().receive({ type: 'message', base64: 'AAH/' });
+  last().receive({ type: 'ping' });
+  assert.deepEqual(of('message'), [
+    { type: 'message', id, channel: 'a', data: 'hi', from: 'bob' },
+    { type: 'message', id: undefined, channel: undefined, data: new Uint8Array([0, 1, 255]), from: undefined },
+  ]);
+});
+
+test('sends text and bytes, and says what it did not send', async () => {
+  const live = await start({ buffer: 2 });
+  assert.deepEqual([live.send('1'), live.send(new Uint8Array([0, 255])), live.send('3')], [true, true, false]);
+  last().open();
+  assert.ok(live.send('4'));
+  assert.deepEqual(last().sent, [
+    { type: 'message', data: '1' }, { type: 'message', base64: 'AP8=' }, { type: 'message', data: '4' },
+  ]);
+  last().drop();
+  await pass();
+  live.send('5');
+  live.close();
+  assert.deepEqual(of('error').at(-1)?.unsent, ['5']);
+  assert.equal(live.send('6'), false);
+  assert.deepEqual(statuses(), ['connecting', 'connected', 'waiting', 'closed']);
+});
+
+test('without a buffer, nothing is kept while it is not connected', async () => {
+  const live = await start();
+  assert.equal(live.send('lost'), false);
+  last().open();
+  assert.deepEqual(last().sent, []);
+});
+
+test('two seconds after it opened it asks for what it missed while it opened', async () => {
+  await start();
+  last().open();
+  await pass(1_900);
+  assert.deepEqual(last().sent, []);
+  await pass(200);
+  assert.deepEqual(last().sent, [{ type: 'sync', since: ID(START) }]);
+  last().receive({ type: 'message', id: ID(START, 1), data: 'in the gap' });
+  last().receive({ type: 'synced', since: ID(START + 2_000), recovered: true });
+  assert.equal(of('message').length, 1);
+  assert.deepEqual(of('recovered'), [], 'it was not connected before');
+  // If the gap cannot be closed, that is told, the first time, too.
+  last().drop();
+  await pass(1_000);
+  last().open({ recovered: true });
+  await pass(2_100);
+  last().receive({ type: 'synced', since: ID(START + 9_000), recovered: false, reason: 'why' });
+  assert.deepEqual(of('recovered'), [{ type: 'recovered', recovered: false, reason: 'why' }]);
+});
+
+test('without a welcome, it asks by its own clock', async () => {
+  await start();
+  last().onopen();
+  await pass(2_100);
+  assert.deepEqual(last().sent, [{ type: 'sync', since: new Date(START + 2_000 - 4_000).toISOString() }]);
+});
+
+test('resumes from its cursor and says whether everything has arrived', async () => {
+  await start();
+  last().open();
+  await pass(2_100);
+  last().receive({ type: 'synced', since: ID(START + 2_000), recovered: true });
+  last().receive({ type: 'message', id: ID(START + 3_000, 1), data: 'seen' });
+  assert.equal(live?.since, ID(START + 3_000, 1));
+  last().drop();
+  await pass(600);
+  assert.equal(last().url.searchParams.get('since'), ID(START + 3_000, 1));
+  last().open({ recovered: true, since: ID(START + 3_000, 1) });
+  last().receive({ type: 'message', id: ID(START + 3_000, 1), data: 'seen' });
+  last().receive({ type: 'message', id: ID(START + 3_500, 2), data: 'missed' });
+  // An older message may still be missing: its id is no cursor yet.
+  assert.equal(live?.since, ID(START + 3_000, 1));
+  last().receive({ type: 'since', since: ID(START + 4_000) });
+  assert.equal(live?.since, ID(START + 4_000));
+  assert.deepEqual(of('recovered'), [], 'before the check it is not known');
+  await pass(2_100);
+  assert.deepEqual(last().sent, [{ type: 'sync', since: ID(START + 4_000) }]);
+  last().receive({ type: 'synced', since: ID(START + 6_000), recovered: true });
+  assert.deepEqual(of('recovered'), [{ type: 'recovered', recovered: true }]);
+  assert.deepEqual(of('message').map(({ data }) => data), ['seen', 'missed']);
+});
+
+test('what came without its welcome moves no cursor', async () => {
+  await start({ since: ID(START) });
+  last().onopen();
+  last().receive({ type: 'since', since: ID(START + 4_000) });
+  await pass(2_100);
+  assert.deepEqual(last().sent, [{ type: 'sync', since: ID(START) }]);
+});
+
+test('a loss is told when the new subscription is there, even if a connection ended before', async () => {
+  await start({ since: ID(START - 999_000) });
+  last().open({ recovered: false, reason: 'too old', since: ID(START) });
+  assert.deepEqual(of('recovered'), []);
+  last().drop();
+  await pass(600);
+  last().open({ recovered: true, since: ID(START) });
+  await pass(2_100);
+  last().receive({ type: 'synced', since: ID(START + 3_000), recovered: true });
+  assert.deepEqual(of('recovered'), [{ type: 'recovered', recovered: false, reason: 'too old' }]);
+});
+
+test('a check that is refused is a loss', async () => {
+  await start();
+  last().open();
+  await pass(2_100);
+  last().receive({ type: 'error', error: 'Too many connections' });
+  assert.deepEqual(of('error'), [{ type: 'error', message: 'Too many connections' }]);
+  assert.deepEqual(of('recovered'), [{ type: 'recovered', recovered: false, reason: 'Too many connections' }]);
+});
+
+test('on a quiet channel the cursor does not grow old', async () => {
+  await start();
+  last().open();
+  await pass(2_100);
+  last().receive({ type: 'synced', since: ID(START + 2_000), recovered: true });
+  for (let minute = 0; minute < 10; minute++) {
+    await pass(25_000);
+    last().receive({ type: 'ping' });
+  }
+  assert.equal(live?.since, new Date(START + 2_000 + 250_000 - 5_000).toISOString());
+  last().receive({ type: 'message', id: ID(START + 300_000, 1), data: 'x' });
+  assert.equal(live?.since, ID(START + 300_000, 1));
+});
+
+test('notices a dead connection after 35 s', async () => {
+  await start();
+  last().open();
+  await pass(25_000);
+  last().receive({ type: 'ping' });
+  await pass(34_900);
+  assert.equal(live?.status, 'connected');
+  await pass(200);
+  assert.equal(live?.status, 'waiting');
+  assert.ok(sockets[0]?.isClosed);
+});
+
+test('a WebSocket that does not open is closed after 10 s', async () => {
+  respond = (_, signal) => /** @type {Promise<Response>} */ (held(signal));
+  await start();
+  await pass(10_100);
+  assert.ok(sockets[0]?.isClosed);
+  await pass(10_100);
+  assert.equal(live?.status, 'waiting');
+});
+
+// --- Reconnects
+
+test('backs off exponentially with full jitter, and begins anew after 5 s', async () => {
+  respond = () => Promise.reject(new TypeError('fetch failed'));
+  await start();
+  for (let turn = 0; turn < 9; turn++) {
+    last().drop();
+    await pass();
+    await pass(of('status').at(-1).delay + 1);
+  }
+  const delays = () => of('status').flatMap(({ delay }) => delay === undefined ? [] : [delay]);
+  assert.deepEqual(delays(), [250, 500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000, 10_000]);
+  last().open();
+  await pass(4_900);
+  last().drop();
+  await pass();
+  assert.equal(delays().at(-1), 10_000, 'that was no stable connection');
+  await pass(10_001);
+  last().open();
+  await pass(5_100);
+  last().drop();
+  await pass();
+  assert.equal(delays().at(-1), 250);
+  assert.equal(live?.transport, 'websocket', 'the network is at fault, not the transport');
+});
+
+test('reconnects at once when the network is back or the page is visible, never while offline', async () => {
+  const page = new EventTarget();
+  const document = { visibilityState: 'hidden', addEventListener: page.addEventListener.bind(page), removeEventListener: page.removeEventListener.bind(page) };
+  const navigator = { onLine: false };
+  const stubs = { document, navigator, addEventListener: document.addEventListener, removeEventListener: document.removeEventListener };
+  const before = Object.keys(stubs).map((name) => /** @type {const} */ ([name, Object.getOwnPropertyDescriptor(globalThis, name)]));
+  for (const [name, value] of Object.entries(stubs)) Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+  try {
+    await start();
+    last().open();
+    last().drop();
+    await pass(60_000);
+    assert.deepEqual([sockets.length, of('status').at(-1).delay], [1, undefined]);
+    navigator.onLine = true;
+    page.dispatchEvent(new Event('visibilitychange'));
+    await pass();
+    assert.equal(sockets.length, 1, 'the page is hidden');
+    document.visibilityState = 'visible';
+    page.dispatchEvent(new Event('online'));
+    await pass();
+    assert.equal(sockets.length, 2);
+    last().open();
+    last().drop();
+    await pass();
+    page.dispatchEvent(new Event('visibilitychange'));
+    await pass();
+    assert.equal(sockets.length, 3);
+    // A connection that died while the machine slept.
+    last().open();
+    clock += 40_000;
+    page.dispatchEvent(new Event('visibilitychange'));
+    assert.equal(live?.status, 'waiting');
+    live?.close();
+    page.dispatchEvent(new Event('online'));
+    await pass();
+    assert.equal(sockets.length, 3);
+  } finally {
+    for (const [name, value] of before) {
+      if (value) Object.defineProperty(globalThis, name, value);
+      else delete (/** @type {any} */ (globalThis)[name]);
+    }
+  }
+});
+
+test('stops where the service says 400, 401 or 403, with its line', async () => {
+  for (const status of [400, 401, 403]) {
+    [sockets, requests, events] = [[], [], []];
+    respond = () => text(status, 'what is wrong\n');
+    const live = await start({ token: 'a.b.c' });
+    last().drop();
+    await pass();
+    assert.deepEqual(of('error'), [{ type: 'error', message: 'what is wrong' }]);
+    assert.deepEqual(of('status').at(-1), { type: 'status', status: 'closed', transport: 'websocket', reason: 'what is wrong', code: undefined });
+    assert.equal(requests[0]?.url.href, last().url.href.replace('wss', 'https'));
+    assert.deepEqual(requests[0]?.headers, { Authorization: 'Bearer a.b.c' });
+    assert.equal(live.status, 'closed');
+  }
+});
+
+test('goes on where the service says something else, and tells it', async () => {
+  respond = () => text(503, 'The entry X is missing\n');
+  await start();
+  last().drop();
+  await pass();
+  assert.deepEqual(of('error'), [{ type: 'error', message: 'The entry X is missing' }]);
+  assert.equal(of('status').at(-1).delay, 250);
+  respond = () => text(429, 'Too many\n');
+  await pass(251);
+  last().drop();
+  await pass();
+  assert.equal(of('status').at(-1).delay, 10_000);
+});
+
+test('after 1008 it gets one new token, then backs off', async () => {
+  let count = 0;
+  await start({ token: async () => `t.${++count}.x` });
+  last().open();
+  await pass(6_000);
+  last().drop(1008, 'access token expired');
+  await pass();
+  await pass();
+  assert.deepEqual(last().protocols, ['bearer', 't.2.x']);
+  assert.equal(of('status').at(-2).delay, 0);
+  last().open();
+  last().drop(1008, 'access token expired');
+  await pass();
+  assert.deepEqual([sockets.length, of('status').at(-1).delay > 0], [2, true]);
+});
+
+test('stops without a token, and tries again if one cannot be had now', async () => {
+  await start({ token: () => null });
+  assert.deepEqual(of('error'), [{ type: 'error', message: 'There is no access token' }]);
+  assert.equal(live?.status, 'closed');
+  await start({ token: '<html>' });
+  assert.equal(of('error').at(-1)?.message, 'The access token is not a JWT');
+  let fails = true;
+  await start({ token: async () => { if (fails) throw new TypeError('fetch failed'); return 'a.b.c'; } });
+  assert.deepEqual([live?.status, of('status').at(-1).reason], ['waiting', 'There is no access token: TypeError: fetch failed']);
+  fails = false;
+  await pass(300);
+  assert.deepEqual(last().protocols, ['bearer', 'a.b.c']);
+});
+
+test('obeys close codes: 4000 stops, 4100 backs off, 4200 reconnects at once', async () => {
+  for (const [code, status, delay] of /** @type {const} */ ([[4000, 'closed'], [4099, 'closed'], [4100, 'waiting', 250], [4200, 'waiting', 0]])) {
+    const live = await start();
+    last().open();
+    await pass(5_100);
+    last().drop(code, 'because');
+    assert.deepEqual([live.status, of('status').at(-1).reason, of('status').at(-1).delay], [status, 'because', delay]);
+    live.close();
+  }
+});
+
+// --- Fallback
+
+test('falls back to events, then to polls, if a transport cannot be opened twice in a row', async () => {
+  const { response, push } = stream();
+  respond = (url, signal) => url.pathname === '/api/websocket' ? text(426) : url.pathname === '/api/events' ? Promise.resolve(response) : /** @type {any} */ (held(signal));
+  const live = await start();
+  last().drop();
+  await pass();
+  await pass(300);
+  last().drop();
+  await pass();
+  await pass(100);
+  assert.deepEqual([live.transport, live.status], ['events', 'connecting']);
+  // Something between holds the response back.
+  await pass(10_000);
+  assert.equal(live.status, 'waiting');
+  respond = (url, signal) => url.pathname === '/api/events' ? Promise.resolve(stream().response) : /** @type {any} */ (held(signal));
+  await pass(20_000);
+  assert.equal(live.transport, 'poll');
+  await pass(1_100);
+  assert.equal(live.status, 'connected');
+  assert.equal(live.send('x'), false, 'only a WebSocket sends');
+  push('');
+});
+
+test('without a WebSocket class it uses events', async () => {
+  const { response, push } = stream();
+  respond = () => Promise.resolve(response);
+  const WebSocket = Object.getOwnPropertyDescriptor(globalThis, 'WebSocket');
+  Reflect.deleteProperty(globalThis, 'WebSocket');
+  const live = await start({ WebSocket: undefined });
+  await pass(400);
+  push(': subscribed\n\n');
+  await pass();
+  assert.deepEqual([live.transport, live.status], ['events', 'connected']);
+  if (WebSocket) Object.defineProperty(globalThis, 'WebSocket', WebSocket);
+});
+
+// --- Events
+
+test('reads events, in whatever pieces they arrive', async () => {
+  const { response, push, end } = stream();
+  respond = () => Promise.resolve(response);
+  const live = await start({ transports: ['events'], token: 'a.b.c', since: ID(START - 1_000) });
+  assert.equal(requests[0]?.url.href, `https://service.example/api/events?channel=test&format=json&since=${ID(START - 1_000)}`);
+  assert.deepEqual(requests[0]?.headers, { Authorization: 'Bearer a.b.c' });
+  const message = { type: 'message', id: ID(START, 1), channel: 'test', data: 'zwei\nZeilen ü' };
+  const whole = `: subscribed\nid: ${ID(START - 1_000)}\n\nid: ${ID(START - 1_000)}\nevent: message\ndata: ${JSON.stringify({ type: 'welcome', recovered: true })}\n\n`
+    + `id: ${ID(START, 1)}\nevent: message\ndata: ${JSON.stringify(message)}\n\n:\n\n`;
+  for (const piece of whole.match(/[^]{1,7}/g) ?? []) push(piece);
+  await pass();
+  // An older message may still follow.
+  assert.deepEqual([live.status, live.since], ['connected', ID(START - 1_000)]);
+  assert.equal(of('message')[0]?.data, 'zwei\nZeilen ü');
+  assert.deepEqual(of('recovered'), []);
+  // What was published while it opened has come by now.
+  await pass(4_100);
+  assert.deepEqual(of('recovered'), [{ type: 'recovered', recovered: true }]);
+  assert.equal(live.since, ID(START, 1));
+  push(`id: ${ID(START + 5_000)}\nevent: reset\ndata: ${JSON.stringify({ type: 'reset', recovered: false, reason: 'why' })}\n\n`);
+  await pass();
+  assert.deepEqual(of('recovered').at(-1), { type: 'recovered', recovered: false, reason: 'why' });
+  // Comments are signs of life.
+  for (let turn = 0; turn < 3; turn++) { await pass(20_000); push(':\n\n'); }
+  await pass();
+  assert.equal(live.status, 'connected');
+  end();
+  await pass();
+  assert.equal(of('status').at(-1).reason, 'The event stream ended');
+});
+
+test('a refused event stream or poll stops it', async () => {
+  for (const transport of ['events', 'poll']) {
+    respond = () => text(403, 'no right\n');
+    await start({ transports: [transport] });
+    assert.deepEqual([live?.status, of('error').at(-1)?.message], ['closed', 'no right']);
+  }
+});
+
+// --- Polls
+
+test('polls from cursor to cursor', async () => {
+  const answers = [
+    () => json({ type: 'welcome', since: ID(START) }),
+    () => json({ type: 'message', id: ID(START, 1), data: 'one' }),
+    () => json({ type: 'welcome', since: ID(START + 1, 2), recovered: true }, { type: 'message', id: ID(START, 1), data: 'one' }),
+    () => json({ type: 'welcome', recovered: false, reason: 'not kept' }),
+    () => Promise.resolve(new Response(null, { status: 204 })),
+  ];
+  respond = (_, signal) => (answers.shift() ?? (() => held(signal)))();
+  await start({ transports: ['poll'] });
+  await pass(10_000);
+  const since = requests.map(({ url }) => url.searchParams.get('since'));
+  assert.deepEqual(since, [null, ID(START), ID(START), ID(START + 1, 2), null, null]);
+  assert.deepEqual(of('message').map(({ data }) => data), ['one']);
+  assert.deepEqual(of('recovered'), [{ type: 'recovered', recovered: false, reason: 'not kept' }]);
+  assert.equal(live?.status, 'connected');
+});
+
+test('a poll whose token has expired gets a new one', async () => {
+  let count = 0;
+  respond = (_, signal) => requests.at(-1)?.headers?.Authorization === 'Bearer t.1'
+    ? (requests.length === 1 ? json({ type: 'welcome', since: ID(START) }) : text(401, 'expired\n'))
+    : /** @type {any} */ (held(signal));
+  await start({ transports: ['poll'], token: () => `t.${++count}` });
+  await pass(2_000);
+  assert.deepEqual([count, live?.status, requests.at(-1)?.url.searchParams.get('since')], [2, 'connected', ID(START)]);
+});
+
+// --- Channels
+
+test('a change of channels opens a new connection first, then closes the old one', async () => {
+  const live = await start({ channels: ['a'] });
+  last().open();
+  await pass(2_100);
+  last().receive({ type: 'synced', since: ID(START + 2_000), recovered: true });
+  live.channels = ['a', 'b'];
+  assert.deepEqual(live.channels, ['a', 'b']);
+  await pass();
+  const [old, next] = /** @type {[FakeSocket, FakeSocket]} */ (sockets);
+  assert.equal(next.url.search, `?channel=a&channel=b&format=json&since=${ID(START + 2_000)}`);
+  // The old one delivers and sends meanwhile, but says nothing of the new channel.
+  old.receive({ type: 'message', id: ID(START + 3_000, 1), channel: 'a', data: 'x' });
+  assert.ok(live.send('by the old one'));
+  assert.equal(live.since, ID(START + 2_000));
+  next.open({ recovered: true });
+  next.receive({ type: 'message', id: ID(START + 3_000, 1), channel: 'a', data: 'x' });
+  assert.ok(live.send('by the new one'));
+  await pass(2_100);
+  assert.ok(!old.isClosed);
+  next.receive({ type: 'synced', since: ID(START + 4_000), recovered: true });
+  assert.ok(old.isClosed);
+  assert.equal(of('message').length, 1);
+  assert.deepEqual(statuses(), ['connecting', 'connected', 'connected']);
+  assert.deepEqual([old.sent.at(-1).data, next.sent[0].data], ['by the old one', 'by the new one']);
+  assert.throws(() => { live.channels = []; }, TypeError);
+});
+
+test('channels that change while it opens or waits are those of the next connection', async () => {
+  const live = await start({ channels: ['a'] });
+  live.channels = ['b'];
+  await pass();
+  assert.ok(sockets[0]?.isClosed);
+  last().open();
+  last().drop();
+  live.channels = ['c'];
+  await pass(1_000);
+  assert.deepEqual(sockets.map(({ url }) => url.searchParams.get('channel')), ['a', 'b', 'c']);
+});
+
+// --- Memory
+
+test('an hour of messages, reconnects and changed channels leaves nothing behind', { timeout: 120_000 }, async () => {
+  const live = await start();
+  const size = () => { globalThis.gc?.(); return process.memoryUsage().heapUsed; };
+  assert.ok(globalThis.gc, 'run this with --expose-gc');
+  let [first, count] = [0, 0];
+  for (let minute = 0; minute < 60; minute++) {
+    last().open({ since: ID(START + count) });
+    for (let second = 0; second < 50; second++) {
+      for (let n = 0; n < 10; n++) last().receive({ type: 'message', id: ID(START + ++count), channel: 'a', data: `text ${count}` });
+      clock += 1_000;
+      mock.timers.tick(1_000);
+    }
+    last().receive({ type: 'synced', since: ID(START + count), recovered: true });
+    if (minute % 2) live.channels = [`room${minute}`];
+    else last().drop();
+    await pass(300);
+    for (const socket of sockets.splice(0, sockets.length - 1)) socket.sent = [];
+    assert.ok(timers.size < 20, `${timers.size} timers`);
+    assert.equal(of('message').length, 500);
+    events = [];
+    // The mocks remember each call.
+    for (const mocked of [setTimeout, clearTimeout, performance.now, Math.random, fetch]) /** @type {any} */ (mocked).mock.resetCalls();
+    if (minute === 9) first = size();
+  }
+  assert.ok(size() < first + 1_000_000, `${first} bytes after 10 minutes, ${size()} after 60`);
+});
