@@ -27,11 +27,15 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	@$(with_browser) \
 	cargo build --release $(wasm) --example handlers; \
 	echo "== native"; cargo test; \
+	echo "== the client: its types, and what it does by a clock of its own"; \
+	npm ci --prefix tests/client --no-audit --no-fund --loglevel=error; \
+	npm run --prefix tests/client --silent types; npm test --prefix tests/client --silent; \
 	echo "== the same in wasm, under Viceroy"; cargo test $(wasm) --lib --test it; \
 	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
 	echo "== the real Pushpin: what the service relies on, what the library says"; \
 	cargo test --test pushpin --test interop --test examples -- --include-ignored --test-threads=6; \
 	echo "== end to end"; cargo test --test end_to_end -- --include-ignored; \
+	echo "== the client in Node.js and in Chromium"; cargo test --test client -- --include-ignored --test-threads=3; \
 	echo "== deploying, with a stand-in for Fastly's API"; cargo test --test deploy -- --include-ignored; \
 	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
 

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpListener,
     process::ExitCode,
     sync::{Mutex, PoisonError},
     thread,
@@ -19,7 +21,7 @@ use crate::support::{
     client::Client,
     http::{Message, Reader, Response, Server, begins, handshake, is_open, received, send, wait_until},
     local_signature,
-    process::{Stack, root},
+    process::{Process, Stack, root},
     sign_hs256,
 };
 
@@ -709,7 +711,7 @@ fn broadcasts_fail_without_pushpin_and_work_after_a_restart() {
     is(&broadcast(&stack, "Hello"), 200, "Ok");
     assert_eq!(next(&mut client), WsMessage::text("Hello"));
     stack.stop_pushpin();
-    let problem = "The message is probably not published: the GRIP proxy could not be reached, try again; clients that reconnect get it";
+    let problem = "The message is probably not published: the GRIP proxy could not be reached, try again; clients that reconnect may get it";
     is(&broadcast(&stack, "Hello"), 502, problem);
     wait_until("scripts/serve reports it", || stack.output().contains("serve: Pushpin is gone: "));
     begins(&send(stack.port, "GET /nothing", &[], ""), 404, "Not found: ");
@@ -758,17 +760,45 @@ fn the_commands_of_the_documents_work(stack: &Stack) {
         }
     }
     assert!(run >= 4, "{run} commands");
-    // The script of the README, in a page.
+    // The script of the README, and the page of client.md: from another origin.
     let script = blocks(stack, "README.md", "js").into_iter().next().expect("a script");
+    let script =
+        format!("<script type=\"module\">{}</script>", script.replace("console.log(", "(window.seen ??= []).push("));
+    let example = blocks(stack, "docs/client.md", "html").into_iter().next().expect("a page");
     let mut browser = Browser::start();
-    let page = browser.open(&format!("http://127.0.0.1:{}/", stack.port));
-    let script = script.replace("console.log(", "seen.push(");
-    browser.eval(&page, &format!("window.seen = []; (() => {{ {script}; window.stream = events; }})()"));
-    browser.wait_for(&page, "seen.includes('Is this thing on?')");
-    browser.wait_for(&page, "stream.readyState === 1");
-    thread::sleep(Duration::from_secs(1));
-    broadcast_to(stack, "room1", "to the script");
-    browser.wait_for(&page, "seen.filter((text) => text === 'to the script').length === 2");
+    let pages = [script, example].map(|html| browser.open(&serve_page(html)));
+    browser.wait_for(&pages[0], "window.seen?.includes('Is this thing on?')");
+    wait_until("both pages show it", || {
+        broadcast_to(stack, "room1", "to the script");
+        browser.eval(&pages[0], "seen.includes('to the script')") == true
+            && browser.eval(&pages[1], "document.body.innerText.includes('to the script')") == true
+    });
+    assert_eq!(browser.errors, [""; 0]);
+    // The script of client.md for Node.js.
+    let script = blocks(stack, "docs/client.md", "js").into_iter().nth(1).expect("a script");
+    let script = script.replace("'./client.js'", "'../../src/client/client.js'");
+    let mut command = std::process::Command::new("node");
+    command.args(["--input-type=module", "-e", &script]).current_dir(root().join("tests/client"));
+    let mut node = Process::start("node", &mut command);
+    node.wait_until("Node.js prints the message", |node| {
+        broadcast_to(stack, "room1", "to Node.js");
+        node.output().contains("to Node.js")
+    });
+}
+
+/// Serves a page on a port of its own, and returns its URL.
+fn serve_page(html: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n";
+            let _ = stream
+                .read(&mut [0; 4096])
+                .and_then(|_| write!(stream, "{head}<!doctype html><link rel=icon href=data:,>{html}"));
+        }
+    });
+    url
 }
 
 /// The example `examples/chat`, as its README says.

@@ -81,7 +81,8 @@ fn the_readme_says_it_in_one_screen() {
 fn each_block_of_commands_is_run_or_says_why_not() {
     // `sh` is run by end_to_end `the_commands_of_the_documents_work`. The others need an account or Node.js, or are the make
     // targets that run this.
-    const KINDS: [&str; 9] = ["sh", "sh account", "sh node", "sh make", "js", "rust", "json", "toml", ""];
+    const KINDS: [&str; 11] =
+        ["sh", "sh account", "sh node", "sh make", "js", "html", "jsx", "rust", "json", "toml", ""];
     const COMMANDS: [&str; 9] =
         ["curl ", "make ", "npx ", "fastly ", "scripts/probe ", "cargo ", "$ ", "export ", "FASTLY"];
     for path in documents() {

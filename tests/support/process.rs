@@ -308,6 +308,15 @@ impl Pushpin {
         });
         Self { port, publish_port, process, run, _scratch: scratch }
     }
+
+    /// Sends a signal to it and to the programs that it has started.
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.child.id();
+        for (child, _) in children(pid) {
+            signal(name, child);
+        }
+        signal(name, pid);
+    }
 }
 
 impl Drop for Pushpin {
@@ -512,18 +521,6 @@ impl Stack {
     /// Stops Pushpin, and waits until its ports are closed. Pushpin's runner is a child of the Fastly CLI, which is a
     /// child of scripts/serve.
     pub fn stop_pushpin(&self) {
-        let children = |parent: u32| -> Vec<(u32, String)> {
-            let listed = Command::new("ps").args(["-eo", "pid=,ppid=,args="]).output().expect("ps runs");
-            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-            listed
-                .lines()
-                .filter_map(|line| {
-                    let mut words = line.split_whitespace();
-                    let (pid, ppid) = (words.next()?.parse().ok()?, words.next()?.parse::<u32>().ok()?);
-                    (ppid == parent).then(|| (pid, words.collect::<Vec<_>>().join(" ")))
-                })
-                .collect()
-        };
         let runner = children(self.process.child.id())
             .into_iter()
             .flat_map(|(fastly, _)| children(fastly))
@@ -536,4 +533,16 @@ impl Stack {
     pub fn stop(&mut self) {
         self.process.stop();
     }
+}
+
+/// The children of a process: their ids and their command lines.
+fn children(parent: u32) -> Vec<(u32, String)> {
+    let listed = Command::new("ps").args(["-eo", "pid=,ppid=,args="]).output().expect("ps runs");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let of_parent = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (pid, ppid) = (words.next()?.parse().ok()?, words.next()?.parse::<u32>().ok()?);
+        (ppid == parent).then(|| (pid, words.collect::<Vec<_>>().join(" ")))
+    };
+    listed.lines().filter_map(of_parent).collect()
 }

@@ -1,0 +1,411 @@
+//! The tests: each runs in Node.js and in Chromium.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::RwLock,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    runtime::{Chromium, Node, Runtime},
+    support::{
+        access_token,
+        http::send,
+        running::{Running, SECRET, now},
+    },
+};
+
+/// The clients of one test take the whole machine; all others share it.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A test for each runtime.
+macro_rules! in_node_and_chromium {
+    ($($name:ident),* $(,)?) => {
+        mod node {
+            $(
+                #[test]
+                #[ignore = "needs Node.js, Viceroy, Pushpin and the wasm build: make test"]
+                fn $name() {
+                    let _shared = super::MACHINE.read();
+                    super::$name(&mut super::Node::start());
+                }
+            )*
+        }
+        mod chromium {
+            $(
+                #[test]
+                #[ignore = "needs Chromium, Viceroy, Pushpin and the wasm build: make test"]
+                fn $name() {
+                    let _shared = super::MACHINE.read();
+                    super::$name(&mut super::Chromium::start());
+                }
+            )*
+        }
+    };
+}
+
+in_node_and_chromium!(
+    each_event_and_status_is_told,
+    a_refusal_stops_it_with_the_line_of_the_service,
+    nothing_is_missed_when_the_proxy_restarts,
+    a_proxy_that_hangs_is_noticed,
+    a_service_that_goes_away_and_forgets_is_told,
+    a_token_that_expires_is_renewed_or_ends_it,
+    channels_change_under_traffic_with_nothing_missed_or_twice,
+    it_falls_back_if_websockets_are_blocked,
+);
+
+/// The client of a test: it begins to connect at once.
+struct Client<'a> {
+    runtime: &'a mut dyn Runtime,
+}
+
+impl<'a> Client<'a> {
+    fn start(runtime: &'a mut dyn Runtime, service: &Running, options: &Value) -> Self {
+        Self::start_at(runtime, service.port, service.port, &service.token, options)
+    }
+
+    /// `page` is where the page comes from.
+    fn start_at(runtime: &'a mut dyn Runtime, page: u16, port: u16, token: &str, options: &Value) -> Self {
+        runtime.go_to(page);
+        let start = format!("start(connect, 'http://127.0.0.1:{port}', {{ token: {token:?}, ...{options} }})");
+        runtime.eval(&start);
+        Self { runtime }
+    }
+
+    fn eval(&mut self, expression: &str) -> Value {
+        self.runtime.eval(expression)
+    }
+
+    /// All events so far.
+    fn log(&mut self) -> Vec<Value> {
+        self.eval("log").as_array().expect("a list").clone()
+    }
+
+    fn of(&mut self, kind: &str) -> Vec<Value> {
+        self.log().into_iter().filter(|event| event["type"] == kind).collect()
+    }
+
+    /// Waits for an event, after the first `from` ones, and returns it.
+    #[track_caller]
+    fn wait_for(&mut self, from: usize, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let log = self.log();
+            if let Some(event) = log.iter().skip(from).find(|event| is(event)) {
+                return event.clone();
+            }
+            assert!(start.elapsed() < PATIENCE, "timed out waiting for {what}; events: {}", json!(log));
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[track_caller]
+    fn wait_for_status(&mut self, from: usize, status: &str) -> Value {
+        self.wait_for(from, status, |event| event["type"] == "status" && event["status"] == status)
+    }
+
+    #[track_caller]
+    fn wait_for_text(&mut self, text: &str) -> Value {
+        self.wait_for(0, text, |event| event["type"] == "message" && event["data"] == text)
+    }
+
+    /// Waits until the subscription is there.
+    fn settles(&mut self) {
+        thread::sleep(Duration::from_millis(2_500));
+    }
+}
+
+/// Publishes a text; returns its id if it was `Ok`.
+fn publish(service: &Running, channel: &str, text: &str) -> Option<String> {
+    let path = format!("POST /api/broadcast?channel={channel}");
+    let bearer = service.bearer();
+    let response = send(service.port, &path, &[("Content-Type", "text/plain"), ("Authorization", &*bearer)], text);
+    (response.status() == 200).then(|| response.header("message-id").expect("an id").to_owned())
+}
+
+fn each_event_and_status_is_told(runtime: &mut impl Runtime) {
+    let service = Running::start_with_history();
+    let claims = r#"{"sub":"alice","x-fastly-read":["*"],"x-fastly-write":["*"]}"#;
+    let token = access_token(SECRET, now() + 600, claims);
+    let mut client = Client::start_at(runtime, service.port, service.port, &token, &json!({ "channels": ["room"] }));
+    let connected = client.wait_for_status(0, "connected");
+    assert_eq!(connected["transport"], "websocket");
+    client.settles();
+    assert_eq!(client.eval("live.send('hi') && live.send(new Uint8Array([0, 255]))"), true);
+    let echo = client.wait_for_text("hi");
+    assert!(echo.get("id").is_none() && echo.get("channel").is_none(), "{echo}");
+    client.wait_for(0, "bytes", |event| event["data"] == json!([0, 255]));
+    let id = publish(&service, "room", "to all").expect("Ok");
+    let message = client.wait_for_text("to all");
+    assert_eq!((&message["id"], &message["channel"]), (&json!(id), &json!("room")));
+    assert_eq!(client.eval("live.since"), json!(id));
+    assert_eq!(client.eval("live.user"), "alice");
+    assert!(client.eval("live.connection").is_string());
+    assert_eq!(client.of("recovered"), [Value::Null; 0]);
+    client.eval("live.close()");
+    assert_eq!(client.wait_for_status(0, "closed")["reason"], "Closed");
+    let statuses: Vec<_> = client.of("status").iter().map(|event| event["status"].clone()).collect();
+    assert_eq!(statuses, ["connecting", "connected", "closed"]);
+    assert_eq!(client.of("error"), [Value::Null; 0]);
+}
+
+fn a_refusal_stops_it_with_the_line_of_the_service(runtime: &mut impl Runtime) {
+    let service = Running::start_with_history();
+    let token =
+        |expiry: u64, channel: &str| access_token(SECRET, expiry, &json!({ "x-fastly-read": [channel] }).to_string());
+    for transport in ["websocket", "events", "poll"] {
+        for (token, channel, line) in [
+            (
+                token(now() + 600, "other"),
+                "room",
+                "The access token does not allow subscribing to `room` (claim x-fastly-read)",
+            ),
+            (token(now() - 600, "room"), "room", "Access token rejected: expired. Get a new one"),
+            (token(now() + 600, "*"), "no channel", "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~"),
+        ] {
+            let options = json!({ "channels": [channel], "transports": [transport] });
+            let mut client = Client::start_at(runtime, service.port, service.port, &token, &options);
+            client.wait_for_status(0, "closed");
+            let errors = client.of("error");
+            assert_eq!(errors.len(), 1, "{transport}: {errors:?}");
+            assert_eq!(errors[0]["message"], line, "{transport}");
+        }
+    }
+}
+
+fn nothing_is_missed_when_the_proxy_restarts(runtime: &mut impl Runtime) {
+    let mut service = Running::start_with_history();
+    let mut client = Client::start(runtime, &service, &json!({ "channels": ["room"] }));
+    client.wait_for_status(0, "connected");
+    client.settles();
+    let mut ids = vec![publish(&service, "room", "before").expect("Ok")];
+    client.wait_for_text("before");
+    service.pushpin = None;
+    let from = client.log().len();
+    client.wait_for_status(0, "waiting");
+    service.start_pushpin();
+    ids.extend((0..5).filter_map(|number| publish(&service, "room", &format!("after {number}"))));
+    assert_eq!(ids.len(), 6);
+    client.wait_for_status(from, "connected");
+    let recovered = client.wait_for(from, "recovered", |event| event["type"] == "recovered");
+    assert_eq!(recovered["recovered"], true, "{recovered}");
+    let got: Vec<_> = client.of("message").iter().map(|message| message["id"].clone()).collect();
+    assert_eq!(json!(got), json!(ids));
+}
+
+fn a_proxy_that_hangs_is_noticed(runtime: &mut impl Runtime) {
+    let service = Running::start_with_history();
+    let pushpin = service.pushpin.as_ref().expect("it runs");
+    let mut client = Client::start(runtime, &service, &json!({ "channels": ["room"] }));
+    client.wait_for_status(0, "connected");
+    client.settles();
+    let first = publish(&service, "room", "before").expect("Ok");
+    client.wait_for_text("before");
+    let hung = Instant::now();
+    pushpin.signal("STOP");
+    let waiting = client.wait_for_status(0, "waiting");
+    assert_eq!(waiting["reason"], "The connection was silent");
+    // At the latest 35 s after the last ping.
+    let noticed = hung.elapsed();
+    pushpin.signal("CONT");
+    assert!(noticed < Duration::from_secs(38), "{noticed:?}");
+    let second = publish(&service, "room", "after").expect("Ok");
+    let recovered = client.wait_for(0, "recovered", |event| event["type"] == "recovered");
+    assert_eq!(recovered["recovered"], true, "{recovered}");
+    let got: Vec<_> = client.of("message").iter().map(|message| message["id"].clone()).collect();
+    assert_eq!(json!(got), json!([first, second]));
+}
+
+fn a_service_that_goes_away_and_forgets_is_told(runtime: &mut impl Runtime) {
+    let mut service = Running::start_with_history();
+    let mut client = Client::start(runtime, &service, &json!({ "channels": ["room"] }));
+    client.wait_for_status(0, "connected");
+    client.settles();
+    publish(&service, "room", "before").expect("Ok");
+    client.wait_for_text("before");
+    service.viceroy = None;
+    client.wait_for_status(0, "waiting");
+    // Its store was in memory.
+    service.start_viceroy();
+    let recovered = client.wait_for(0, "recovered", |event| event["type"] == "recovered");
+    assert_eq!(recovered["recovered"], false);
+    let reason = recovered["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("messages are kept only from "), "{reason}");
+    client.settles();
+    publish(&service, "room", "after").expect("Ok");
+    client.wait_for_text("after");
+}
+
+fn a_token_that_expires_is_renewed_or_ends_it(runtime: &mut impl Runtime) {
+    let service = Running::start_with_history();
+    let token = |seconds| access_token(SECRET, now() + seconds, r#"{"x-fastly-read":["*"]}"#);
+    let tokens = json!([token(2), token(600)]);
+    runtime.go_to(service.port);
+    runtime.eval(&format!("globalThis.tokens = {tokens}"));
+    runtime.eval(&format!(
+        "start(connect, 'http://127.0.0.1:{}', {{ channels: ['room'], token: async () => tokens.shift() }})",
+        service.port
+    ));
+    let mut client = Client { runtime };
+    client.wait_for_status(0, "connected");
+    let from = client.log().len();
+    let waiting = client.wait_for_status(from, "waiting");
+    assert_eq!(
+        (&waiting["delay"], &waiting["reason"]),
+        (&json!(0), &json!("access token expired: reconnect with a new one"))
+    );
+    client.wait_for_status(from, "connected");
+    client.settles();
+    publish(&service, "room", "after").expect("Ok");
+    client.wait_for_text("after");
+    client.eval("live.close()");
+    // Without another token.
+    let options = json!({ "channels": ["room"] });
+    let mut client = Client::start_at(client.runtime, service.port, service.port, &token(2), &options);
+    client.wait_for_status(0, "connected");
+    assert_eq!(client.wait_for_status(0, "closed")["reason"], "Access token rejected: expired. Get a new one");
+}
+
+fn channels_change_under_traffic_with_nothing_missed_or_twice(runtime: &mut impl Runtime) {
+    let service = Running::start_with_history();
+    let mut client = Client::start(runtime, &service, &json!({ "channels": ["a"] }));
+    client.wait_for_status(0, "connected");
+    client.settles();
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for number in 0..30 {
+        if number == 10 {
+            client.eval("(() => { live.channels = ['a', 'b']; })()");
+        }
+        a.extend(publish(&service, "a", &number.to_string()));
+        let id = publish(&service, "b", &number.to_string());
+        b.extend(id.filter(|_| number >= 10));
+        thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!((a.len(), b.len()), (30, 20));
+    client.settles();
+    let mut got: BTreeMap<String, usize> = BTreeMap::new();
+    for message in client.of("message") {
+        *got.entry(message["id"].as_str().expect("an id").to_owned()).or_default() += 1;
+    }
+    for id in a.iter().chain(&b) {
+        assert_eq!(got.get(id), Some(&1), "{id}");
+    }
+    assert!(got.values().all(|count| *count == 1));
+    assert!(client.of("recovered").iter().all(|event| event["recovered"] == true));
+    assert!(client.of("status").iter().all(|event| event["status"] != "waiting"));
+}
+
+fn it_falls_back_if_websockets_are_blocked(runtime: &mut impl Runtime) {
+    let service = Running::start_with_history();
+    let front = block_websockets(service.port);
+    let options = json!({ "channels": ["room"] });
+    let mut client = Client::start_at(runtime, front, front, &service.token, &options);
+    let connected = client.wait_for_status(0, "connected");
+    assert_eq!(connected["transport"], "events");
+    client.settles();
+    publish(&service, "room", "by events").expect("Ok");
+    client.wait_for_text("by events");
+    assert_eq!(client.eval("live.send('x')"), false);
+}
+
+/// A proxy before the service that closes connections that want to be WebSockets. Returns its port.
+fn block_websockets(service: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let forward = |mut from: TcpStream, mut to: TcpStream| {
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Both);
+        });
+    };
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && client.read_exact(&mut byte).is_ok() {
+                    head.push(byte[0]);
+                }
+                if String::from_utf8_lossy(&head).to_ascii_lowercase().contains("upgrade: websocket") {
+                    return;
+                }
+                let mut to = TcpStream::connect(("127.0.0.1", service)).expect("the service");
+                to.write_all(&head).expect("written");
+                forward(client.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+                forward(to, client);
+            });
+        }
+    });
+    port
+}
+
+#[test]
+#[ignore = "needs Node.js, Viceroy, Pushpin and the wasm build: make test"]
+fn clients_500_that_lose_their_connection_at_once_come_back_spread_with_nothing_missed() {
+    const CLIENTS: usize = 500;
+    let _whole = MACHINE.write();
+    let mut service = Running::start_with_history();
+    let mut node = Node::start();
+    // Viceroy's store may begin twice, if many connect at once.
+    publish(&service, "room", "first").expect("Ok");
+    let (port, token) = (service.port, &service.token);
+    node.eval(&format!(
+        "crowd(connect, 'http://127.0.0.1:{port}', {{ channels: ['room'], token: {token:?} }}, {CLIENTS})"
+    ));
+    let wait_for_all = |node: &mut Node, what: &str| {
+        let start = Instant::now();
+        while node.eval(&format!("clients.filter(({{ live, connected, recovered }}) => {what}).length")) != CLIENTS {
+            assert!(start.elapsed() < PATIENCE, "timed out waiting for {what}");
+            thread::sleep(Duration::from_millis(200));
+        }
+    };
+    wait_for_all(&mut node, "connected.length === 1");
+    thread::sleep(Duration::from_secs(5));
+    let mut ids = vec![publish(&service, "room", "before").expect("Ok")];
+    let lost = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis() as u64;
+    service.pushpin = None;
+    service.start_pushpin();
+    for number in 0..10 {
+        ids.extend(publish(&service, "room", &number.to_string()));
+        thread::sleep(Duration::from_millis(300));
+    }
+    wait_for_all(&mut node, "recovered.length > 0");
+    thread::sleep(Duration::from_secs(2));
+    // Each has each message, once, or knows that it has not.
+    let sets = node.eval("clients.map(({ messages, recovered }) => ({ messages, recovered }))");
+    let (mut missed, mut twice) = (0, 0);
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
+    for client in sets.as_array().expect("a list") {
+        let messages: Vec<_> =
+            client["messages"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+        twice += messages.len() - messages.iter().collect::<std::collections::BTreeSet<_>>().len();
+        let reasons = client["recovered"].as_array().expect("a list");
+        if let Some(reason) = reasons.iter().filter_map(Value::as_str).find(|reason| *reason != "all") {
+            *told.entry(reason.to_owned()).or_insert(0) += 1;
+        } else {
+            missed += ids.iter().filter(|id| !messages.contains(&id.as_str())).count();
+        }
+    }
+    let times = node.eval("clients.map(({ connected }) => connected.at(-1))");
+    let mut seconds = BTreeMap::new();
+    for time in times.as_array().expect("a list").iter().filter_map(Value::as_u64) {
+        *seconds.entry(time.saturating_sub(lost) / 250).or_insert(0) += 1;
+    }
+    println!(
+        "{CLIENTS} clients, {} messages: missed {missed}, twice {twice}, told that some are missing {told:?}",
+        ids.len()
+    );
+    for (quarter, count) in &seconds {
+        println!("{:>5.2} s {count:>4} {}", *quarter as f64 / 4.0, "#".repeat(count / 5));
+    }
+    assert_eq!((missed, twice), (0, 0));
+    assert!(seconds.values().all(|count| *count < CLIENTS / 2), "they did not come back at the same moment");
+}
