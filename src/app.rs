@@ -24,7 +24,7 @@ use ::http::header::HeaderValue;
 pub use self::history::sweep::Sweep;
 use self::{
     access::origins,
-    endpoints::{broadcast, events, files, health, history as missed, poll, websocket},
+    endpoints::{broadcast, disconnect, events, files, health, history as missed, poll, websocket},
     error::Error,
     exchange::{Endpoint, Exchange},
     http::Outcome,
@@ -68,6 +68,7 @@ const ROUTES: &[Route] = &[
     shared("/api/events", "GET", events::events),
     shared("/api/poll", "GET", poll::poll),
     shared("/api/broadcast", "POST", broadcast::broadcast),
+    shared("/api/disconnect", "POST", disconnect::disconnect),
     shared("/api/history", "GET", missed::history),
 ];
 

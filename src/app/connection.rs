@@ -259,6 +259,9 @@ impl<'a> Connection<'a> {
                 self.welcome();
             }
         }
+        if let Some(channel) = self.identity().and_then(Identity::channel) {
+            self.ws.subscribe_filtered(&self.query.format.at_proxy(&channel), &[Filter::SkipSelf]);
+        }
     }
 
     /// Lets the proxy send a heartbeat: a pong after that many seconds of silence, or `{"type":"ping"}` every so many seconds
@@ -278,18 +281,19 @@ impl<'a> Connection<'a> {
     }
 
     /// Subscribes the client to a channel. It gets what is published there from some milliseconds after it sees its
-    /// connection open. The proxy allows 20 channels for each connection and silently ignores more, of which this knows
-    /// only those of the same batch.
+    /// connection open. The proxy allows 20 channels for each connection, of which one is the user's, and silently
+    /// ignores more; this knows only those of the same batch.
     ///
     /// # Errors
-    /// [`Error::ChannelName`]; [`Error::TooManyChannels`] if this batch subscribes to more than 20.
+    /// [`Error::ChannelName`]; [`Error::TooManyChannels`] if this batch subscribes to more than 20, or 19.
     pub fn subscribe(&mut self, channel: &str) -> Result<(), Error> {
         let channel = channels::parse(channel)?;
         self.ws.subscribe_filtered(&self.query.format.at_proxy(&channel), &[Filter::SkipSelf]);
         if !self.subscribed.contains(&channel) {
             self.subscribed.push(channel);
         }
-        if self.subscribed.len() > MAX_CHANNELS { Err(Error::TooManyChannels) } else { Ok(()) }
+        let limit = MAX_CHANNELS - usize::from(self.user().is_some());
+        if self.subscribed.len() > limit { Err(Error::TooManyChannels { limit }) } else { Ok(()) }
     }
 
     /// Unsubscribes the client from a channel.

@@ -1,6 +1,7 @@
 //! A file for each path, and what they share: [`hand_off`], and for the paths of subscribers over plain HTTP [`subscribe`].
 
 pub(super) mod broadcast;
+pub(super) mod disconnect;
 pub(super) mod events;
 pub(super) mod files;
 mod hand_off;

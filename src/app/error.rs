@@ -35,9 +35,18 @@ pub enum Error {
     /// The name of a channel is not valid.
     ChannelName,
     /// A connection has more than [`MAX_CHANNELS`](super::bounds::MAX_CHANNELS).
-    TooManyChannels,
-    /// A broadcast names several channels.
+    TooManyChannels {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A broadcast names several channels, or a channel and a user.
     NotOneChannel,
+    /// The user to whom something is sent is not valid.
+    User,
+    /// A user is to be disconnected, and there is none.
+    NoUser,
+    /// The code or the reason of a disconnect is not valid.
+    CloseFrame,
     /// A parameter of the query has an unknown value.
     Parameter {
         /// Its name.
@@ -100,6 +109,8 @@ pub enum Error {
     Claim(Right),
     /// The access token is valid, but does not allow this.
     Forbidden(Right, Channel),
+    /// The access token is valid, but does not allow this for that user.
+    ForbiddenUser(Right),
     /// A client exceeded a rate limit.
     TooMany {
         /// Which.
@@ -144,6 +155,8 @@ pub enum Error {
     NoSince,
     /// The service has no store for the history.
     NoStore,
+    /// Without an access key, no client is a user.
+    NoAccessKey,
     /// A setting is missing or cannot be used.
     Setting(SettingError),
     /// The client could not be handed off.
@@ -188,8 +201,11 @@ impl Error {
     pub const fn status(&self) -> u16 {
         match self {
             Self::ChannelName
-            | Self::TooManyChannels
+            | Self::TooManyChannels { .. }
             | Self::NotOneChannel
+            | Self::User
+            | Self::NoUser
+            | Self::CloseFrame
             | Self::Parameter { .. }
             | Self::LookAlike { .. }
             | Self::MessageId
@@ -210,7 +226,7 @@ impl Error {
             | Self::UnknownKeyId
             | Self::Subject
             | Self::Claim(_) => 401,
-            Self::NotProxied | Self::Signature(_) | Self::Origin | Self::Forbidden(..) => 403,
+            Self::NotProxied | Self::Signature(_) | Self::Origin | Self::Forbidden(..) | Self::ForbiddenUser(_) => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::BatchTooLarge => 413,
@@ -231,7 +247,7 @@ impl Error {
                 BackendError::TimedOut => 504,
                 BackendError::Unreachable | BackendError::TooLarge => 502,
             },
-            Self::Setting(_) | Self::NoStore | Self::HandOff { .. } => 503,
+            Self::Setting(_) | Self::NoStore | Self::NoAccessKey | Self::HandOff { .. } => 503,
             Self::Rejected { status, .. } => *status,
         }
     }
@@ -243,7 +259,10 @@ impl Error {
         match self {
             Self::Signature(error) => *error == SignatureError::Signature,
             Self::Token(error) => *error >= SignatureError::Signature,
-            _ => matches!(self, Self::FastlyKey | Self::Subject | Self::Claim(_) | Self::Forbidden(..)),
+            _ => matches!(
+                self,
+                Self::FastlyKey | Self::Subject | Self::Claim(_) | Self::Forbidden(..) | Self::ForbiddenUser(_)
+            ),
         }
     }
 
@@ -260,6 +279,10 @@ impl Error {
             | Self::MethodNotAllowed { .. }
             | Self::QueryTooLong
             | Self::NotOneChannel
+            | Self::User
+            | Self::NoUser
+            | Self::CloseFrame
+            | Self::NoAccessKey
             | Self::UpgradeRequired
             | Self::NotEvents
             | Self::MediaType
@@ -278,6 +301,9 @@ impl Error {
             Self::Token(error) => Some(format!("rejected an access token: {error}")),
             Self::Forbidden(right, _) => {
                 Some(format!("rejected an access token: a channel is missing in {}", right.claim()))
+            }
+            Self::ForbiddenUser(right) => {
+                Some(format!("rejected an access token: a user is missing in {}", right.claim()))
             }
             Self::TooMany { counter, .. } => Some(format!("rejected one of too many {}", counted(*counter))),
             Self::Rejected { status, .. } => Some(format!("the handler rejected a connection with status {status}")),
@@ -329,7 +355,7 @@ impl Error {
             Self::ContentCoding => Some((ACCEPT_ENCODING, value("identity"))),
             Self::TooMany { .. } => Some((RETRY_AFTER, value(WINDOW))),
             Self::NoToken | Self::FastlyKey => Some((WWW_AUTHENTICATE, value("Bearer realm=\"fanout-edge\""))),
-            Self::Forbidden(..) => {
+            Self::Forbidden(..) | Self::ForbiddenUser(_) => {
                 Some((WWW_AUTHENTICATE, value("Bearer realm=\"fanout-edge\", error=\"insufficient_scope\"")))
             }
             _ if self.is_invalid_token() => {

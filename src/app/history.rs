@@ -26,6 +26,9 @@ use super::{
 };
 use crate::grip::Channel;
 
+/// The pattern of all users.
+const USERS: &str = "user:*";
+
 /// How long a value is kept after its window, so that it is there when the window ends.
 const MARGIN: Duration = Duration::from_secs(60);
 
@@ -53,7 +56,7 @@ impl History {
         let patterns: Vec<_> = patterns.split_whitespace().map(str::to_owned).collect();
         let is_valid = |pattern: &String| {
             let name = pattern.strip_suffix('*').unwrap_or(pattern);
-            pattern == "*" || channels::parse(name).is_ok()
+            pattern == "*" || pattern == USERS || channels::parse(name).is_ok()
         };
         (!patterns.is_empty() && patterns.iter().all(is_valid)).then_some(patterns)
     }
@@ -64,9 +67,16 @@ impl History {
         Self { patterns, window: u64::from(seconds) * 1000, epoch_key, epoch: Cell::new(None) }
     }
 
-    /// Whether messages of a channel are kept.
+    /// Whether messages of a channel are kept. Those of users are only if they are named.
     pub(crate) fn keeps(&self, channel: &Channel) -> bool {
-        self.patterns.iter().any(|pattern| channels::matches(pattern, channel))
+        let is_user = channels::is_of_user(channel);
+        let mut patterns = self.patterns.iter().filter(|pattern| (*pattern == USERS) == is_user);
+        patterns.any(|pattern| channels::matches(pattern, channel.as_str()))
+    }
+
+    /// Some channels, and that of a user if what is sent to users is kept.
+    pub(super) fn with_user(&self, channels: &Channels, user: Option<Channel>) -> Channels {
+        channels.with_user(user.filter(|channel| self.keeps(channel)))
     }
 
     /// The first of some channels whose messages are not kept.

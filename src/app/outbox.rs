@@ -2,6 +2,11 @@
 
 use std::borrow::Cow;
 
+use http::{
+    HeaderMap,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+
 use super::{
     error::Error,
     history::{History, value::Value},
@@ -11,12 +16,12 @@ use super::{
 };
 use crate::grip::{
     Channel, CloseCode, Formats, Item, WsMessage,
-    item::HttpStream,
+    item::{Body, HeldResponse, HttpResponse, HttpStream},
     publish::{Packer, PublishRequest, TooLarge},
 };
 
 /// How long the end of the connections of a channel is in a publish request, at most.
-const CLOSE: usize = 2100;
+const CLOSE: usize = 4200;
 
 /// Something for the subscribers of one channel, on all transports.
 pub(crate) struct Broadcast<'a> {
@@ -27,8 +32,18 @@ pub(crate) struct Broadcast<'a> {
 }
 
 enum Action<'a> {
-    Message { id: MessageId, content: Content<'a>, from: Option<&'a str>, sizes: Sizes },
-    Close { code: CloseCode, reason: Cow<'a, str> },
+    Message {
+        id: MessageId,
+        content: Content<'a>,
+        from: Option<&'a str>,
+        sizes: Sizes,
+    },
+    /// With the polls, if they are to end, too.
+    Close {
+        code: CloseCode,
+        reason: Cow<'a, str>,
+        polls: bool,
+    },
 }
 
 impl<'a> Broadcast<'a> {
@@ -47,9 +62,15 @@ impl<'a> Broadcast<'a> {
         Ok(Self { channel, action: Action::Message { id, content, from, sizes }, sender: None })
     }
 
-    /// The end of the connections: a WebSocket gets the code and the reason, a stream just ends.
+    /// The end of the connections that stay: a WebSocket gets the code and the reason, so does a stream of envelopes before
+    /// it ends, other streams just end.
     pub(crate) const fn close(channel: Channel, code: CloseCode, reason: Cow<'a, str>) -> Self {
-        Self { channel, action: Action::Close { code, reason }, sender: None }
+        Self { channel, action: Action::Close { code, reason, polls: false }, sender: None }
+    }
+
+    /// The same for polls, too: they get 403.
+    pub(crate) const fn disconnect(channel: Channel, code: CloseCode, reason: Cow<'a, str>) -> Self {
+        Self { channel, action: Action::Close { code, reason, polls: true }, sender: None }
     }
 
     /// The id of the message, if it is one.
@@ -115,12 +136,21 @@ pub(crate) fn pack<'a>(
                 let forms = Forms::new(*id, &message.channel, content, *from, meta);
                 push(&mut packer, &forms, sizes).map_err(too_large)?;
             }
-            Action::Close { code, reason } => {
+            Action::Close { code, reason, polls } => {
                 let json = channels::for_json(&message.channel);
-                let ws_message = Some(WsMessage::Close { code: *code, reason });
-                let formats = Formats { ws_message, http_stream: Some(HttpStream::Close), ..Formats::default() };
-                let item = |channel| Item { meta, ..Item::new(channel, formats.clone()) };
-                let items = [item(&message.channel), item(&json)];
+                let last = last_event(*code, reason);
+                let headers =
+                    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))]);
+                let line = format!("Disconnected: {reason}\n");
+                let response = HeldResponse::ok(&headers, Body::Text(&line)).with_code(403).expect("it is a status");
+                let formats = Formats {
+                    ws_message: Some(WsMessage::Close { code: *code, reason }),
+                    http_stream: Some(HttpStream::Close),
+                    http_response: polls.then_some(HttpResponse::Response(response)),
+                };
+                let event = Formats { http_stream: Some(HttpStream::Content(Body::Text(&last))), ..Formats::default() };
+                let item = |channel, formats| Item { meta, ..Item::new(channel, formats) };
+                let items = [item(&message.channel, formats.clone()), item(&json, event), item(&json, formats)];
                 packer.push(&items).map_err(too_large)?;
             }
         }
@@ -135,6 +165,11 @@ pub(crate) fn pack<'a>(
         return Err(Error::BatchTooLarge);
     }
     Ok(Requests { requests: packer.finish(), ends, kept, may_keep_again: 2 * values <= most.operations })
+}
+
+/// What a stream of envelopes gets before it ends.
+fn last_event(code: CloseCode, reason: &str) -> String {
+    format!("event: message\ndata: {}\n\n", Envelope::close(code.get(), reason).to_json())
 }
 
 /// What is to be kept of messages.

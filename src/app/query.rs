@@ -2,7 +2,7 @@
 
 use super::{
     access::right::Right,
-    bounds::MAX_QUERY,
+    bounds::{MAX_QUERY, MAX_USER_LENGTH},
     error::Error,
     http::Request,
     messages::channels::{self, Channels},
@@ -10,11 +10,13 @@ use super::{
 use crate::grip::Channel;
 
 /// The parameters of all endpoints. Others are ignored, unless their names look like these.
-const PARAMETERS: [&str; 7] = [CHANNEL, "echo", "format", "id", "mode", "since", "token"];
+const PARAMETERS: [&str; 9] = [CHANNEL, "echo", "format", "id", "mode", "since", "token", "user", "except"];
 const CHANNEL: &str = "channel";
+const USER: &str = "user";
 
 /// # Format
-/// `?channel=a&channel=b`, `&format=json`, `&echo=off`, `&mode=publish`, `&id=01997c3a-…`, `&since=01997c3a-…`. The parameter `token` is read by
+/// `?channel=a&channel=b`, `&format=json`, `&echo=off`, `&mode=publish`, `&id=01997c3a-…`, `&since=01997c3a-…`, `&user=alice`,
+/// `&except=46d8…`. The parameter `token` is read by
 /// [`token`](super::access::token).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Query {
@@ -26,8 +28,36 @@ pub(crate) struct Query {
     pub(crate) mode: Mode,
     /// The id of a message that is sent again.
     pub(crate) id: Option<String>,
+    /// The user to whom a message is sent, or who is disconnected.
+    user: Option<String>,
+    /// Whether a parameter may be a misspelled `user`.
+    resembles_user: bool,
+    /// With what code a user is disconnected.
+    pub(crate) code: Option<String>,
+    /// And for what reason.
+    pub(crate) reason: Option<String>,
+    /// The id of the connection that a broadcast leaves out.
+    pub(crate) except: Option<String>,
     /// From where on a subscriber wants what it missed: see [`Cursor`](super::history::cursor::Cursor).
     pub(crate) since: Option<String>,
+}
+
+/// To whom a message is sent.
+pub(crate) enum Target {
+    /// To the subscribers of a channel.
+    Channel(Channel),
+    /// To the connections of a user.
+    User(String),
+}
+
+impl Target {
+    /// The channel at the proxy.
+    pub(crate) fn channel(&self) -> Channel {
+        match self {
+            Self::Channel(channel) => channel.clone(),
+            Self::User(user) => channels::of_user(user),
+        }
+    }
 }
 
 /// The form in which a subscriber gets messages.
@@ -60,8 +90,9 @@ impl Query {
     /// [`Error::LookAlike`].
     pub(crate) fn of(request: &(impl Request + ?Sized)) -> Result<Self, Error> {
         let (mut channels, mut format) = (Channels::default(), Format::Raw);
-        let (mut id, mut since) = (None, None);
+        let (mut id, mut since, mut user, mut except, mut code, mut reason) = (None, None, None, None, None, None);
         let (mut echoes, mut publishes, mut resembles_channel) = (true, false, false);
+        let mut resembles_user = false;
         check_length(request.query())?;
         for (name, value) in url::form_urlencoded::parse(request.query().as_bytes()) {
             // As `&` is written in HTML, or by other languages.
@@ -80,8 +111,15 @@ impl Query {
                 ("mode", _) => return Err(Error::Parameter { name: "mode", values: ["echo", "publish"] }),
                 ("id", _) => id = Some(value.into_owned()),
                 ("since", _) => since = Some(value.into_owned()),
+                ("user", _) => user = Some(value.into_owned()),
+                ("code", _) => code = Some(value.into_owned()),
+                ("reason", _) => reason = Some(value.into_owned()),
+                ("except", _) => except = Some(value.into_owned()),
                 ("token", _) => {}
-                (name, _) => check_unknown(name)?,
+                (name, _) => {
+                    check_unknown(name)?;
+                    resembles_user |= is_one_edit_apart(name.to_ascii_lowercase().as_bytes(), USER.as_bytes());
+                }
             }
         }
         if channels.is_empty() && resembles_channel {
@@ -93,7 +131,21 @@ impl Query {
             (true, true) => Mode::Publish,
             (true, false) => Mode::PublishToOthers,
         };
-        Ok(Self { channels, format, mode, id, since })
+        Ok(Self { channels, format, mode, id, user, resembles_user, except, code, reason, since })
+    }
+
+    /// To whom a message is sent.
+    ///
+    /// # Errors
+    /// [`Error::NotOneChannel`], [`Error::User`]; [`Error::LookAlike`] if everybody would get what may be meant for a user.
+    pub(crate) fn into_target(self) -> Result<Target, Error> {
+        match self.user {
+            Some(_) if !self.channels.is_empty() => Err(Error::NotOneChannel),
+            Some(user) if (1..=MAX_USER_LENGTH).contains(&user.chars().count()) => Ok(Target::User(user)),
+            Some(_) => Err(Error::User),
+            None if self.channels.is_empty() && self.resembles_user => Err(Error::LookAlike { known: USER }),
+            None => self.channels.into_one().map(Target::Channel),
+        }
     }
 
     /// Whether the client's messages are published.

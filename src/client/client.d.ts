@@ -28,6 +28,8 @@ export interface Message {
   /** Missing if the handler sent it to this client alone. */
   id?: string;
   channel?: string;
+  /** `user` if it was sent to the user. */
+  to?: string;
   /** Bytes if it was published as bytes. */
   data: string | Uint8Array;
   /** The user who sent it, if a verified token named one. */

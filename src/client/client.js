@@ -139,10 +139,10 @@ class Live extends EventTarget {
     try {
       token = await this.#token();
     } catch (error) {
-      return link === this.#link && this.#retry(`There is no access token: ${error}`);
+      return link === this.#link && this.#retry(`No access token: ${error}`);
     }
     if (link !== this.#link) return;
-    if (token === null) return this.#fail('There is no access token');
+    if (token === null) return this.#fail('No access token');
     if (token && !/^[\w.-]+$/.test(token)) return this.#fail('The access token is not a JWT');
     const query = new URLSearchParams(this.#options.params);
     for (const channel of this.#channels) query.append('channel', channel);
@@ -190,7 +190,7 @@ class Live extends EventTarget {
 
   /** @param {Link} link @param {Envelope} envelope */
   #receive(link, envelope) {
-    const { type, id, channel, data, base64, from, since, recovered, reason = 'unknown' } = envelope;
+    const { type, id, channel, to, data, base64, from, since, recovered, reason = 'unknown' } = envelope;
     if (recovered === false) this.#lost = reason;
     switch (type) {
       case 'welcome':
@@ -213,7 +213,7 @@ class Live extends EventTarget {
         if (!id || this.#isNew(id)) {
           const content = base64 === undefined ? data : fromBase64(base64);
           link.hasNews = true;
-          this.#dispatch('message', { id, channel, data: content, from });
+          this.#dispatch('message', { id, channel, to, data: content, from });
         }
         if (id && link.isSettled && link.transport === 'websocket') this.#advance(link, id);
         break;
@@ -227,6 +227,9 @@ class Live extends EventTarget {
         break;
       case 'reset':
         if (link.isSettled) this.#settle(link);
+        break;
+      case 'close':
+        link.end(envelope);
     }
   }
 
@@ -266,7 +269,7 @@ class Live extends EventTarget {
       if (!this.#link?.isOpen) this.#change('connecting');
     }
     if (link !== this.#link) return;
-    const line = reason || (status ? `Status ${status}` : code > 1006 ? `The connection was closed: ${code}` : 'The connection was lost');
+    const line = reason || (status ? `Status ${status}` : code > 1006 ? `Closed: ${code}` : 'The connection was lost');
     // 4000 to 4099 stop, 4200 to 4299 reconnect at once, others back off.
     const isExpired = code === 1008 || (status === 401 && link.isOpen);
     if (status && [400, 401, 403].includes(status) && !isExpired) return this.#fail(line);

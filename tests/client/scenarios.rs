@@ -60,6 +60,7 @@ in_node_and_chromium!(
     a_token_that_expires_is_renewed_or_ends_it,
     channels_change_under_traffic_with_nothing_missed_or_twice,
     it_falls_back_if_websockets_are_blocked,
+    a_user_gets_messages_on_each_transport_and_can_be_disconnected,
 );
 
 /// The client of a test: it begins to connect at once.
@@ -316,6 +317,57 @@ fn it_falls_back_if_websockets_are_blocked(runtime: &mut impl Runtime) {
     assert_eq!(client.eval("live.send('x')"), false);
 }
 
+fn a_user_gets_messages_on_each_transport_and_can_be_disconnected(runtime: &mut impl Runtime) {
+    let service = Running::start_with_history();
+    let post = |path: &str| {
+        let token = access_token(SECRET, now() + 600, r#"{"x-fastly-write":["user:*"],"x-fastly-disconnect":["*"]}"#);
+        let bearer = format!("Bearer {token}");
+        let headers = [("Content-Type", "text/plain"), ("Authorization", &*bearer)];
+        let response = send(service.port, &format!("POST {path}"), &headers, "to alice");
+        assert_eq!(response.status(), 200, "{}", response.text());
+    };
+    // The store is kept from the first message on.
+    post("/api/broadcast?user=nobody");
+    runtime.go_to(service.port);
+    for user in ["alice", "bob"] {
+        let claims = json!({ "sub": user, "x-fastly-read": ["*"] }).to_string();
+        let token = access_token(SECRET, now() + 600, &claims);
+        runtime.eval(&format!(
+            "(() => {{ globalThis.{user} = ['websocket', 'events', 'poll'].flatMap((transport) => crowd(connect, \
+             'http://127.0.0.1:{}', {{ channels: ['room'], token: {token:?}, transports: [transport] }}, 1)); }})()",
+            service.port
+        ));
+    }
+    let wait_for = |runtime: &mut dyn Runtime, what: &str| {
+        let start = Instant::now();
+        while runtime.eval(what) != true {
+            let state = runtime.eval("[...alice, ...bob].map(({ messages, last }) => ({ messages, last }))");
+            assert!(start.elapsed() < PATIENCE, "timed out waiting for {what}: {state}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    };
+    wait_for(runtime, "[...alice, ...bob].every(({ connected }) => connected.length > 0)");
+    thread::sleep(Duration::from_millis(2_500));
+    for count in 1..=3 {
+        post("/api/broadcast?user=alice");
+        wait_for(runtime, &format!("alice.every(({{ messages }}) => messages.length === {count})"));
+    }
+    post("/api/disconnect?user=alice&code=4001&reason=signed+out");
+    wait_for(runtime, "alice.every(({ last }) => last.status === 'closed')");
+    let last = runtime.eval("alice.map(({ last }) => [last.transport, last.code ?? null, last.reason])");
+    let expected = json!([
+        ["websocket", 4001, "signed out"],
+        ["events", 4001, "signed out"],
+        ["poll", null, "Disconnected: signed out"]
+    ]);
+    assert_eq!(last, expected);
+    // The other one has noticed nothing of it.
+    assert_eq!(
+        runtime.eval("bob.every(({ messages, last }) => messages.length === 0 && last.status === 'connected')"),
+        true
+    );
+}
+
 /// A proxy before the service that closes connections that want to be WebSockets. Returns its port.
 fn block_websockets(service: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -358,7 +410,7 @@ fn clients_500_that_lose_their_connection_at_once_come_back_spread_with_nothing_
     publish(&service, "room", "first").expect("Ok");
     let (port, token) = (service.port, &service.token);
     node.eval(&format!(
-        "crowd(connect, 'http://127.0.0.1:{port}', {{ channels: ['room'], token: {token:?} }}, {CLIENTS})"
+        "(() => {{ globalThis.clients = crowd(connect, 'http://127.0.0.1:{port}', {{ channels: ['room'], token: {token:?} }}, {CLIENTS}); }})()"
     ));
     let wait_for_all = |node: &mut Node, what: &str| {
         let start = Instant::now();

@@ -11,11 +11,15 @@ globalThis.start = (/** @type {typeof import('../../src/client/client.js').conne
 };
 /** Many clients: when each connected, which messages it has, and whether it was told that some are missing. */
 globalThis.crowd = (/** @type {typeof import('../../src/client/client.js').connect} */ connect, /** @type {string} */ url, /** @type {any} */ options, /** @type {number} */ count) => {
-  globalThis.clients = Array.from({ length: count }, () => {
-    const client = { live: connect(url, options), connected: /** @type {number[]} */ ([]), messages: /** @type {string[]} */ ([]), recovered: /** @type {any[]} */ ([]) };
-    client.live.addEventListener('status', ({ detail }) => { if (detail.status === 'connected') client.connected.push(Date.now()); });
+  const clients = Array.from({ length: count }, () => {
+    const client = { live: connect(url, options), connected: /** @type {number[]} */ ([]), messages: /** @type {string[]} */ ([]), recovered: /** @type {any[]} */ ([]), last: /** @type {any} */ ({}) };
+    client.live.addEventListener('status', ({ detail }) => {
+      client.last = detail;
+      if (detail.status === 'connected') client.connected.push(Date.now());
+    });
     client.live.addEventListener('message', ({ detail }) => client.messages.push(detail.id ?? ''));
     client.live.addEventListener('recovered', ({ detail }) => client.recovered.push(detail.reason ?? 'all'));
     return client;
   });
+  return clients;
 };

@@ -137,11 +137,11 @@ test('a message is there once, as text or as bytes', async () => {
   last().open();
   const id = ID(START, 1);
   for (let turn = 0; turn < 2; turn++) last().receive({ type: 'message', id, channel: 'a', data: 'hi', from: 'bob' });
-  last().receive({ type: 'message', base64: 'AAH/' });
+  last().receive({ type: 'message', to: 'user', base64: 'AAH/' });
   last().receive({ type: 'ping' });
   assert.deepEqual(of('message'), [
-    { type: 'message', id, channel: 'a', data: 'hi', from: 'bob' },
-    { type: 'message', id: undefined, channel: undefined, data: new Uint8Array([0, 1, 255]), from: undefined },
+    { type: 'message', id, channel: 'a', to: undefined, data: 'hi', from: 'bob' },
+    { type: 'message', id: undefined, channel: undefined, to: 'user', data: new Uint8Array([0, 1, 255]), from: undefined },
   ]);
 });
 
@@ -402,13 +402,13 @@ test('after 1008 it gets one new token, then backs off', async () => {
 
 test('stops without a token, and tries again if one cannot be had now', async () => {
   await start({ token: () => null });
-  assert.deepEqual(of('error'), [{ type: 'error', message: 'There is no access token' }]);
+  assert.deepEqual(of('error'), [{ type: 'error', message: 'No access token' }]);
   assert.equal(live?.status, 'closed');
   await start({ token: '<html>' });
   assert.equal(of('error').at(-1)?.message, 'The access token is not a JWT');
   let fails = true;
   await start({ token: async () => { if (fails) throw new TypeError('fetch failed'); return 'a.b.c'; } });
-  assert.deepEqual([live?.status, of('status').at(-1).reason], ['waiting', 'There is no access token: TypeError: fetch failed']);
+  assert.deepEqual([live?.status, of('status').at(-1).reason], ['waiting', 'No access token: TypeError: fetch failed']);
   fails = false;
   await pass(300);
   assert.deepEqual(last().protocols, ['bearer', 'a.b.c']);
@@ -502,6 +502,15 @@ test('a refused event stream or poll stops it', async () => {
     await start({ transports: [transport] });
     assert.deepEqual([live?.status, of('error').at(-1)?.message], ['closed', 'no right']);
   }
+});
+
+test('an event stream is told with which code it ends', async () => {
+  const { response, push } = stream();
+  respond = () => Promise.resolve(response);
+  await start({ transports: ['events'] });
+  push(`event: message\ndata: ${JSON.stringify({ type: 'close', code: 4001, reason: 'signed out' })}\n\n`);
+  await pass();
+  assert.deepEqual(of('status').at(-1), { type: 'status', status: 'closed', transport: 'events', reason: 'signed out', code: 4001 });
 });
 
 // --- Polls

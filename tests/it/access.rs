@@ -212,7 +212,7 @@ fn an_invalid_token_is_rejected_with_the_reason() {
         parts.join(".")
     };
     let malformed = "not a JWT, or sent more than once. Get a new one";
-    let list = |claim: &str| format!("{claim} must be a list of channel names");
+    let list = |claim: &str| format!("{claim} must be a list of strings");
     let types =
         "a claim has the wrong type (iss, sub and jti are strings, exp, nbf and iat are numbers). Get a new one";
     let user = "sub must be a string of 1 to 128 characters";

@@ -74,6 +74,9 @@ fn published(service: &mut Service) -> Vec<(String, String, Option<String>)> {
         .collect()
 }
 
+/// The channel of the user `alice`.
+const ALICE: &str = "user:2bd806c97f0e00af1a1fc3328fa763a9";
+
 #[test]
 fn a_chat_names_its_speakers() {
     let mut service = guarded(chat);
@@ -82,7 +85,7 @@ fn a_chat_names_its_speakers() {
     let others = |text: &str| ("chat".to_owned(), text.to_owned(), Some("c1".to_owned()));
 
     let response = service.respond(with_token(batch("channel=chat", "OPEN\r\n"), alice));
-    is(&response, 200, format!("{ACCEPTED}{}{}", subscribed("chat"), sent("Welcome, alice")));
+    is(&response, 200, format!("{ACCEPTED}{}{}{}", subscribed(ALICE), subscribed("chat"), sent("Welcome, alice")));
     assert_eq!(published(&mut service), [others("alice joined")]);
 
     let body = text("/typing") + &text("hello") + &text("");
@@ -198,7 +201,7 @@ fn the_user_is_known_with_a_ticket() {
     let seen = r#"Some("alice") Some(Array [String("a")]) None"#;
     let mut guarded = service(&[("ACCESS_KEY", KEY)]);
     let opening = guarded.respond(with_token(unsigned("", "OPEN\r\n").with("Grip-Sig", &*signature), alice));
-    is(&opening, 200, format!("{ACCEPTED}{}", sent(seen)));
+    is(&opening, 200, format!("{ACCEPTED}{}{}", subscribed(ALICE), sent(seen)));
     let ticket = header(&opening, "set-meta-connection-ticket").expect("a ticket");
     let later = || unsigned("", "").with("Meta-Connection-Ticket", ticket);
     is(&guarded.respond(with_token(later(), alice)), 200, sent(seen));
@@ -263,10 +266,14 @@ fn a_connection_closes_the_others_on_a_channel() {
     is(&service.respond(batch("", text("close-others a"))), 200, "");
     let close = json!({ "action": "close", "code": 1001, "reason": "room closed" });
     let formats = json!({ "ws-message": close, "http-stream": { "action": "close" } });
+    // A stream of envelopes is told why.
+    let event = "event: message\ndata: {\"type\":\"close\",\"code\":1001,\"reason\":\"room closed\"}\n\n";
+    let last = json!({ "http-stream": { "content": event } });
     assert_eq!(
         service.take_items(),
         [
             json!({ "channel": "a", "meta": { "sender": "c1" }, "formats": formats }),
+            json!({ "channel": "json:a", "meta": { "sender": "c1" }, "formats": last }),
             json!({ "channel": "json:a", "meta": { "sender": "c1" }, "formats": formats }),
         ]
     );

@@ -341,7 +341,7 @@ fn other_paths_are_not_found() {
     let response = Service::local().respond(Request::new("GET", "/x"));
     let text = text(&response);
     let paths: Vec<_> = text.split([' ', ',', '\n']).filter(|word| word.starts_with('/')).collect();
-    assert_eq!(paths.len(), 6, "{text}");
+    assert_eq!(paths.len(), 7, "{text}");
     for path in paths {
         assert_eq!(Service::local().respond(Request::new("PUT", path)).status, 405, "{path}");
     }

@@ -16,13 +16,34 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::NotFound,
             404,
-            "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast, /api/history or /api/health",
+            "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast, /api/disconnect, /api/history or /api/health",
         ),
         (Error::MethodNotAllowed { allowed: "GET, POST".to_owned() }, 405, "Method not allowed: use GET, POST"),
         (Error::QueryTooLong, 414, "Query too long: use at most 3500 bytes, percent-encoded"),
         (Error::ChannelName, 400, "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~"),
-        (Error::TooManyChannels, 400, "Too many channels: use at most 20"),
-        (Error::NotOneChannel, 400, "Too many channels: broadcast to one of them, ?channel=NAME"),
+        (Error::TooManyChannels { limit: 19 }, 400, "Too many channels: use at most 19"),
+        (
+            Error::NotOneChannel,
+            400,
+            "Too many channels: broadcast to one of them, ?channel=NAME, or to one user, ?user=ID",
+        ),
+        (Error::User, 400, "Invalid user: use 1 to 128 characters, ?user=ID"),
+        (Error::NoUser, 400, "Missing user: add ?user= and the id of the user"),
+        (
+            Error::CloseFrame,
+            400,
+            "Invalid code or reason: use code=4000 to code=4999, and a reason of at most 123 bytes",
+        ),
+        (
+            Error::ForbiddenUser(Right::Disconnect),
+            403,
+            "The access token does not allow disconnecting this user (claim x-fastly-disconnect)",
+        ),
+        (
+            Error::NoAccessKey,
+            503,
+            "Without an access key no client is a user: add ACCESS_KEY to the secret store `fanout`",
+        ),
         (Error::Parameter { name: "echo", values: ["on", "off"] }, 400, "Invalid echo: use echo=on or echo=off"),
         (
             Error::UpgradeRequired,
@@ -72,7 +93,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         ),
         (Error::UnknownKeyId, 401, "Access token rejected: unknown key ID (kid). Use that of a key in ACCESS_KEY"),
         (Error::Subject, 401, "Access token rejected: sub must be a string of 1 to 128 characters"),
-        (Error::Claim(Right::Read), 401, "Access token rejected: x-fastly-read must be a list of channel names"),
+        (Error::Claim(Right::Read), 401, "Access token rejected: x-fastly-read must be a list of strings"),
         (
             Error::Forbidden(Right::Write, Channel::from_static("a")),
             403,
@@ -174,8 +195,13 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::MethodNotAllowed { .. }
             | Error::QueryTooLong
             | Error::ChannelName
-            | Error::TooManyChannels
+            | Error::TooManyChannels { .. }
             | Error::NotOneChannel
+            | Error::User
+            | Error::NoUser
+            | Error::CloseFrame
+            | Error::ForbiddenUser(_)
+            | Error::NoAccessKey
             | Error::Parameter { .. }
             | Error::LookAlike { .. }
             | Error::MessageId
@@ -234,7 +260,7 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (49, 49), "each variant is there once");
+    assert_eq!((variants.len(), all.len()), (54, 54), "each variant is there once");
 }
 
 #[test]
@@ -306,6 +332,10 @@ fn every_error_has_its_line_for_the_log() {
             | Error::MethodNotAllowed { .. }
             | Error::QueryTooLong
             | Error::NotOneChannel
+            | Error::User
+            | Error::NoUser
+            | Error::CloseFrame
+            | Error::NoAccessKey
             | Error::UpgradeRequired
             | Error::NotEvents
             | Error::MediaType
@@ -322,6 +352,7 @@ fn every_error_has_its_line_for_the_log() {
             Error::NoToken => Some("rejected a request without an access token"),
             Error::FastlyKey => Some("rejected a Fastly-Key"),
             Error::Token(_) => Some("rejected an access token: expired"),
+            Error::ForbiddenUser(_) => Some("rejected an access token: a user is missing in x-fastly-disconnect"),
             Error::Forbidden(..) => Some("rejected an access token: a channel is missing in x-fastly-write"),
             Error::TooMany { .. } => Some("rejected one of too many connections"),
             Error::Rejected { .. } => Some("the handler rejected a connection with status 402"),

@@ -22,6 +22,7 @@ mod sandbox;
 mod signature;
 mod ticket;
 mod transports;
+mod users;
 mod websocket;
 
 // They need the file system or proptest, which are only there natively. The test in `layers` knows them by name.

@@ -31,7 +31,7 @@ impl Running {
     pub fn start_with_history() -> Self {
         let publish_port = free_port();
         let history = "[local_server.kv_stores]\nfanout_history = []\n[local_server.config_stores.fanout_config]\n\
-                       format = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nHISTORY = \"*\"\n";
+                       format = \"inline-toml\"\n[local_server.config_stores.fanout_config.contents]\nHISTORY = \"* user:*\"\n";
         Self::start_on(publish_port, publish_port, history)
     }
 

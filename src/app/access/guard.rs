@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     app::{
-        error::Error, exchange::Exchange, http::Request, messages::channels::Channels, platform::Counter,
-        settings::Settings,
+        bounds::MAX_CHANNELS, error::Error, exchange::Exchange, http::Request, messages::channels::Channels,
+        platform::Counter, query::Target, settings::Settings,
     },
     grip::{Channel, Header, Tickets},
 };
@@ -17,10 +17,14 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Origin`], [`Error::Setting`], or as [`check_token`].
-pub(crate) fn check_opening(exchange: &mut Exchange<'_>, rights: &[Right], channels: &Channels) -> Result<(), Error> {
+pub(crate) fn check_opening(
+    exchange: &mut Exchange<'_>,
+    rights: &[Right],
+    channels: &Channels,
+) -> Result<Option<Verified>, Error> {
     check_origin(exchange)?;
     limit_tokens(exchange, |exchange| {
-        check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now).map(drop)
+        check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)
     })
 }
 
@@ -113,18 +117,21 @@ impl Sender {
     }
 }
 
-/// Checks a broadcast before its body is read: its origin, and a `Fastly-Key` or its token. [`count_broadcast`] follows.
+/// Checks a broadcast before its body is read, or a disconnect: its origin, and a `Fastly-Key` or its token.
+/// [`count_broadcast`] follows.
 ///
 /// # Errors
-/// [`Error::Origin`], [`Error::TooMany`], [`Error::FastlyKey`], [`Error::Setting`], or as [`check_token`].
-pub(crate) fn check_broadcast(exchange: &mut Exchange<'_>, channel: &Channel) -> Result<Sender, Error> {
+/// [`Error::Origin`], [`Error::TooMany`], [`Error::FastlyKey`], [`Error::Setting`], or as [`check_token`];
+/// [`Error::ForbiddenUser`]; [`Error::NoAccessKey`] for a user if there are none.
+pub(crate) fn check_sender(exchange: &mut Exchange<'_>, right: Right, target: &Target) -> Result<Sender, Error> {
     check_origin(exchange)?;
     let has_key = matches!(exchange.settings.access, Ok(Some(_))) && has_fastly_key(exchange);
     if has_key && is_operator(exchange)? {
         return Ok(Sender::Operator);
     }
-    let checked = limit_tokens(exchange, |exchange| {
-        check_token(exchange.request, exchange.settings, &[Right::Write], [channel], exchange.now)
+    let checked = limit_tokens(exchange, |exchange| match target {
+        Target::Channel(channel) => check_token(exchange.request, exchange.settings, &[right], [channel], exchange.now),
+        Target::User(user) => check_user(exchange, right, user).map(Some),
     });
     let verified = match checked {
         Err(Error::NoToken) if has_key => return Err(Error::FastlyKey),
@@ -171,7 +178,7 @@ fn has_fastly_key(exchange: &Exchange<'_>) -> bool {
 /// open.
 ///
 /// # Errors
-/// [`Error::NoToken`], [`Error::Forbidden`], [`Error::Setting`], or as [`token::verify`].
+/// [`Error::NoToken`], [`Error::Forbidden`], [`Error::TooManyChannels`], [`Error::Setting`], or as [`token::verify`].
 pub(crate) fn check_token<'c>(
     request: &dyn Request,
     settings: &Settings,
@@ -187,7 +194,16 @@ pub(crate) fn check_token<'c>(
             return Err(Error::Forbidden(*right, channel.clone()));
         }
     }
-    Ok(Some(verified))
+    // The proxy silently ignores a channel more than it allows, and one is the user's.
+    let limit = MAX_CHANNELS - usize::from(verified.identity.user().is_some());
+    if channels.count() > limit { Err(Error::TooManyChannels { limit }) } else { Ok(Some(verified)) }
+}
+
+/// Verifies the access token of a request and checks that it grants the right on a user.
+fn check_user(exchange: &Exchange<'_>, right: Right, user: &str) -> Result<Verified, Error> {
+    let keys = exchange.settings.access.as_ref()?.as_ref().ok_or(Error::NoAccessKey)?;
+    let verified = token::verify(&token::of_request(exchange.request)?, keys, exchange.now)?;
+    if verified.identity.grants_user(right, user) { Ok(verified) } else { Err(Error::ForbiddenUser(right)) }
 }
 
 /// Browsers let any page open a WebSocket, so origins are checked for those, too.

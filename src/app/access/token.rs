@@ -5,7 +5,9 @@
 //! (`?token=`), or after `bearer` in the subprotocols of a WebSocket. Its claims:
 //! * `exp`, required;
 //! * `x-fastly-read` and `x-fastly-write`, lists of the channels that it may subscribe to and publish to. One that ends in
-//!   `*` stands for all that begin with what is before it;
+//!   `*` stands for all that begin with what is before it. `user:ID` in `x-fastly-write` is a user, whom `*` alone does not
+//!   reach;
+//! * `x-fastly-disconnect`, a list of the users whose connections it may close;
 //! * `sub`, optional: the user, a string of 1 to 128 characters.
 //!
 //! Source: RFC 7519, RFC 6750, the tokens of fastly/pubsub.
@@ -61,7 +63,7 @@ pub(crate) fn verify(token: &str, keys: &Keys, now: u64) -> Result<Verified, Err
     if !verified.subject.as_ref().is_none_or(is_user) {
         return Err(Error::Subject);
     }
-    for right in [Right::Read, Right::Write] {
+    for right in [Right::Read, Right::Write, Right::Disconnect] {
         let is_list = |list: &Value| list.as_array().is_some_and(|list| list.iter().all(Value::is_string));
         if !verified.claims.get(right.claim()).is_none_or(is_list) {
             return Err(Error::Claim(right));
@@ -94,10 +96,30 @@ impl Identity {
         self.claims.get(name)
     }
 
+    /// The channel of what is sent to the user.
+    pub(crate) fn channel(&self) -> Option<Channel> {
+        self.user().map(channels::of_user)
+    }
+
     /// Whether the token grants a right on a channel.
     pub(crate) fn grants(&self, right: Right, channel: &Channel) -> bool {
+        self.patterns(right).any(|pattern| channels::matches(pattern, channel.as_str()))
+    }
+
+    /// Whether the token grants a right on a user.
+    pub(crate) fn grants_user(&self, right: Right, user: &str) -> bool {
+        let pattern = |pattern: &'_ str| match right {
+            Right::Write => {
+                pattern.strip_prefix(channels::USER).is_some_and(|pattern| channels::matches(pattern, user))
+            }
+            Right::Read | Right::Disconnect => channels::matches(pattern, user),
+        };
+        self.patterns(right).any(pattern)
+    }
+
+    fn patterns(&self, right: Right) -> impl Iterator<Item = &str> {
         let patterns = self.claims.get(right.claim()).and_then(Value::as_array);
-        patterns.into_iter().flatten().filter_map(Value::as_str).any(|pattern| channels::matches(pattern, channel))
+        patterns.into_iter().flatten().filter_map(Value::as_str)
     }
 }
 

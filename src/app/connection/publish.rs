@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{Connection, Content, Mode};
 use crate::{
     app::{
-        bounds::{MAX_BACKEND_REQUESTS, MAX_PUBLISHED},
+        bounds::{MAX_BACKEND_REQUESTS, MAX_PUBLISHED, MAX_USER_LENGTH},
         error::Error,
         messages::{channels, id::MessageId},
         outbox::Broadcast,
@@ -37,8 +37,24 @@ impl<'a> Connection<'a> {
         self.push(message)
     }
 
+    /// Publishes a message to all connections of a user, by the `sub` of its token. Which users a client may reach is for the
+    /// handler to decide.
+    ///
+    /// # Errors
+    /// [`Error::User`] if the id has none or more than 128 characters; otherwise as [`publish`](Self::publish).
+    pub fn publish_to_user(&mut self, user: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
+        if !(1..=MAX_USER_LENGTH).contains(&user.chars().count()) {
+            return Err(Error::User);
+        }
+        let message = self.message_to(channels::of_user(user), message.into())?;
+        self.push(message)
+    }
+
     fn message(&mut self, channel: &str, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
-        let channel = channels::parse(channel)?;
+        self.message_to(channels::parse(channel)?, content)
+    }
+
+    fn message_to(&mut self, channel: Channel, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
         if self.settings.history.as_ref()?.as_ref().is_some_and(|history| history.keeps(&channel)) {
             self.begin();
         }

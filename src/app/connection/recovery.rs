@@ -2,6 +2,7 @@
 
 use super::Connection;
 use crate::app::{
+    access::token::Identity,
     error::Error,
     history::{
         cursor::Cursor,
@@ -64,7 +65,8 @@ impl Connection<'_> {
     fn recover(&mut self, cursor: Cursor) -> Recovery {
         let history = self.settings.history.as_ref().ok().and_then(Option::as_ref);
         self.has_recovered = true;
-        let recovery = recover(history, self.channels(), cursor, self.platform);
+        let user = self.identity().and_then(Identity::channel);
+        let recovery = recover(history, self.channels(), user, cursor, self.platform);
         self.operations += recovery.operations;
         recovery
     }

@@ -1,4 +1,4 @@
-//! `POST /api/broadcast`: one message to every subscriber of a channel, on whatever transport.
+//! `POST /api/broadcast`: one message to every subscriber of a channel, or to one user, on whatever transport.
 
 use http::header::HeaderValue;
 use mediatype::{
@@ -8,7 +8,7 @@ use mediatype::{
 
 use crate::{
     app::{
-        access::guard,
+        access::{guard, right::Right},
         bounds::{MAX_BACKEND_REQUESTS, MAX_MESSAGE, MAX_OPERATIONS},
         error::Error,
         exchange::Exchange,
@@ -22,11 +22,13 @@ use crate::{
 
 /// Publishes the body. Only what the proxy accepted is `Ok`.
 pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let Query { channels, id, .. } = Query::of(exchange.request)?;
-    let channel = channels.into_one()?;
+    let mut query = Query::of(exchange.request)?;
+    let (id, except) = (query.id.take(), query.except.take());
+    let target = query.into_target()?;
     let id = id.map(|id| MessageId::parse(&id, exchange.now)).transpose()?;
     exchange.settings.publisher.as_ref()?;
-    let sender = guard::check_broadcast(exchange, &channel)?;
+    let sender = guard::check_sender(exchange, Right::Write, &target)?;
+    let channel = target.channel();
     let kind = kind_of(exchange.request)?;
     let body = exchange.body(MAX_MESSAGE)?;
     let content = match kind {
@@ -41,6 +43,7 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     }
     let id = id.unwrap_or_else(|| MessageId::new(exchange.platform));
     let message = Broadcast::message(id, channel, content, sender.user())?;
+    let message = except.iter().fold(message, |message, connection| message.except(connection));
     guard::count_broadcast(exchange, &sender)?;
     let id = message.id();
     // A retry of what was perhaps published names the same id, so errors have it, too.

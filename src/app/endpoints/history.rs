@@ -30,10 +30,11 @@ pub(crate) fn history(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     guard::check_source(exchange)?;
     let Query { channels, since, .. } = Query::of(exchange.request)?;
     let cursor = Cursor::parse(&since.ok_or(Error::NoSince)?, exchange.platform)?;
-    guard::check_opening(exchange, &[Right::Read], &channels)?;
+    let verified = guard::check_opening(exchange, &[Right::Read], &channels)?;
     guard::count_opening(exchange)?;
     let history = exchange.settings.history.as_ref()?.as_ref();
-    let recovery = recover(history, &channels, cursor, exchange.platform);
+    let user = verified.and_then(|verified| verified.identity.channel());
+    let recovery = recover(history, &channels, user, cursor, exchange.platform);
     let envelope = |json| RawValue::from_string(json).expect("an envelope is JSON");
     let missed = Missed {
         messages: recovery.messages.iter().map(|message| envelope(message.envelope())).collect(),

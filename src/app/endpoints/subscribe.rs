@@ -71,7 +71,8 @@ pub(crate) fn subscribe(
     let verified = guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?;
     let identity = verified.map(|verified| verified.identity);
     let kept = exchange.settings.history.as_ref()?.as_ref();
-    let recovery = cursor.map(|cursor| recover(kept, &channels, cursor, exchange.platform));
+    let user = identity.as_ref().and_then(Identity::channel);
+    let recovery = cursor.map(|cursor| recover(kept, &channels, user.clone(), cursor, exchange.platform));
     let history = kept.filter(|history| history.first_not_kept(&channels).is_none());
     if let Some(history) = history {
         // What it is told to be the next cursor is of use from now on.
@@ -80,8 +81,8 @@ pub(crate) fn subscribe(
     let opened = MessageId::new(exchange.platform);
     let sweep = match (history, seen) {
         // The proxy silently ignores a channel more.
-        (Some(history), Seen::LastEventId) if channels.iter().count() < MAX_CHANNELS => {
-            Some(Sweep::new(history, (format, &channels), recovery.as_ref(), exchange.platform))
+        (Some(history), Seen::LastEventId) if channels.with_user(user.clone()).iter().count() < MAX_CHANNELS => {
+            Some(Sweep::new(history, (format, &channels, user), recovery.as_ref(), exchange.platform))
         }
         _ => None,
     };
@@ -162,6 +163,7 @@ impl Subscriber<'_> {
         let last = last.map(|id| id.to_string());
         let with_last = |hold: Hold| last.as_deref().and_then(ItemId::new).into_iter().fold(hold, Hold::with_prev_id);
         let first = with_last(kind(&name(self.channels.first())));
-        self.channels.iter().skip(1).fold(first, |hold, channel| with_last(hold.with_channel(&name(channel))))
+        let channels = self.channels.with_user(self.identity.as_ref().and_then(Identity::channel));
+        channels.iter().skip(1).fold(first, |hold, channel| with_last(hold.with_channel(&name(channel))))
     }
 }

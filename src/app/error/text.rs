@@ -6,8 +6,8 @@ use super::{Error, Right, WINDOW, counted};
 use crate::{
     app::{
         bounds::{
-            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CHANNELS, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY,
-            MAX_STATE_LENGTH, MAX_USER_LENGTH,
+            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY, MAX_STATE_LENGTH,
+            MAX_USER_LENGTH,
         },
         platform::{BackendError, StoreError},
     },
@@ -19,15 +19,20 @@ impl fmt::Display for Error {
         const REJECTED: &str = "Access token rejected";
         match self {
             Self::NotFound => f.write_str(
-                "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast, /api/history or /api/health",
+                "Not found: use /api/websocket, /api/events, /api/poll, /api/broadcast, /api/disconnect, /api/history or /api/health",
             ),
             Self::MethodNotAllowed { allowed } => write!(f, "Method not allowed: use {allowed}"),
             Self::QueryTooLong => write!(f, "Query too long: use at most {MAX_QUERY} bytes, percent-encoded"),
             Self::ChannelName => {
                 write!(f, "Invalid channel name: use 1 to {MAX_CHANNEL_LENGTH} of A-Z a-z 0-9 - . _ ~")
             }
-            Self::TooManyChannels => write!(f, "Too many channels: use at most {MAX_CHANNELS}"),
-            Self::NotOneChannel => f.write_str("Too many channels: broadcast to one of them, ?channel=NAME"),
+            Self::TooManyChannels { limit } => write!(f, "Too many channels: use at most {limit}"),
+            Self::NotOneChannel => f.write_str("Too many channels: broadcast to one of them, ?channel=NAME, or to one user, ?user=ID"),
+            Self::User => write!(f, "Invalid user: use 1 to {MAX_USER_LENGTH} characters, ?user=ID"),
+            Self::NoUser => f.write_str("Missing user: add ?user= and the id of the user"),
+            Self::CloseFrame => {
+                f.write_str("Invalid code or reason: use code=4000 to code=4999, and a reason of at most 123 bytes")
+            }
             Self::Parameter { name, values: [one, other] } => {
                 write!(f, "Invalid {name}: use {name}={one} or {name}={other}")
             }
@@ -72,13 +77,12 @@ impl fmt::Display for Error {
             Self::NoKeyId => write!(f, "{REJECTED}: no key ID (kid), and there are several keys. Add it to the token"),
             Self::UnknownKeyId => write!(f, "{REJECTED}: unknown key ID (kid). Use that of a key in ACCESS_KEY"),
             Self::Subject => write!(f, "{REJECTED}: sub must be a string of 1 to {MAX_USER_LENGTH} characters"),
-            Self::Claim(right) => write!(f, "{REJECTED}: {} must be a list of channel names", right.claim()),
+            Self::Claim(right) => write!(f, "{REJECTED}: {} must be a list of strings", right.claim()),
             Self::Forbidden(right, channel) => {
-                let verb = match right {
-                    Right::Read => "subscribing",
-                    Right::Write => "publishing",
-                };
-                write!(f, "The access token does not allow {verb} to `{channel}` (claim {})", right.claim())
+                write!(f, "The access token does not allow {} `{channel}` (claim {})", verb(*right), right.claim())
+            }
+            Self::ForbiddenUser(right) => {
+                write!(f, "The access token does not allow {} this user (claim {})", verb(*right), right.claim())
             }
             Self::TooMany { counter, limit } => {
                 write!(f, "Too many {}: at most {limit} per minute, wait {WINDOW} seconds", counted(*counter))
@@ -131,6 +135,9 @@ impl fmt::Display for Error {
             Self::NoSince => {
                 f.write_str("Missing since: add ?since= and the id of the last message, or a time, 2026-01-31T08:00:00Z")
             }
+            Self::NoAccessKey => {
+                f.write_str("Without an access key no client is a user: add ACCESS_KEY to the secret store `fanout`")
+            }
             Self::NoStore => f.write_str("The service has no KV store `fanout_history`: add it, or delete HISTORY"),
             Self::Setting(error) => error.fmt(f),
             Self::HandOff { backend, cause } => write!(
@@ -161,5 +168,13 @@ impl fmt::Display for Error {
             Self::NotAccepted => f.write_str("The handler did not accept the connection: call connection.accept()"),
             Self::Rejected { text, .. } => f.write_str(text),
         }
+    }
+}
+
+const fn verb(right: Right) -> &'static str {
+    match right {
+        Right::Read => "subscribing to",
+        Right::Write => "publishing to",
+        Right::Disconnect => "disconnecting",
     }
 }

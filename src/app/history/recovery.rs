@@ -102,16 +102,18 @@ impl Recovery {
     }
 }
 
-/// Finds what a client has missed on its channels, with at most [`MAX_READS`] operations on the store.
+/// Finds what a client has missed on its channels and on that of its user, if that is kept, with at most [`MAX_READS`] operations on the store.
 pub(crate) fn recover(
     history: Option<&History>,
     channels: &Channels,
+    user: Option<Channel>,
     cursor: Cursor,
     platform: &mut dyn Platform,
 ) -> Recovery {
     // Before the store is read: what is stored meanwhile is younger.
     let since = MessageId::new(platform);
-    let mut reader = Reader { channels, platform, operations: 0 };
+    let all = history.map_or_else(|| channels.clone(), |history| history.with_user(channels, user));
+    let mut reader = Reader { channels: &all, platform, operations: 0 };
     let mut recent = Vec::new();
     let found = match history {
         None => Err(Lost::NotKept(channels.first().clone())),

@@ -50,7 +50,7 @@ impl Sweep {
     /// For a stream of those channels that was just sent what it missed, if it asked for that.
     pub(crate) fn new(
         history: &History,
-        (format, channels): (Format, &Channels),
+        (format, channels, user): (Format, &Channels, Option<Channel>),
         recovery: Option<&Recovery>,
         platform: &mut dyn Platform,
     ) -> Self {
@@ -58,7 +58,14 @@ impl Sweep {
         // What a stream without a cursor sees may be stored, but not published yet.
         let known = recovery.map_or_else(Vec::new, |recovery| recovery.recent.clone());
         let own = Channel::new(format!("stream:{}", since.simple())).expect("a UUID has characters of a channel");
-        Self { format, channels: channels.clone(), own, opened: since.time(), epoch: history.begin(platform), known }
+        Self {
+            format,
+            channels: history.with_user(channels, user),
+            own,
+            opened: since.time(),
+            epoch: history.begin(platform),
+            known,
+        }
     }
 
     /// The stream's own channel.

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use crate::{
     app::{
         messages::{
-            channels::Channels,
+            channels::{Channels, is_of_user},
             content::Content,
-            envelope::Envelope,
+            envelope::{Envelope, TO_USER},
             forms::{event, raw_event},
             id::MessageId,
         },
@@ -74,7 +74,8 @@ impl Stored {
 #[derive(Deserialize)]
 struct Kept {
     id: String,
-    channel: String,
+    channel: Option<String>,
+    to: Option<String>,
     data: Option<String>,
     base64: Option<String>,
     from: Option<String>,
@@ -88,7 +89,12 @@ pub(super) fn parse(json: &[u8], channels: &Channels) -> Option<Vec<Stored>> {
             (None, Some(base64)) => Content::from(BASE64_STANDARD.decode(base64).ok()?),
             _ => return None,
         };
-        let channel = channels.iter().find(|channel| channel.as_str() == kept.channel)?.clone();
+        let mut channels = channels.iter();
+        let channel = match (kept.channel, kept.to) {
+            (Some(name), None) => channels.find(|channel| channel.as_str() == name)?.clone(),
+            (None, Some(to)) if to == TO_USER => channels.find(|channel| is_of_user(channel))?.clone(),
+            _ => return None,
+        };
         Some(Stored { id: MessageId::parse_any(&kept.id)?, content, channel, from: kept.from })
     };
     let kept: Vec<Kept> = serde_json::from_slice(json).ok()?;

@@ -1,5 +1,9 @@
 //! The channels of a request, and their names at the proxy.
 
+use std::fmt::Write;
+
+use hmac_sha256::Hash;
+
 use crate::{
     app::{
         bounds::{MAX_CHANNEL_LENGTH, MAX_CHANNELS},
@@ -25,7 +29,7 @@ impl Channels {
             return Ok(());
         }
         if self.0.len() >= MAX_CHANNELS {
-            return Err(Error::TooManyChannels);
+            return Err(Error::TooManyChannels { limit: MAX_CHANNELS });
         }
         self.0.push(channel);
         Ok(())
@@ -44,6 +48,11 @@ impl Channels {
     /// All of them, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Channel> + Clone {
         std::iter::once(self.first()).chain(self.0.iter().skip(1))
+    }
+
+    /// These and the channel of a user, if there is one.
+    pub(crate) fn with_user(&self, channel: Option<Channel>) -> Self {
+        Self(self.iter().cloned().chain(channel).collect())
     }
 
     /// The only one.
@@ -66,12 +75,29 @@ pub(crate) fn parse(name: &str) -> Result<Channel, Error> {
     Channel::new(name).map_err(|_| Error::ChannelName)
 }
 
-/// Whether a pattern stands for a channel: its name, or what it begins with and `*`.
-pub(crate) fn matches(pattern: &str, channel: &Channel) -> bool {
+/// Whether a pattern stands for a name: it is the name, or what that begins with and `*`.
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
-        Some(prefix) => channel.as_str().starts_with(prefix),
-        None => channel.as_str() == pattern,
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
     }
+}
+
+/// What the names of users' channels at the proxy begin with. No client can name such a channel.
+pub(crate) const USER: &str = "user:";
+
+/// The channel of what is sent to a user: its name has a hash of the user's id.
+pub(crate) fn of_user(user: &str) -> Channel {
+    let mut name = USER.to_owned();
+    for byte in &Hash::hash(user.as_bytes())[..16] {
+        write!(name, "{byte:02x}").expect("a string takes all that is written");
+    }
+    Channel::new(name).expect("digits are characters of a channel")
+}
+
+/// Whether a channel is that of a user.
+pub(crate) fn is_of_user(channel: &Channel) -> bool {
+    channel.as_str().starts_with(USER)
 }
 
 /// The proxy's name of a channel for clients that ask for `format=json`.

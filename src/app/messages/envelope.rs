@@ -6,10 +6,12 @@
 //! {"type":"welcome","connection":"46d8…","user":"alice","since":"01997c3a-…","recovered":true}
 //! {"type":"message","id":"01997c3a-…","channel":"room1","data":"hi","from":"alice"}
 //! {"type":"message","id":"01997c3a-…","channel":"room1","base64":"AAEC"}
+//! {"type":"message","id":"01997c3a-…","to":"user","data":"hi","from":"alice"}
 //! {"type":"since","since":"01997c3b-…"}
 //! {"type":"synced","since":"01997c3a-…","recovered":false,"reason":"messages are kept for 120 seconds"}
 //! {"type":"error","error":"Invalid message: …"}
 //! {"type":"ping"}
+//! {"type":"close","code":4001,"reason":"signed out"}
 //! ```
 //! From the client: `{"type":"message","data":"hi"}`, or `base64` in place of `data`; `{"type":"sync","since":"01997c3a-…"}`. Bytes are in standard base64 with
 //! padding. A message that was not published, but sent by the handler to this client alone, has neither `id` nor `channel`.
@@ -17,11 +19,14 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
-use super::{content::Content, id::MessageId};
+use super::{channels, content::Content, id::MessageId};
 use crate::grip::{Channel, Event, Events};
 
 /// The heartbeat of a WebSocket.
 pub(crate) const PING: &str = r#"{"type":"ping"}"#;
+
+/// To whom a message is that was sent to a user.
+pub(crate) const TO_USER: &str = "user";
 
 const INVALID: &str =
     r#"Invalid message: send {"type":"message","data":"TEXT"}, or {"type":"message","base64":"BYTES"}, as text"#;
@@ -36,6 +41,8 @@ pub(crate) struct Envelope<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<&'a Channel>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
@@ -49,6 +56,8 @@ pub(crate) struct Envelope<'a> {
     since: Option<MessageId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recovered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,18 +96,26 @@ impl<'a> Envelope<'a> {
         Self { since, ..self }
     }
 
-    /// A message that was published to a channel, by a user if a verified token named one.
+    /// The end of an event stream: what the close frame of a WebSocket says.
+    pub(crate) fn close(code: u16, reason: &str) -> Self {
+        Self { kind: "close", code: Some(code), reason: Some(reason.to_owned()), ..Self::default() }
+    }
+
+    /// A message that was published to a channel, by a user if a verified token named one. The name of a user's channel is not
+    /// shown.
     pub(crate) fn published(
         id: MessageId,
         channel: &'a Channel,
         content: &'a Content<'_>,
         from: Option<&'a str>,
     ) -> Self {
-        let (id, channel) = (Some(id), Some(channel));
-        match content {
-            Content::Text(text) => Self { id, channel, from, ..Self::text(text) },
-            Content::Binary(bytes) => Self { id, channel, from, ..Self::binary(bytes) },
-        }
+        let is_user = channels::is_of_user(channel);
+        let (to, channel) = (is_user.then_some(TO_USER), Some(channel).filter(|_| !is_user));
+        let envelope = match content {
+            Content::Text(text) => Self::text(text),
+            Content::Binary(bytes) => Self::binary(bytes),
+        };
+        Self { id: Some(id), channel, to, from, ..envelope }
     }
 
     /// A text for one client.

@@ -1,0 +1,41 @@
+//! `POST /api/disconnect`: closes the connections of a user, on whatever transport.
+
+use crate::{
+    app::{
+        access::{guard, right::Right},
+        bounds::{MAX_BACKEND_REQUESTS, MAX_OPERATIONS},
+        error::Error,
+        exchange::Exchange,
+        http::{Outcome, Response},
+        outbox::{Broadcast, Most, pack, send},
+        query::{Query, Target},
+    },
+    grip::{CloseCode, close::MAX_REASON},
+};
+
+/// The first and the last code that an application may use, and that of a disconnect without one. Source: RFC 6455, section
+/// 7.4.2.
+const CODES: (u16, u16) = (4000, 4999);
+
+/// Publishes the end of the connections.
+pub(crate) fn disconnect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
+    let mut query = Query::of(exchange.request)?;
+    let (code, reason) = close_frame(query.code.take().as_deref(), query.reason.take())?;
+    let target = query.into_target()?;
+    let Target::User(_) = target else { return Err(Error::NoUser) };
+    exchange.settings.publisher.as_ref()?;
+    let sender = guard::check_sender(exchange, Right::Disconnect, &target)?;
+    guard::count_broadcast(exchange, &sender)?;
+    let close = Broadcast::disconnect(target.channel(), code, reason.into());
+    let most = Most { requests: MAX_BACKEND_REQUESTS, operations: MAX_OPERATIONS };
+    send(pack(&[close], exchange.settings, most, exchange.now)?, exchange.platform)?;
+    Ok(Response::text(200, "Ok").into())
+}
+
+fn close_frame(code: Option<&str>, reason: Option<String>) -> Result<(CloseCode, String), Error> {
+    let (first, last) = CODES;
+    let code = code.map_or(Ok(first), str::parse).ok().filter(|code| (first..=last).contains(code));
+    let reason = reason.unwrap_or_default();
+    let code = code.and_then(CloseCode::new).filter(|_| reason.len() <= MAX_REASON);
+    Ok((code.ok_or(Error::CloseFrame)?, reason))
+}
