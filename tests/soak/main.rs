@@ -14,6 +14,8 @@ mod storm;
 #[cfg(not(target_os = "wasi"))]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(not(target_os = "wasi"))]
+mod users;
 
 #[cfg(not(target_os = "wasi"))]
 fn main() -> std::process::ExitCode {

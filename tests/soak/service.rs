@@ -9,7 +9,7 @@ use std::{
 use libtest_mimic::{Arguments, Trial};
 
 pub use crate::support::running::{Running as Service, SECRET, now};
-use crate::{faults, hostile, load, storm, support::process::root};
+use crate::{faults, hostile, load, storm, support::process::root, users};
 
 const NEEDS: &str = "needs Viceroy, Pushpin and the wasm build: make test";
 
@@ -24,6 +24,8 @@ pub struct Size {
     pub hostile: usize,
     /// Clients of the storm on each transport, and its length in seconds.
     pub storm: (usize, u64),
+    /// Users, and messages to one of them each.
+    pub direct: (usize, usize),
 }
 
 const SHORT: Size = Size {
@@ -35,6 +37,7 @@ const SHORT: Size = Size {
     messages: 100,
     hostile: 1_000,
     storm: (40, 9),
+    direct: (20, 100),
 };
 
 const FULL: Size = Size {
@@ -46,6 +49,7 @@ const FULL: Size = Size {
     messages: 1_000,
     hostile: 10_000,
     storm: (200, 60),
+    direct: (200, 2000),
 };
 
 type Part = (&'static str, fn(&Size, &mut Report));
@@ -54,6 +58,7 @@ const PARTS: &[Part] = &[
     ("every_subscriber_gets_every_broadcast_once_and_in_order", load::broadcasts),
     ("messages_sent_at_full_speed_come_back", load::echoes),
     ("hostile_requests_are_rejected_and_do_not_affect_other_clients", hostile::requests),
+    ("messages_reach_exactly_the_connections_of_their_user", users::direct_messages),
     ("clients_that_drop_and_come_back_miss_nothing_or_are_told_so", storm::calm),
     ("nothing_is_missed_silently_when_pushpin_restarts", storm::pushpin_restarts),
     ("nothing_is_missed_silently_when_viceroy_restarts", storm::viceroy_restarts),
