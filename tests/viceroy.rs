@@ -535,8 +535,8 @@ fn the_edge_shell_has_the_routes_of_the_library() {
     let viceroy = Viceroy::start(&local(), None);
     begins(&send(viceroy.port, "GET /api/websocket%20?x", &[], ""), 404, "Not found: ");
     let response = send(viceroy.port, "PUT /api/websocket?x=1", &[], "");
-    is(&response, 405, "Method not allowed: use GET, POST");
-    assert_eq!(response.header("allow"), Some("GET, POST"));
+    is(&response, 405, "Method not allowed: use GET, POST, OPTIONS");
+    assert_eq!(response.header("allow"), Some("GET, POST, OPTIONS"));
     let response = send(viceroy.port, "GET /api/websocket", &[], "");
     assert_eq!((response.status(), response.header("upgrade")), (426, Some("websocket")));
 }

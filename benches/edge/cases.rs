@@ -13,7 +13,7 @@ use jwt_simple::prelude::ES256KeyPair;
 use crate::{
     load::{self, Connection, Cost},
     support::{
-        LOCAL_KEY,
+        LOCAL_KEY, access_token,
         backend::now,
         claims,
         http::{Message, Response, Server, free_port},
@@ -33,6 +33,7 @@ static CHANNELS: AtomicUsize = AtomicUsize::new(0);
 const ISSUER: &str = "fastly:SERVICE1";
 /// The publishing token of the service, which derives the key of its tickets from it.
 const TOKEN: &str = "a-token-of-32-bytes-0123456789ab";
+const SECRET: &str = "a secret for access tokens of the tests";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -85,6 +86,10 @@ impl Program {
 pub enum Kind {
     Opening,
     Message,
+    /// One with an access token that names no user.
+    Token,
+    /// One with an access token that does.
+    User,
     Batch,
     Large,
     Broadcast,
@@ -103,7 +108,7 @@ pub struct Case {
 
 impl Case {
     fn all() -> impl Iterator<Item = Self> {
-        let websocket = [Kind::Message, Kind::Opening, Kind::Batch, Kind::Large];
+        let websocket = [Kind::Message, Kind::Token, Kind::User, Kind::Opening, Kind::Batch, Kind::Large];
         let http = [Kind::Recovery, Kind::Broadcast, Kind::KeptBroadcast].map(|kind| Self { kind, es256: false });
         let of = |kind| [true, false].map(|es256| Self { kind, es256 });
         websocket.into_iter().flat_map(of).chain(http)
@@ -113,6 +118,8 @@ impl Case {
         let kind = match self.kind {
             Kind::Opening => "opening a connection",
             Kind::Message => "one message of 5 bytes",
+            Kind::Token => "one message with an access token",
+            Kind::User => "one message of a user",
             Kind::Batch => "a batch of 100 messages",
             Kind::Large => "a message of 60 KB",
             Kind::Broadcast => return "a broadcast, up to the publish request".to_owned(),
@@ -125,7 +132,9 @@ impl Case {
     /// Whether the program can handle this case.
     fn is_supported_by(self, program: Program) -> bool {
         match program {
-            _ if matches!(self.kind, Kind::KeptBroadcast | Kind::Recovery) => program == Program::Service,
+            _ if matches!(self.kind, Kind::KeptBroadcast | Kind::Recovery | Kind::Token | Kind::User) => {
+                program == Program::Service
+            }
             Program::Es256 => self.es256,
             Program::Empty | Program::EmptyReused | Program::Starter => self.kind != Kind::Broadcast,
             Program::Service | Program::JavaScript => true,
@@ -135,7 +144,7 @@ impl Case {
     fn body(self) -> Vec<u8> {
         match self.kind {
             Kind::Opening => b"OPEN\r\n".to_vec(),
-            Kind::Message => b"TEXT 5\r\nhello\r\n".to_vec(),
+            Kind::Message | Kind::Token | Kind::User => b"TEXT 5\r\nhello\r\n".to_vec(),
             Kind::Batch => b"TEXT 5\r\nhello\r\n".repeat(100),
             Kind::Large => format!("TEXT ea60\r\n{}\r\n", "x".repeat(60_000)).into_bytes(),
             Kind::Broadcast | Kind::KeptBroadcast | Kind::Recovery => b"Hello".to_vec(),
@@ -146,7 +155,7 @@ impl Case {
     fn expected(self) -> (&'static [u8], usize) {
         match self.kind {
             Kind::Opening => (b"subscribe", 1),
-            Kind::Message => (b"TEXT 7\r\nm:hello\r\n", 1),
+            Kind::Message | Kind::Token | Kind::User => (b"TEXT 7\r\nm:hello\r\n", 1),
             Kind::Batch => (b"TEXT 7\r\nm:hello\r\n", 100),
             Kind::Large => (b"\r\nm:xxxx", 1),
             Kind::Broadcast | Kind::KeptBroadcast => (b"Ok\n", 1),
@@ -204,6 +213,10 @@ pub fn measure() -> Vec<Measured> {
             program.serve(free_port(), &proxy.settings)
         })
     });
+    let guarded = proxies.each_ref().map(|proxy| {
+        let key = format!("[[local_server.secret_stores.fanout]]\nkey = \"ACCESS_KEY\"\ndata = \"secret:{SECRET}\"\n");
+        Program::Service.serve(free_port(), &(key + &proxy.settings))
+    });
     let pairs = Case::all().flat_map(|case| Program::ALL.map(|program| (case, program)));
     let mut all: Vec<_> = pairs
         .filter(|(case, program)| case.is_supported_by(*program))
@@ -214,7 +227,9 @@ pub fn measure() -> Vec<Measured> {
             let (case, program) = (measured.case, measured.program);
             let side = usize::from(case.es256);
             let place = Program::ALL.iter().position(|known| *known == program).expect("a known program");
-            let cost = cost_of(case, program, &servers[side][place], &proxies[side].signature);
+            let is_guarded = matches!(case.kind, Kind::Token | Kind::User);
+            let server = if is_guarded { &guarded[side] } else { &servers[side][place] };
+            let cost = cost_of(case, program, server, &proxies[side].signature);
             eprintln!("round {round}: {:45} {:35} {:8.0} µs", case.name(), program.name(), cost.cpu);
             measured.rounds.push(cost);
         }
@@ -243,9 +258,16 @@ fn cost_of(case: Case, program: Program, server: &Viceroy, signature: &str) -> C
                     format!("GET /api/history?channel={channel}&since={since} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
                 return get.into_bytes();
             }
-            Kind::Opening | Kind::Message | Kind::Batch | Kind::Large => {}
+            Kind::Opening | Kind::Message | Kind::Token | Kind::User | Kind::Batch | Kind::Large => {}
         }
+        let claims = match case.kind {
+            Kind::Token => Some(r#"{"x-fastly-read":["*"]}"#),
+            Kind::User => Some(r#"{"sub":"alice","x-fastly-read":["*"]}"#),
+            _ => None,
+        };
+        let token = claims.map(|claims| format!("Bearer {}", access_token(SECRET, now() + 3600, claims)));
         let mut headers = from_proxy(signature);
+        headers.extend(token.as_deref().map(|token| ("Authorization", token)));
         let mut ticket = None;
         if case.kind != Kind::Opening {
             let response = connection.send(&request("/api/websocket", &headers, b"OPEN\r\n"));
