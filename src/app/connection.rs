@@ -128,9 +128,9 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Responds to the pings and the close that the handler did not receive or did not answer.
+    /// Responds to the pings, the close and the `sync` that the handler did not receive, or did not answer.
     pub(super) fn finish(mut self) -> Batch<'a> {
-        while let Some(message) = self.ws.receive() {
+        while let Some(message) = self.receive() {
             if let Message::Close(code) = message {
                 self.ws.close(code);
             }

@@ -9,7 +9,7 @@ export interface Options {
   channels?: string[];
   /**
    * The access token, or a function that gets one: it is called for each connection, and if the service says that the old one
-   * has expired. If it returns nothing, the client stops; if it fails, the client tries again later.
+   * has expired. If it returns nothing, the client stops; if it throws, or returns no JWT, the client tries again later.
    */
   token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
   /** Where to go on: the `since` of an earlier client, or a time, `2026-01-31T08:00:00Z`. */
@@ -37,7 +37,7 @@ export interface Message {
 }
 
 export interface Events {
-  /** A message, once. */
+  /** A message, once; after a reload with `since`, those of the last seconds again. */
   message: CustomEvent<Message>;
   /**
    * After a reconnect: whether everything that was missed has arrived. If not, load your state anew. Also after the first

@@ -26,10 +26,8 @@ const now = () => performance.now();
 /** The time of a cursor: the id of a message, or a time. @param {string} cursor */
 const timeOf = (cursor) => cursor.includes('T') ? Date.parse(cursor) : parseInt(cursor.slice(0, 8) + cursor.slice(9, 13), 16);
 
-/** @param {Uint8Array} bytes */
 const toBase64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
 
-/** @param {string} text */
 const fromBase64 = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
 /** @implements {Omit<Client, 'addEventListener' | 'removeEventListener'>} */
@@ -52,6 +50,7 @@ class Live extends EventTarget {
   /** How often in a row a connection failed, or did not last. */
   #failures = 0;
   #hasNewToken = false;
+  #hasSettled = false;
   /** @type {Link | undefined} */
   #link;
   /** The one before, until the new one has its channels. @type {Link | undefined} */
@@ -78,7 +77,7 @@ class Live extends EventTarget {
     if (options.since) this.#cursor = { since: options.since, at: now(), alive: now() };
     globalThis.addEventListener?.('online', this.#wake);
     globalThis.document?.addEventListener('visibilitychange', this.#wake);
-    queueMicrotask(() => this.#open());
+    this.#timer = setTimeout(() => this.#open(), 0);
   }
 
   get channels() {
@@ -121,7 +120,6 @@ class Live extends EventTarget {
     this.#stop('Closed');
   }
 
-  /** @param {string} type @param {object} detail */
   #dispatch(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
@@ -135,22 +133,6 @@ class Live extends EventTarget {
   async #open() {
     const link = this.#link = new Link(this.transport);
     if (!this.#previous) this.#change('connecting');
-    let token;
-    try {
-      token = await this.#token();
-    } catch (error) {
-      return link === this.#link && this.#retry(`No access token: ${error}`);
-    }
-    if (link !== this.#link) return;
-    if (token === null) return this.#fail('No access token');
-    if (token && !/^[\w.-]+$/.test(token)) return this.#fail('The access token is not a JWT');
-    const query = new URLSearchParams(this.#options.params);
-    for (const channel of this.#channels) query.append('channel', channel);
-    query.set('format', 'json');
-    const since = this.since;
-    link.resumes = since !== undefined;
-    if (since) query.set('since', since);
-    const url = new URL(`/api/${link.transport}?${query}`, this.#url);
     link.on = {
       open: () => this.#opened(link),
       alive: () => {
@@ -159,21 +141,37 @@ class Live extends EventTarget {
       },
       envelope: (envelope) => this.#receive(link, envelope),
       cursor: (since) => this.#advance(link, since),
+      settle: () => this.#settle(link),
       end: (end) => this.#ended(link, end),
     };
+    const { token: option } = this.#options;
+    let token;
+    try {
+      token = typeof option === 'function' ? (await option())?.trim() : option;
+    } catch (error) {
+      return link.end({ reason: `No access token: ${error}` });
+    }
+    if (link !== this.#link) return;
+    if (option !== undefined && !token) return this.#fail('No access token');
+    if (token && !/^[\w.-]+$/.test(token)) {
+      const reason = 'The access token is not a JWT';
+      // It may be an error of another server.
+      return typeof option === 'string' ? this.#fail(reason) : link.end({ reason });
+    }
+    const query = new URLSearchParams(this.#options.params);
+    for (const channel of this.#channels) query.append('channel', channel);
+    query.set('format', 'json');
+    const since = this.since;
+    link.resumes = since !== undefined;
+    if (since) query.set('since', since);
+    const url = new URL(`/api/${link.transport}?${query}`, this.#url);
     link.open(url, token, this.#options.WebSocket ?? globalThis.WebSocket);
-  }
-
-  /** The access token; nothing for a service that wants none, null if it cannot be had. */
-  async #token() {
-    const { token } = this.#options;
-    if (token === undefined) return undefined;
-    return (typeof token === 'function' ? await token() : token) || null;
   }
 
   /** @param {Link} link */
   #opened(link) {
-    this.#blocked = 0;
+    // Later it is not the transport that is at fault.
+    this.#blocked = -Infinity;
     link.after(STABLE, () => {
       this.#failures = 0;
       this.#hasNewToken = false;
@@ -182,7 +180,7 @@ class Live extends EventTarget {
       // Its cursor is that of the old connection, if the welcome was lost.
       if (link.send) link.send({ type: 'sync', since: this.since ?? new Date(Date.now() - 2 * CHECK).toISOString() });
       // What an event stream missed while it opened has come by now.
-      else link.after(CHECK, () => this.#settle(link));
+      else if (link.transport === 'events') link.after(CHECK, () => this.#settle(link));
     });
     this.#change('connected');
     if (link.send) for (const message of this.#buffer.splice(0)) this.send(message);
@@ -198,8 +196,6 @@ class Live extends EventTarget {
         this.connection = envelope.connection;
         this.user = envelope.user;
         if (since) this.#advance(link, since);
-        // A poll is told all that there is.
-        if (link.transport === 'poll') this.#settle(link);
         break;
       case 'since':
         // Messages before it may have been lost together with the welcome.
@@ -233,7 +229,6 @@ class Live extends EventTarget {
     }
   }
 
-  /** @param {string} id */
   #isNew(id) {
     if (this.#seen.has(id)) return false;
     this.#seen.add(id);
@@ -254,6 +249,8 @@ class Live extends EventTarget {
     if (!link.isSettled) {
       link.isSettled = true;
       if (link.last) this.#advance(link, link.last);
+      if (this.#hasSettled && !link.resumes) this.#lost ??= 'There was no cursor';
+      this.#hasSettled = true;
       this.#previous?.close();
       this.#previous = undefined;
       if (link.resumes && this.#lost === undefined) this.#dispatch('recovered', { recovered: true });
@@ -266,12 +263,12 @@ class Live extends EventTarget {
   #ended(link, { status, code = 0, reason = '', blocked }) {
     if (link === this.#previous) {
       this.#previous = undefined;
-      if (!this.#link?.isOpen) this.#change('connecting');
+      if (!this.#link?.isOpen) this.#change(this.#link ? 'connecting' : 'waiting');
     }
     if (link !== this.#link) return;
     const line = reason || (status ? `Status ${status}` : code > 1006 ? `Closed: ${code}` : 'The connection was lost');
     // 4000 to 4099 stop, 4200 to 4299 reconnect at once, others back off.
-    const isExpired = code === 1008 || (status === 401 && link.isOpen);
+    const isExpired = code === 1008 || (status === 401 && link.isSettled);
     if (status && [400, 401, 403].includes(status) && !isExpired) return this.#fail(line);
     if (code >= 4000 && code < 4100) return this.#stop(line, code);
     if (status) this.#dispatch('error', { message: line });
@@ -289,6 +286,7 @@ class Live extends EventTarget {
 
   /** Connects again, with exponential backoff and full jitter. @param {string} reason */
   #retry(reason, delay = Math.random() * Math.min(BACKOFF.longest, BACKOFF.first * 2 ** this.#failures)) {
+    if (this.status === 'closed') return;
     this.#link = undefined;
     this.#failures++;
     clearTimeout(this.#timer);
@@ -299,15 +297,14 @@ class Live extends EventTarget {
 
   /** The page is visible, or the network is back. @param {Event} event */
   #wake = (event) => {
-    if (globalThis.document?.visibilityState === 'hidden') return;
-    if (event.type === 'online') this.#transport = this.#blocked = 0;
+    if (event.type !== 'online' && document.visibilityState === 'hidden') return;
     if (this.#link) return this.#link.checkSilence();
-    if (this.status === 'closed' || globalThis.navigator?.onLine === false) return;
+    if (this.status === 'closed' || navigator.onLine === false) return;
+    if (event.type === 'online') this.#transport = this.#blocked = 0;
     clearTimeout(this.#timer);
     this.#open();
   };
 
-  /** @param {string} message */
   #fail(message) {
     this.#dispatch('error', { message });
     this.#stop(message);
@@ -316,6 +313,7 @@ class Live extends EventTarget {
   /** @param {string} reason @param {number} [code] */
   #stop(reason, code) {
     if (this.status === 'closed') return;
+    this.status = 'closed';
     for (const link of [this.#link, this.#previous]) link?.close();
     this.#link = this.#previous = undefined;
     clearTimeout(this.#timer);
@@ -327,13 +325,12 @@ class Live extends EventTarget {
   }
 }
 
-/** @param {string[]} channels */
 function checked(channels) {
   if (!Array.isArray(channels) || !channels.length) throw new TypeError('channels must be a list of names');
   return [...channels];
 }
 
-/** One connection by one transport, from its beginning to its end. */
+/** One connection by one transport. */
 class Link {
   isOpen = false;
   isWelcomed = false;
@@ -354,21 +351,19 @@ class Link {
   #heard = now();
   #timers = new Set();
 
-  /** @param {Transport} transport */
   constructor(transport) {
     this.transport = transport;
+    this.#watch();
   }
 
   /** @param {URL} url @param {string | undefined} token @param {any} WebSocket */
   open(url, token, WebSocket) {
     const headers = token ? { Authorization: `Bearer ${token}` } : undefined;
-    const request = (/** @type {URL} */ url) => fetch(url, { headers, signal: this.signal, cache: 'no-store' });
+    const request = (url) => fetch(url, { headers, signal: this.signal, cache: 'no-store' });
     const run = transports[this.transport];
     run(this, url, request, token, WebSocket).catch((error) => this.end({ reason: String(error) }));
-    this.#watch();
   }
 
-  /** @param {number} delay @param {() => void} what */
   after(delay, what) {
     if (this.isClosed) return;
     const timer = setTimeout(() => {
@@ -389,6 +384,8 @@ class Link {
 
   /** There was a sign of life. */
   alive() {
+    // What comes after a long silence is older: the page was frozen.
+    this.checkSilence();
     if (this.isClosed) return;
     this.#heard = now();
     if (!this.isOpen) {
@@ -429,8 +426,8 @@ class Link {
   }
 }
 
-/** @param {Response} response @returns {Promise<End>} */
 async function refusal(response) {
+  if (response.status === 426) return { blocked: true, reason: 'There is no WebSocket' };
   const text = (await response.text()).trim().split('\n')[0] ?? '';
   return { status: response.status, reason: text.slice(0, 300) };
 }
@@ -446,7 +443,7 @@ const transports = {
       link.send = (envelope) => socket.send(JSON.stringify(envelope));
       link.alive();
     };
-    socket.onmessage = (/** @type {{ data: string }} */ { data }) => {
+    socket.onmessage = ({ data }) => {
       try {
         link.receive(JSON.parse(data));
       } catch (error) {
@@ -455,14 +452,11 @@ const transports = {
     };
     // Without this, `ws` of Node.js throws. What follows is a close.
     socket.onerror = () => {};
-    socket.onclose = async (/** @type {{ code: number, reason: string }} */ { code, reason }) => {
+    socket.onclose = async ({ code, reason }) => {
       if (link.isOpen || link.isClosed) return link.end({ code, reason });
       // Browsers hide why a handshake failed. The service says it over plain HTTP.
       link.after(OPENING, () => link.end({}));
-      const response = await request(url).catch(() => undefined);
-      if (!response) return link.end({});
-      if (response.status === 426) return link.end({ blocked: true, reason: 'There is no WebSocket' });
-      link.end(await refusal(response));
+      link.end(await request(url).then(refusal).catch(() => ({})));
     };
   },
 
@@ -481,7 +475,7 @@ const transports = {
       link.alive();
       for (const block of blocks) {
         // An envelope is one line.
-        const field = (/** @type {string} */ name) => block.split('\n').find((line) => line.startsWith(name))?.slice(name.length);
+        const field = (name) => block.split('\n').find((line) => line.startsWith(name))?.slice(name.length);
         const [id, data] = [field('id: '), field('data: ')];
         const envelope = data && JSON.parse(data);
         if (data) link.receive(envelope);
@@ -498,11 +492,12 @@ const transports = {
       const start = now();
       const response = await request(url);
       if (!response.ok) return link.end(await refusal(response));
-      /** @type {Envelope[]} */
       const envelopes = response.status === 204 ? [] : await response.json();
       link.hasNews = false;
       link.alive();
       for (const envelope of envelopes) link.receive(envelope);
+      // It has said all that there is.
+      link.on.settle?.(link);
       const welcome = envelopes.find(({ type }) => type === 'welcome');
       const before = url.searchParams.get('since');
       if (welcome?.since) url.searchParams.set('since', welcome.since);

@@ -64,6 +64,7 @@ const on = {
     }
     if (now === 'closed') {
       live = null;
+      problem(reason);
       status('', 'not connected');
     }
   },

@@ -1,6 +1,8 @@
 // The client with a WebSocket, a fetch and a clock that the tests control: what it does, and when.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, mock, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 
 import { connect } from '../../src/client/client.js';
 
@@ -118,6 +120,12 @@ afterEach(() => {
   mock.timers.reset();
   mock.restoreAll();
   assert.equal(left, 0, 'timers that are left');
+});
+
+test('is at most 6 KB compressed', () => {
+  const source = readFileSync(new URL('../../src/client/client.js', import.meta.url));
+  const size = gzipSync(source, { level: 9 }).length;
+  assert.ok(size <= 6_144, `${size} bytes`);
 });
 
 // --- WebSockets
@@ -328,8 +336,9 @@ test('reconnects at once when the network is back or the page is visible, never 
     page.dispatchEvent(new Event('visibilitychange'));
     await pass();
     assert.equal(sockets.length, 1, 'the page is hidden');
-    document.visibilityState = 'visible';
+    // It need not be seen for that.
     page.dispatchEvent(new Event('online'));
+    document.visibilityState = 'visible';
     await pass();
     assert.equal(sockets.length, 2);
     last().open();
@@ -582,6 +591,97 @@ test('channels that change while it opens or waits are those of the next connect
   live.channels = ['c'];
   await pass(1_000);
   assert.deepEqual(sockets.map(({ url }) => url.searchParams.get('channel')), ['a', 'b', 'c']);
+});
+
+// --- Order
+
+test('close() at once, in a listener, or twice, closes for good', async () => {
+  const at_once = connect('https://service.example', { WebSocket: FakeSocket });
+  at_once.close();
+  await pass(1_000);
+  assert.deepEqual([sockets.length, at_once.status], [0, 'closed']);
+  respond = () => text(503, 'missing\n');
+  const live = await start({ buffer: 1 });
+  live.send('kept');
+  live.addEventListener('error', () => live.close());
+  last().drop();
+  await pass(5_000);
+  assert.deepEqual([sockets.length, statuses().filter((status) => status === 'closed').length], [1, 1]);
+  live.channels = ['b'];
+  await pass(1_000);
+  assert.equal(sockets.length, 1);
+});
+
+test('what arrives after a long freeze is older than it', async () => {
+  await start();
+  last().open();
+  await pass(2_100);
+  last().receive({ type: 'synced', since: ID(START + 2_000), recovered: true });
+  await pass(25_000);
+  last().receive({ type: 'ping' });
+  const before = live?.since;
+  clock += 90_000;
+  last().receive({ type: 'ping' });
+  assert.deepEqual([live?.status, live?.since], ['waiting', before]);
+});
+
+test('a token that comes late, or never, blocks nothing', async () => {
+  const tokens = /** @type {((token: string) => void)[]} */ ([]);
+  await start({ token: () => new Promise((resolve) => tokens.push(resolve)) });
+  await pass(36_000);
+  assert.equal(live?.status, 'connecting', 'a new one is asked for');
+  assert.equal(tokens.length, 2);
+  tokens[0]?.('old.t.x');
+  await pass();
+  assert.equal(sockets.length, 0);
+  tokens[1]?.(' new.t.x\n');
+  await pass();
+  assert.deepEqual(last().protocols, ['bearer', 'new.t.x']);
+  // What is no token, but an error page, is no reason to stop for good.
+  live?.close();
+  await start({ token: () => '<html>Bad gateway</html>' });
+  assert.deepEqual([live?.status, of('status').at(-1).reason], ['waiting', 'The access token is not a JWT']);
+});
+
+test('an explanation that does not arrive whole is none', async () => {
+  respond = () => Promise.resolve(new Response(new ReadableStream({ start: (body) => body.error(new Error('lost')) }), { status: 503 }));
+  await start();
+  last().drop();
+  await pass();
+  assert.equal(of('status').at(-1).reason, 'The connection was lost');
+});
+
+test('a transport that has worked is not given up for another', async () => {
+  await start();
+  last().open();
+  last().drop();
+  for (let turn = 0; turn < 4; turn++) {
+    await pass(5_000);
+    last().drop();
+    await pass();
+  }
+  assert.equal(live?.transport, 'websocket');
+});
+
+test('a poll says nothing before the service does', async () => {
+  respond = (_, signal) => /** @type {any} */ (held(signal));
+  await start({ transports: ['poll'], since: ID(START) });
+  await pass(30_000);
+  assert.deepEqual([live?.status, of('recovered')], ['connected', []]);
+  live?.close();
+  // A first token that is rejected late is rejected.
+  respond = () => new Promise((resolve) => setTimeout(() => resolve(new Response('expired\n', { status: 401 })), 2_000));
+  await start({ transports: ['poll'], token: 'a.b.c' });
+  await pass(3_000);
+  assert.deepEqual([live?.status, of('error').at(-1)?.message], ['closed', 'expired']);
+});
+
+test('a second connection without a cursor may have missed something', async () => {
+  respond = (_, signal) => requests.length === 2 ? Promise.reject(new TypeError('lost'))
+    : requests.length < 5 ? Promise.resolve(new Response(null, { status: 204 })) : /** @type {any} */ (held(signal));
+  await start({ transports: ['poll'] });
+  await pass(5_000);
+  assert.deepEqual(of('recovered'), [{ type: 'recovered', recovered: false, reason: 'There was no cursor' }]);
 });
 
 // --- Memory

@@ -775,7 +775,7 @@ fn the_commands_of_the_documents_work(stack: &Stack) {
     });
     assert_eq!(browser.errors, [""; 0]);
     // The script of client.md for Node.js.
-    let script = blocks(stack, "docs/client.md", "js").into_iter().nth(1).expect("a script");
+    let script = blocks(stack, "docs/client.md", "js").into_iter().nth(2).expect("a script");
     let script = script.replace("'./client.js'", "'../../src/client/client.js'");
     let mut command = std::process::Command::new("node");
     command.args(["--input-type=module", "-e", &script]).current_dir(root().join("tests/client"));

@@ -411,6 +411,19 @@ fn a_websocket_gets_what_it_missed_when_it_opens_and_when_it_asks() {
 }
 
 #[test]
+fn a_handler_that_only_listens_does_not_keep_a_client_from_asking() {
+    let mut service = service(&[]).with_handler(|connection| {
+        connection.accept();
+        connection.subscribe("room")
+    });
+    let first = publish(&mut service, "room", "first");
+    publish(&mut service, "room", "second");
+    let sync = text(&json!({ "type": "sync", "since": first }).to_string());
+    let synced = sent(&service.respond(events("/api/websocket?format=json&channel=room", sync)));
+    assert_eq!((&synced[0]["data"], &synced[1]["type"]), (&json!("second"), &json!("synced")));
+}
+
+#[test]
 fn what_websockets_publish_is_kept_with_one_value_for_each_channel() {
     let mut service = service(&[]);
     let before = service.host.store.entries.len();

@@ -255,6 +255,18 @@ fn a_user_takes_one_of_the_channels_of_a_connection() {
 }
 
 #[test]
+fn a_poll_does_not_wait_longer_than_its_token_is_valid() {
+    let mut service = service(&[]);
+    for (valid, timeout) in [(600, "25"), (26, "25"), (7, "7"), (0, "1")] {
+        let token = format!("Bearer {}", access_token(SECRET, NOW + valid, r#"{"x-fastly-read":["*"]}"#));
+        let request =
+            Request::new("GET", "/api/poll").with("Grip-Sig", local_signature(NOW)).with("Authorization", token);
+        let response = service.respond(request);
+        assert_eq!(header(&response, "grip-timeout"), Some(timeout), "{valid}");
+    }
+}
+
+#[test]
 fn a_broadcast_leaves_out_a_connection() {
     let mut service = service(&[]);
     let request = Request::new("POST", "/api/broadcast?channel=room&except=c1").with("Content-Type", "text/plain");

@@ -12,7 +12,7 @@ use crate::{
     grip::Hold,
 };
 
-/// How long a client waits, in seconds.
+/// How long a client waits, in seconds, unless its token expires before.
 const TIMEOUT: u32 = 25;
 
 /// Holds the response until there is a message, or the time is over. A client that asks for what it missed is not held if
@@ -76,6 +76,8 @@ fn list(subscriber: &Subscriber<'_>, since: Option<MessageId>) -> String {
 /// Held, with this response when the time is over. If a message is named, the proxy asks again when it knows of another one.
 fn held(status: u16, body: &str, subscriber: &Subscriber<'_>, named: Option<MessageId>) -> Response {
     let content_type = if subscriber.format.is_json() { "application/json" } else { "text/plain; charset=utf-8" };
-    let hold = subscriber.hold_after(Hold::response, named).with_timeout(TIMEOUT);
+    let valid_for = subscriber.valid_for.and_then(|seconds| u32::try_from(seconds).ok());
+    let timeout = valid_for.map_or(TIMEOUT, |seconds| seconds.clamp(1, TIMEOUT));
+    let hold = subscriber.hold_after(Hold::response, named).with_timeout(timeout);
     Response::new(status, content_type, body).held(&hold)
 }

@@ -31,6 +31,8 @@ pub(crate) struct Subscriber<'a> {
     pub(crate) format: Format,
     channels: Channels,
     identity: Option<Identity>,
+    /// For how many seconds its token is valid, if it needs one.
+    pub(crate) valid_for: Option<u64>,
     /// What is kept, if that are the messages of all its channels.
     pub(crate) history: Option<&'a History>,
     /// Whether it asks for what it missed.
@@ -69,6 +71,7 @@ pub(crate) fn subscribe(
     }
     let rights = &[Right::Read];
     let verified = guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?;
+    let valid_for = verified.as_ref().map(|verified| verified.expires_at.saturating_sub(exchange.now));
     let identity = verified.map(|verified| verified.identity);
     let kept = exchange.settings.history.as_ref()?.as_ref();
     let user = identity.as_ref().and_then(Identity::channel);
@@ -86,7 +89,7 @@ pub(crate) fn subscribe(
         }
         _ => None,
     };
-    let subscriber = Subscriber { format, channels, identity, history, asks, recovery, opened };
+    let subscriber = Subscriber { format, channels, identity, valid_for, history, asks, recovery, opened };
     // Nothing between the proxy and the client is to store, change or buffer it.
     let response = respond(&subscriber, sweep.as_ref().map(Sweep::own))
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
