@@ -881,7 +881,7 @@ fn the_chat_works_in_a_browser() {
     assert_eq!(browser.eval(&alice, "typists.includes('guest1')"), false);
     // A text stays where it is until it can be sent.
     browser.eval(&guest, "document.getElementById('name').value = '?'; document.getElementById('enter').noValidate = true; document.getElementById('enter').requestSubmit()");
-    browser.wait_for(&guest, "document.getElementById('status').textContent.startsWith('Use 1 to 20')");
+    browser.wait_for(&guest, &hears("", "Use 1 to 20 letters and digits as a name"));
     say(&mut browser, &guest, "not lost");
     assert_eq!(browser.eval(&guest, "document.getElementById('text').value"), "not lost");
     // The server of the tokens is away for a moment, and so is the connection.
@@ -1238,8 +1238,9 @@ fn the_page_works_with_a_token(stack: &Stack, token: &str) {
     let says = |id: &str, text: &str| format!("document.getElementById({id:?}).textContent.includes({text:?})");
     browser.eval(&page, &set("channel", "room-1"));
     browser.eval(&page, &click("connect"));
-    browser.wait_for(&page, &says("problem", "The WebSocket was rejected: 401: Access token required"));
-    browser.eval(&page, &click("connect"));
+    // It stops, and says why.
+    browser.wait_for(&page, &says("problem", "Access token required"));
+    browser.wait_for(&page, &says("status", "not connected"));
     browser.eval(&page, &set("token", token));
     for transport in ["websocket", "events", "poll"] {
         browser.eval(&page, &set("transport", transport));
