@@ -328,8 +328,6 @@ fn a_user_gets_messages_on_each_transport_and_can_be_disconnected(runtime: &mut 
         let response = send(service.port, &format!("POST {path}"), &headers, "to alice");
         assert_eq!(response.status(), 200, "{}", response.text());
     };
-    // The store is kept from the first message on.
-    post("/api/broadcast?user=nobody");
     runtime.go_to(service.port);
     for user in ["alice", "bob"] {
         let claims = json!({ "sub": user, "x-fastly-read": ["*"] }).to_string();
@@ -408,8 +406,6 @@ fn clients_500_that_lose_their_connection_at_once_come_back_spread_with_nothing_
     let _whole = MACHINE.write();
     let mut service = Running::start_with_history();
     let mut node = Node::start();
-    // Viceroy's store may begin twice, if many connect at once.
-    publish(&service, "room", "first").expect("Ok");
     let (port, token) = (service.port, &service.token);
     node.eval(&format!(
         "(() => {{ globalThis.clients = crowd(connect, 'http://127.0.0.1:{port}', {{ channels: ['room'], token: {token:?} }}, {CLIENTS}); }})()"

@@ -299,9 +299,6 @@ fn run(
     let count = (MESSAGES_PER_SECOND * seconds) as usize;
     let request = |number: usize| service.broadcast(&name(number % CHANNELS), &format!("message {number}"));
     let requests: Vec<_> = (0..count).map(request).collect();
-    // The store is kept from the first message on.
-    publish(port, &requests[0], 0, &mut Published::default());
-    thread::sleep(Duration::from_millis(20));
     let service = Mutex::new(service);
     let mut published = Published::default();
     let storm = Storm { port, bearer: &bearer, is_over: AtomicBool::new(false) };
