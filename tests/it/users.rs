@@ -1,4 +1,4 @@
-//! Messages to one user, and the end of a user's connections: who may, and that nobody else gets anything.
+//! Messages to one user, and the end of a user's connections: who is allowed to, and that nobody else gets anything.
 
 use fanout_edge::app::platform::Counter;
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ fn each_user_has_a_channel_that_no_client_can_name_and_that_does_not_show_the_id
 }
 
 #[test]
-fn who_may_send_to_a_user() {
+fn sending_to_a_user_takes_a_right_of_its_own() {
     let mut service = service(&[]);
     let long = "u".repeat(129);
     let forbidden = "The access token does not allow publishing to this user (claim x-fastly-write)\n";
@@ -144,7 +144,7 @@ fn who_may_send_to_a_user() {
         }
     }
     assert_eq!(service.respond(to_user("alice")).status, 401);
-    // Who may write to users may not write to channels for that.
+    // The right to write to users is none to write to channels.
     let token = bearer(&json!({ "x-fastly-write": ["user:*"] }));
     let to_channel = Request::new("POST", "/api/broadcast").with("Content-Type", "text/plain").with_body("hi");
     assert_eq!(service.respond(to_channel.with("Authorization", token)).status, 403);
@@ -176,7 +176,7 @@ fn disconnect(user: &str) -> Request {
 }
 
 #[test]
-fn who_may_disconnect_a_user_and_what_its_connections_get() {
+fn disconnecting_a_user_takes_a_right_and_reaches_each_transport() {
     let mut service = service(&[]);
     is(&service.respond(disconnect("alice").with("Fastly-Key", "valid")), 200, "Ok\n");
     let items = service.take_items();

@@ -10,14 +10,12 @@
 //! All of it is hexadecimal: a hash is the beginning of a SHA-256, the time is that at which the value is stored, in
 //! milliseconds since 1970. Fastly rejects a list whose prefix has a colon or a slash, and a channel's name must not be seen.
 
-use std::fmt::Write;
-
 use hmac_sha256::Hash;
 
-use crate::{app::messages::id::MessageId, grip::Channel};
-
-/// How many bytes of a hash, and of an id, are in a key.
-const BYTES: usize = 16;
+use crate::{
+    app::messages::{channels::hash, id::MessageId},
+    grip::Channel,
+};
 
 /// How many digits the time has.
 const TIME_DIGITS: usize = 12;
@@ -74,12 +72,4 @@ pub(super) fn prefixes(channel: &Channel, from: u64, to: u64, most: u64) -> Vec<
     let mut prefixes = vec![prefix(from), prefix(to)];
     prefixes.dedup();
     prefixes
-}
-
-fn hash(text: &str) -> String {
-    let mut hash = String::with_capacity(2 * BYTES);
-    for byte in &Hash::hash(text.as_bytes())[..BYTES] {
-        write!(hash, "{byte:02x}").expect("a string takes all that is written");
-    }
-    hash
 }

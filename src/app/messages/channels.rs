@@ -88,11 +88,17 @@ pub(crate) const USER: &str = "user:";
 
 /// The channel of what is sent to a user: its name has a hash of the user's id.
 pub(crate) fn of_user(user: &str) -> Channel {
-    let mut name = USER.to_owned();
-    for byte in &Hash::hash(user.as_bytes())[..16] {
-        write!(name, "{byte:02x}").expect("a string takes all that is written");
+    Channel::new(format!("{USER}{}", hash(user))).expect("digits are characters of a channel")
+}
+
+/// The beginning of the SHA-256 of a text, as 32 digits.
+pub(crate) fn hash(text: &str) -> String {
+    const BYTES: usize = 16;
+    let mut hash = String::with_capacity(2 * BYTES);
+    for byte in &Hash::hash(text.as_bytes())[..BYTES] {
+        write!(hash, "{byte:02x}").expect("a string takes all that is written");
     }
-    Channel::new(name).expect("digits are characters of a channel")
+    hash
 }
 
 /// Whether a channel is that of a user.
