@@ -14,7 +14,7 @@ const STABLE = 5_000;
 const BACKOFF = { first: 500, longest: 20_000 };
 const CHECK = 2_000; // After so long, the proxy has the subscription.
 const LATE = 5_000; // What arrived so long before the last sign of life was published before it.
-const REMEMBERED = 2_000; // Ids of messages.
+const REMEMBERED = 2_000; // ids
 
 /** @param {string | URL} url @param {Options} [options] @returns {Client} */
 export function connect(url, options = {}) {
@@ -107,10 +107,11 @@ class Live extends EventTarget {
 
   /** @param {string | ArrayBuffer | Uint8Array} message */
   send(message) {
-    const link = [this.#link, this.#previous].find((link) => link?.isOpen && link.send);
-    const content = typeof message === 'string' ? { data: message } : { base64: toBase64(new Uint8Array(message)) };
-    link?.send?.({ type: 'message', ...content });
-    if (link) return true;
+    if (this.#link?.send) {
+      const content = typeof message === 'string' ? { data: message } : { base64: toBase64(new Uint8Array(message)) };
+      this.#link.send({ type: 'message', ...content });
+      return true;
+    }
     const hasRoom = this.status !== 'closed' && this.#buffer.length < (this.#options.buffer ?? 0);
     if (hasRoom) this.#buffer.push(message);
     return hasRoom;
@@ -154,7 +155,7 @@ class Live extends EventTarget {
     if (link !== this.#link) return;
     if (option !== undefined && !token) return this.#fail('No access token');
     if (token && !/^[\w.-]+$/.test(token)) {
-      const reason = 'The access token is not a JWT';
+      const reason = 'Invalid access token';
       // It may be an error of another server.
       return typeof option === 'string' ? this.#fail(reason) : link.end({ reason });
     }
@@ -177,7 +178,7 @@ class Live extends EventTarget {
       this.#hasNewToken = false;
     });
     link.after(CHECK, () => {
-      // Its cursor is that of the old connection, if the welcome was lost.
+      // An old cursor, if the welcome was lost.
       if (link.send) link.send({ type: 'sync', since: this.since ?? new Date(Date.now() - 2 * CHECK).toISOString() });
       // What an event stream missed while it opened has come by now.
       else if (link.transport === 'events') link.after(CHECK, () => this.#settle(link));
@@ -269,9 +270,15 @@ class Live extends EventTarget {
     const line = reason || (status ? `Status ${status}` : code > 1006 ? `Closed: ${code}` : 'The connection was lost');
     // 4000 to 4099 stop, 4200 to 4299 reconnect at once, others back off.
     const isExpired = code === 1008 || (status === 401 && link.isSettled);
+    if (status === 400 && link.resumes && !this.#hasSettled) {
+      // It may be the cursor of an earlier page.
+      this.#cursor = undefined;
+      this.#lost = line;
+      return this.#retry(line, 0);
+    }
     if (status && [400, 401, 403].includes(status) && !isExpired) return this.#fail(line);
     if (code >= 4000 && code < 4100) return this.#stop(line, code);
-    if (status) this.#dispatch('error', { message: line });
+    if (status || (code > 1006 && code < 4000 && !isExpired)) this.#dispatch('error', { message: line });
     if (status === 429) this.#failures = 10;
     let delay = code >= 4200 && code < 4300 && !this.#failures ? 0 : undefined;
     if (blocked && ++this.#blocked === 2 && this.#transport < this.#transports.length - 1) {
@@ -435,7 +442,7 @@ async function refusal(response) {
 /** @type {Record<Transport, (link: Link, url: URL, request: Request, token?: string, WebSocket?: any) => Promise<void>>} */
 const transports = {
   async websocket(link, url, request, token, WebSocket) {
-    if (!WebSocket) return link.end({ blocked: true, reason: 'There is no WebSocket' });
+    if (!WebSocket) return link.end({ blocked: true, reason: 'Missing option: WebSocket' });
     const socket = new WebSocket(url.href.replace(/^http/, 'ws'), token ? ['bearer', token] : []);
     link.signal.addEventListener('abort', () => socket.close(1000));
     link.after(OPENING, () => link.isOpen || socket.close());
@@ -462,14 +469,14 @@ const transports = {
 
   /** By `fetch`: an EventSource hides why it failed, and sends no headers. */
   async events(link, url, request) {
-    // Something between may wait for the end of the response.
-    link.after(OPENING, () => link.isOpen || link.end({ blocked: true, reason: 'The events did not arrive' }));
+    // A proxy may wait for the end of the response.
+    link.after(OPENING, () => link.isOpen || link.end({ blocked: true, reason: 'The connection was silent' }));
     const response = await request(url);
     if (!response.ok || !response.body) return link.end(await refusal(response));
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ''; ;) {
       const { value, done } = await reader.read();
-      if (done) return link.end({ reason: 'The event stream ended' });
+      if (done) return link.end({ reason: 'The connection was lost' });
       const blocks = (rest + value).split('\n\n');
       rest = blocks.pop() ?? '';
       link.alive();
@@ -496,13 +503,12 @@ const transports = {
       link.hasNews = false;
       link.alive();
       for (const envelope of envelopes) link.receive(envelope);
-      // It has said all that there is.
       link.on.settle?.(link);
       const welcome = envelopes.find(({ type }) => type === 'welcome');
       const before = url.searchParams.get('since');
       if (welcome?.since) url.searchParams.set('since', welcome.since);
       else if (welcome) {
-        // The store cannot be read, or the channel is not kept.
+        // It is not kept, or cannot be read.
         url.searchParams.delete('since');
         await link.pause(OPENING / 2);
       }

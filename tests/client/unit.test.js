@@ -379,6 +379,37 @@ test('stops where the service says 400, 401 or 403, with its line', async () => 
   }
 });
 
+test('goes on without the cursor of an earlier page that the service does not take', async () => {
+  respond = (url) => url.searchParams.has('since') ? text(400, 'Invalid since\n') : text(400, 'Invalid channel name\n');
+  const live = await start({ since: 'garbage' });
+  last().drop();
+  await pass();
+  await pass(100);
+  assert.deepEqual([last().url.searchParams.get('since'), live.since], [null, undefined]);
+  last().open();
+  await pass(2_100);
+  last().receive({ type: 'synced', since: ID(START), recovered: true });
+  assert.deepEqual(of('recovered'), [{ type: 'recovered', recovered: false, reason: 'Invalid since' }]);
+  // What is wrong without it, too, stops it.
+  [sockets, events] = [[], []];
+  const other = await start({ since: 'garbage', channels: ['no channel'] });
+  for (let turn = 0; turn < 2; turn++) {
+    last().drop();
+    await pass();
+    await pass(100);
+  }
+  assert.deepEqual([other.status, of('error').at(-1).message], ['closed', 'Invalid channel name']);
+  live.close();
+});
+
+test('a close that says what is wrong is an error', async () => {
+  await start();
+  last().open();
+  last().drop(1009, 'Message too large');
+  assert.deepEqual(of('error'), [{ type: 'error', message: 'Message too large' }]);
+  assert.equal(live?.status, 'waiting');
+});
+
 test('goes on where the service says something else, and tells it', async () => {
   respond = () => text(503, 'The entry X is missing\n');
   await start();
@@ -414,7 +445,7 @@ test('stops without a token, and tries again if one cannot be had now', async ()
   assert.deepEqual(of('error'), [{ type: 'error', message: 'No access token' }]);
   assert.equal(live?.status, 'closed');
   await start({ token: '<html>' });
-  assert.equal(of('error').at(-1)?.message, 'The access token is not a JWT');
+  assert.equal(of('error').at(-1)?.message, 'Invalid access token');
   let fails = true;
   await start({ token: async () => { if (fails) throw new TypeError('fetch failed'); return 'a.b.c'; } });
   assert.deepEqual([live?.status, of('status').at(-1).reason], ['waiting', 'No access token: TypeError: fetch failed']);
@@ -502,7 +533,7 @@ test('reads events, in whatever pieces they arrive', async () => {
   assert.equal(live.status, 'connected');
   end();
   await pass();
-  assert.equal(of('status').at(-1).reason, 'The event stream ended');
+  assert.equal(of('status').at(-1).reason, 'The connection was lost');
 });
 
 test('a refused event stream or poll stops it', async () => {
@@ -564,9 +595,9 @@ test('a change of channels opens a new connection first, then closes the old one
   await pass();
   const [old, next] = /** @type {[FakeSocket, FakeSocket]} */ (sockets);
   assert.equal(next.url.search, `?channel=a&channel=b&format=json&since=${ID(START + 2_000)}`);
-  // The old one delivers and sends meanwhile, but says nothing of the new channel.
+  // The old one delivers meanwhile, but says nothing of the new channel, and sends nothing to the old ones.
   old.receive({ type: 'message', id: ID(START + 3_000, 1), channel: 'a', data: 'x' });
-  assert.ok(live.send('by the old one'));
+  assert.equal(live.send('to whom?'), false);
   assert.equal(live.since, ID(START + 2_000));
   next.open({ recovered: true });
   next.receive({ type: 'message', id: ID(START + 3_000, 1), channel: 'a', data: 'x' });
@@ -577,7 +608,7 @@ test('a change of channels opens a new connection first, then closes the old one
   assert.ok(old.isClosed);
   assert.equal(of('message').length, 1);
   assert.deepEqual(statuses(), ['connecting', 'connected', 'connected']);
-  assert.deepEqual([old.sent.at(-1).data, next.sent[0].data], ['by the old one', 'by the new one']);
+  assert.deepEqual([old.sent.at(-1).type, next.sent[0].data], ['sync', 'by the new one']);
   assert.throws(() => { live.channels = []; }, TypeError);
 });
 
@@ -640,7 +671,7 @@ test('a token that comes late, or never, blocks nothing', async () => {
   // What is no token, but an error page, is no reason to stop for good.
   live?.close();
   await start({ token: () => '<html>Bad gateway</html>' });
-  assert.deepEqual([live?.status, of('status').at(-1).reason], ['waiting', 'The access token is not a JWT']);
+  assert.deepEqual([live?.status, of('status').at(-1).reason], ['waiting', 'Invalid access token']);
 });
 
 test('an explanation that does not arrive whole is none', async () => {
