@@ -679,6 +679,28 @@ fn what_is_published_before_the_proxy_has_the_subscription_follows() {
 }
 
 #[test]
+fn what_is_published_after_a_reset_follows_too() {
+    let mut service = service(&[]);
+    let first = publish(&mut service, "room", "first");
+    for number in 0..26 {
+        publish(&mut service, "room", &number.to_string());
+    }
+    service.host.clock += 3_000;
+    // It is stored while the store is read: after the cursor that the stream is told to go on with.
+    publish(&mut service, "room", "just now");
+    service.host.clock -= 5;
+    let response = service.respond(proxied(&format!("/api/events?channel=room&since={first}")));
+    let body = String::from_utf8_lossy(&response.body).into_owned();
+    assert!(body.contains("event: reset") && !body.contains("just now"), "{body}");
+    service.take_items();
+    let later = service.later.take().expect("a sweep");
+    assert_eq!(service.finish(later), None);
+    let items = service.take_items();
+    assert_eq!(items.len(), 1);
+    assert!(items[0].to_string().contains("just now"), "{items:?}");
+}
+
+#[test]
 fn a_history_of_an_impossible_length_is_reported() {
     for (seconds, problem) in
         [("9", "must be 10 to 86400"), ("86401", "must be 10 to 86400"), ("x", "must be a positive integer")]

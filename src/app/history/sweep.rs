@@ -55,8 +55,9 @@ impl Sweep {
         platform: &mut dyn Platform,
     ) -> Self {
         let since = recovery.map_or_else(|| MessageId::new(platform), |recovery| recovery.since);
-        // What a stream without a cursor sees may be stored, but not published yet.
-        let known = recovery.map_or_else(Vec::new, |recovery| recovery.recent.clone());
+        // What a stream sees that is sent nothing may be stored, but not published yet.
+        let sent = recovery.filter(|recovery| recovery.lost.is_none());
+        let known = sent.map_or_else(Vec::new, |recovery| recovery.recent.clone());
         let own = Channel::new(format!("stream:{}", since.simple())).expect("a UUID has characters of a channel");
         Self {
             format,
