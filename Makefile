@@ -35,7 +35,7 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	echo "== the real Pushpin: what the service relies on, what the library says"; \
 	cargo test --test pushpin --test interop --test examples -- --include-ignored --test-threads=6; \
 	echo "== end to end"; cargo test --test end_to_end -- --include-ignored; \
-	echo "== the client in Node.js and in Chromium"; cargo test --test client -- --include-ignored --test-threads=3; \
+	echo "== the client in Node.js and in Chromium"; cargo test --test client -- --include-ignored --test-threads=6; \
 	echo "== deploying, with a stand-in for Fastly's API"; cargo test --test deploy -- --include-ignored; \
 	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
 
