@@ -160,13 +160,18 @@ impl Subscriber<'_> {
         self.hold_after(kind, None)
     }
 
-    /// Returns a hold of that kind on all of its channels, whose last items have this id, if one is given.
+    /// Returns a hold of that kind on all of its channels, whose last items have this id, if one is given: not on the user's if
+    /// that is not kept, as the proxy would then ask for what is nowhere, in place of sending it.
     pub(crate) fn hold_after(&self, kind: fn(&Channel) -> Hold, last: Option<MessageId>) -> Hold {
         let name = |channel| self.format.at_proxy(channel);
         let last = last.map(|id| id.to_string());
         let with_last = |hold: Hold| last.as_deref().and_then(ItemId::new).into_iter().fold(hold, Hold::with_prev_id);
         let first = with_last(kind(&name(self.channels.first())));
-        let channels = self.channels.with_user(self.identity.as_ref().and_then(Identity::channel));
-        channels.iter().skip(1).fold(first, |hold, channel| with_last(hold.with_channel(&name(channel))))
+        let hold =
+            self.channels.iter().skip(1).fold(first, |hold, channel| with_last(hold.with_channel(&name(channel))));
+        let Some(user) = self.identity.as_ref().and_then(Identity::channel) else { return hold };
+        let is_kept = self.history.is_some_and(|history| history.keeps(&user));
+        let hold = hold.with_channel(&name(&user));
+        if is_kept { with_last(hold) } else { hold }
     }
 }
