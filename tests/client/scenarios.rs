@@ -282,17 +282,21 @@ fn channels_change_under_traffic_with_nothing_missed_or_twice(runtime: &mut impl
     client.wait_for_status(0, "connected");
     client.settles();
     let (mut a, mut b) = (Vec::new(), Vec::new());
-    for number in 0..30 {
-        if number == 10 {
+    // Slowly enough that a lost welcome does not matter: what is read back then, of some five seconds, is at most 25 messages.
+    for number in 0..24 {
+        if number == 8 {
             client.eval("(() => { live.channels = ['a', 'b']; })()");
         }
         a.extend(publish(&service, "a", &number.to_string()));
         let id = publish(&service, "b", &number.to_string());
-        b.extend(id.filter(|_| number >= 10));
-        thread::sleep(Duration::from_millis(300));
+        b.extend(id.filter(|_| number >= 8));
+        thread::sleep(Duration::from_millis(600));
     }
-    assert_eq!((a.len(), b.len()), (30, 20));
+    assert_eq!((a.len(), b.len()), (24, 16));
     client.settles();
+    let recovered = client.of("recovered");
+    assert_eq!(recovered.len(), 1, "{recovered:?}");
+    assert_eq!(recovered[0]["recovered"], true, "{recovered:?}");
     let mut got: BTreeMap<String, usize> = BTreeMap::new();
     for message in client.of("message") {
         *got.entry(message["id"].as_str().expect("an id").to_owned()).or_default() += 1;
@@ -301,8 +305,6 @@ fn channels_change_under_traffic_with_nothing_missed_or_twice(runtime: &mut impl
         assert_eq!(got.get(id), Some(&1), "{id}");
     }
     assert!(got.values().all(|count| *count == 1));
-    let recovered: Vec<_> = client.of("recovered").iter().map(|event| event["recovered"].clone()).collect();
-    assert_eq!(recovered, [json!(true)]);
     assert!(client.of("status").iter().all(|event| event["status"] != "waiting"));
 }
 
