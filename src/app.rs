@@ -24,7 +24,7 @@ use ::http::header::HeaderValue;
 pub use self::history::sweep::Sweep;
 use self::{
     access::origins,
-    endpoints::{broadcast, disconnect, events, files, health, history as missed, poll, websocket},
+    endpoints::{broadcast, disconnect, events, files, health, history as missed, next, poll, websocket},
     error::Error,
     exchange::{Endpoint, Exchange},
     http::Outcome,
@@ -66,6 +66,7 @@ const ROUTES: &[Route] = &[
     shared("/api/websocket", "GET", websocket::connect),
     own("/api/websocket", "POST", websocket::events),
     shared("/api/events", "GET", events::events),
+    own(next::PATH, "GET", next::next),
     shared("/api/poll", "GET", poll::poll),
     shared("/api/broadcast", "POST", broadcast::broadcast),
     shared("/api/disconnect", "POST", disconnect::disconnect),
@@ -83,7 +84,10 @@ pub fn later(sweep: Sweep, settings: &Settings, platform: &mut dyn Platform, now
 }
 
 fn route(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let routes = || ROUTES.iter().filter(|route| route.path == exchange.request.path());
+    let path = exchange.request.path();
+    // The number of a next link means nothing here.
+    let path = path.strip_prefix(next::PATH).filter(|rest| rest.starts_with('/')).map_or(path, |_| next::PATH);
+    let routes = || ROUTES.iter().filter(|route| route.path == path);
     let first = routes().next().ok_or(Error::NotFound)?;
     let route = routes().find(|route| route.method == exchange.request.method());
     if !route.unwrap_or(first).is_shared {

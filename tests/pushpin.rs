@@ -3,14 +3,19 @@
 
 mod support;
 
-use std::{collections::HashSet, io::Write, thread, time::Duration};
+use std::{
+    collections::HashSet,
+    io::Write,
+    thread,
+    time::{Duration, Instant},
+};
 
 use fanout_edge::grip::{Event, Events, control::MAX_LENGTH, event::CloseFrame};
 use support::{
     FORGED_CONTENT_TYPES, LOCAL_KEY,
     backend::{EVENTS, Setup, after_opening, now, service},
     client::Client,
-    http::{Message, Response, handshake, send, wait_until},
+    http::{Message, Reader, Response, handshake, send, wait_until},
 };
 use tungstenite::{Bytes, Message as WsMessage};
 
@@ -442,4 +447,77 @@ fn encoded_close_frames_reach_the_client() {
     let mut client = setup.connect();
     assert_eq!(client.next(), WsMessage::Binary(Bytes::from_static(b"\x01")));
     assert_eq!(client.closed(), Some((1013, "sp\u{e4}ter".to_owned())));
+}
+
+/// A stream on a new channel, whose next link is the query `next` of the request, with `id` as the last id of a channel that all
+/// streams share.
+fn stream(message: &Message) -> Response {
+    let target = message.start.split(' ').nth(1).expect("a target");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let value = |name| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let Some(link) = value("next") else { return Response::new(200, &[], format!("{path} ends\n")) };
+    let id = value("id").expect("an id");
+    let (channels, link) = (format!("shared; prev-id={id}, own-{id}"), format!("<{link}>; rel=next; timeout=4"));
+    let headers = [("Grip-Hold", "stream"), ("Grip-Channel", &*channels), ("Grip-Link", &*link)];
+    Response::new(200, &headers, "begins\n")
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_next_link_is_requested_with_the_last_ids_a_second_after_the_first_subscription() {
+    const STREAMS: usize = 30;
+    let setup = Setup::new(stream);
+    let open = |path: &str, equal: bool| {
+        let start = Instant::now();
+        let mut streams: Vec<_> = (0..STREAMS)
+            .map(|number| {
+                let link = if equal { path.to_owned() } else { format!("{path}-{number}") };
+                Reader::get(setup.pushpin.port, &format!("/open?next={link}&id={}{number}", &path[1..]))
+            })
+            .collect();
+        for stream in &mut streams {
+            stream.wait_for("begins");
+            stream.wait_for(" ends");
+        }
+        start.elapsed()
+    };
+    // Equal links are requested for all streams at once, but not shared if the last ids differ.
+    let equal = open("/equal", true);
+    assert!(equal > Duration::from_millis(900), "{equal:?}");
+    let requests = setup.backend.requests();
+    let asked: HashSet<_> = requests
+        .iter()
+        .filter(|request| request.start == "GET /equal HTTP/1.1")
+        .map(|request| request.header("grip-last").expect("the last ids").to_owned())
+        .collect();
+    let expected = (0..STREAMS).map(|number| format!("shared; last-id=equal{number}"));
+    assert_eq!(asked, expected.collect());
+    assert!(requests.iter().all(|request| request.values("grip-sig").len() == 1));
+    // Different ones are requested at ten a second.
+    let different = open("/different", false);
+    assert!(different > equal + Duration::from_millis(500), "{different:?} and {equal:?}");
+}
+
+#[test]
+#[ignore = "needs Pushpin: make test"]
+fn a_next_link_is_requested_after_its_timeout_whatever_is_published() {
+    let setup = Setup::new(|message: &Message| {
+        let channels = "shared, own-x";
+        let headers = [("Grip-Hold", "stream"), ("Grip-Channel", channels)];
+        if message.start.contains("/first") { Response::new(200, &headers, "begins\n") } else { stream(message) }
+    });
+    // For the second one, the channels are not new.
+    let mut first = Reader::get(setup.pushpin.port, "/first");
+    first.wait_for("begins");
+    thread::sleep(Duration::from_millis(1_500));
+    let start = Instant::now();
+    let mut second = Reader::get(setup.pushpin.port, "/open?next=/second&id=x");
+    while !second.read.contains(" ends") {
+        second.read_on();
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", second.read);
+        setup.publish(r#"{"items":[{"channel":"own-x","formats":{"http-stream":{"content":"news\n"}}}]}"#);
+    }
+    let elapsed = start.elapsed();
+    assert!(second.read.contains("news"), "{}", second.read);
+    assert!((Duration::from_millis(3_900)..Duration::from_millis(6_000)).contains(&elapsed), "{elapsed:?}");
 }

@@ -7,6 +7,7 @@ pub(super) mod files;
 mod hand_off;
 pub(super) mod health;
 pub(super) mod history;
+pub(super) mod next;
 pub(super) mod poll;
 mod subscribe;
 pub(super) mod websocket;

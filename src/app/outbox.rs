@@ -10,7 +10,14 @@ use http::{
 use super::{
     error::Error,
     history::{History, value::Value},
-    messages::{channels, content::Content, envelope::Envelope, forms::Forms, id::MessageId, sizes::Sizes},
+    messages::{
+        channels,
+        content::Content,
+        envelope::Envelope,
+        forms::{Forms, close_event},
+        id::MessageId,
+        sizes::Sizes,
+    },
     platform::{Platform, StoreError},
     settings::Settings,
 };
@@ -138,7 +145,7 @@ pub(crate) fn pack<'a>(
             }
             Action::Close { code, reason, polls } => {
                 let json = channels::for_json(&message.channel);
-                let last = last_event(*code, reason);
+                let last = close_event(*code, reason);
                 let headers =
                     HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))]);
                 let line = format!("Disconnected: {reason}\n");
@@ -165,11 +172,6 @@ pub(crate) fn pack<'a>(
         return Err(Error::BatchTooLarge);
     }
     Ok(Requests { requests: packer.finish(), ends, kept, may_keep_again: 2 * values <= most.operations })
-}
-
-/// What a stream of envelopes gets before it ends.
-fn last_event(code: CloseCode, reason: &str) -> String {
-    format!("event: message\ndata: {}\n\n", Envelope::close(code.get(), reason).to_json())
 }
 
 /// What is to be kept of messages.

@@ -251,6 +251,12 @@ fn a_token_that_expires_is_renewed_or_ends_it(runtime: &mut impl Runtime) {
     let token = |seconds| access_token(SECRET, now() + seconds, r#"{"x-fastly-read":["*"]}"#);
     let tokens = json!([token(2), token(600)]);
     runtime.go_to(service.port);
+    // Beside it, by event streams.
+    runtime.eval(&format!(
+        "(() => {{ const tokens = {tokens}; globalThis.streams = crowd(connect, 'http://127.0.0.1:{}', {{ channels: ['room'], \
+         transports: ['events'], token: async () => tokens.shift() }}, 1); }})()",
+        service.port
+    ));
     runtime.eval(&format!("globalThis.tokens = {tokens}"));
     runtime.eval(&format!(
         "start(connect, 'http://127.0.0.1:{}', {{ channels: ['room'], token: async () => tokens.shift() }})",
@@ -268,6 +274,10 @@ fn a_token_that_expires_is_renewed_or_ends_it(runtime: &mut impl Runtime) {
     client.settles();
     publish(&service, "room", "after").expect("Ok");
     client.wait_for_text("after");
+    let stream = client.eval(
+        "(({ connected, messages, recovered, last }) => [connected.length, messages.length, recovered, last.status])(streams[0])",
+    );
+    assert_eq!(stream, json!([2, 1, ["all"], "connected"]));
     client.eval("live.close()");
     // Without another token.
     let options = json!({ "channels": ["room"] });

@@ -1166,6 +1166,13 @@ fn only_authorized_clients_connect_and_no_secret_leaks(open_output: String) {
         }
     }
 
+    // Event streams end when their token is no longer valid, after 10 seconds more.
+    let brief = token(0, r#"{"sub":"alice","x-fastly-read":["room-1"]}"#);
+    let mut ending = ["raw", "json"].map(|format| {
+        let mut stream = Reader::get(stack.port, &format!("/api/events?channel=room-1&format={format}&token={brief}"));
+        stream.wait_for(": subscribed");
+        stream
+    });
     // A silent connection is checked after 20 seconds, Pushpin's shortest interval.
     let brief_header = format!("Bearer {}", token(8, r#"{"x-fastly-read":["room-1"]}"#));
     let opened = Instant::now();
@@ -1192,6 +1199,14 @@ fn only_authorized_clients_connect_and_no_secret_leaks(open_output: String) {
     assert_eq!(post("channel=room-1", &evil).status(), 403);
 
     the_page_works_with_a_token(&stack, &both);
+    wait_until("the streams end", || {
+        ending.iter_mut().all(|stream| {
+            stream.read_on();
+            stream.read.ends_with("\r\n0\r\n\r\n")
+        })
+    });
+    let close = r#"data: {"type":"close","code":1008,"reason":"access token expired: reconnect with a new one"}"#;
+    assert_eq!(ending.map(|stream| stream.read.contains(close)), [false, true]);
     while opened.elapsed() < Duration::from_secs(17) {
         is(&post("channel=room-1", &[("Authorization", &write_header)]), 200, "Ok");
         thread::sleep(Duration::from_secs(1));

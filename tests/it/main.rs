@@ -17,6 +17,7 @@ mod headers;
 mod history;
 mod item;
 mod messages;
+mod next;
 mod recorded;
 mod sandbox;
 mod signature;

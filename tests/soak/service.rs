@@ -59,6 +59,7 @@ const PARTS: &[Part] = &[
     ("messages_sent_at_full_speed_come_back", load::echoes),
     ("hostile_requests_are_rejected_and_do_not_affect_other_clients", hostile::requests),
     ("messages_reach_exactly_the_connections_of_their_user", users::direct_messages),
+    ("event_streams_end_with_their_tokens_and_miss_nothing_before", users::streams_end),
     ("clients_that_drop_and_come_back_miss_nothing_or_are_told_so", storm::calm),
     ("nothing_is_missed_silently_when_pushpin_restarts", storm::pushpin_restarts),
     ("nothing_is_missed_silently_when_viceroy_restarts", storm::viceroy_restarts),

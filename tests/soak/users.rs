@@ -65,6 +65,21 @@ impl Connection {
     }
 }
 
+/// Opens an event stream on the channel `room`, and waits for its first line.
+fn open_stream(service: &Service, bearer: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", service.port)).expect("the service");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let head = format!("GET /api/events?channel=room HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {bearer}\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while !line.starts_with(": subscribed") {
+        line.clear();
+        assert!(stream.read_line(&mut line).expect("a line") > 0, "the stream ended");
+    }
+    stream
+}
+
 pub fn direct_messages(size: &Size, report: &mut Report) {
     let (users, messages) = size.direct;
     let service = Service::start();
@@ -76,17 +91,7 @@ pub fn direct_messages(size: &Size, report: &mut Report) {
                 Client::connect_with(service.port, "/api/websocket?channel=room", &[("Authorization", &bearer)]);
             Connection::WebSocket(Box::new(client))
         };
-        let mut stream = TcpStream::connect(("127.0.0.1", service.port)).expect("the service");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        let head =
-            format!("GET /api/events?channel=room HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {bearer}\r\n\r\n");
-        stream.write_all(head.as_bytes()).expect("sent");
-        let mut stream = BufReader::new(stream);
-        let mut line = String::new();
-        while !line.starts_with(": subscribed") {
-            line.clear();
-            assert!(stream.read_line(&mut line).expect("a line") > 0, "the stream ended");
-        }
+        let stream = open_stream(&service, &bearer);
         stream.get_ref().set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
         [websocket(), websocket(), Connection::Events(stream)]
     };
@@ -133,4 +138,86 @@ pub fn direct_messages(size: &Size, report: &mut Report) {
         [[delivered, 3 * messages, lost, duplicate, foreign].map(|number| number.to_string()).to_vec()],
     );
     assert_eq!((delivered, lost, duplicate, foreign), (3 * messages, 0, 0, 0));
+}
+
+/// Streams of many users open at once, each the first one on the channel of its user: so the proxy asks for each of them again
+/// after a second, and when its token expires.
+pub fn streams_end(size: &Size, report: &mut Report) {
+    /// How long the tokens are valid, in seconds: they have expired, but clocks may differ by ten.
+    const VALID: u64 = 7;
+    const PAUSE: Duration = Duration::from_millis(200);
+    let (count, _) = size.direct;
+    let service = Service::start();
+    let start = Instant::now();
+    let publisher = Client::connect_with(
+        service.port,
+        "/api/websocket?channel=room&mode=publish&echo=off",
+        &[("Authorization", &service.bearer())],
+    );
+    let (published, streams) = thread::scope(|scope| {
+        let read = |number: usize| {
+            let claims = json!({ "sub": format!("user {number}"), "x-fastly-read": ["*"] }).to_string();
+            let (asked, until) = (start.elapsed(), now() + VALID);
+            let bearer = format!("Bearer {}", access_token(SECRET, until - 10, &claims));
+            let mut stream = open_stream(&service, &bearer);
+            let opened = start.elapsed();
+            // When each message came.
+            let mut got: BTreeMap<usize, Duration> = BTreeMap::new();
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).expect("a line, or the last chunk");
+                if let Some(text) = line.strip_prefix("data: ") {
+                    got.insert(text.trim_end().parse().expect("a number"), start.elapsed());
+                } else if line == "0\r\n" {
+                    return (asked, opened, got, now().saturating_sub(until));
+                }
+            }
+        };
+        let streams: Vec<_> = (0..count)
+            .map(|number| {
+                // The proxy cannot take 100 requests in one instant.
+                thread::sleep(Duration::from_millis(5));
+                scope.spawn(move || read(number))
+            })
+            .collect();
+        let mut publisher = publisher;
+        let mut published = Vec::new();
+        while start.elapsed() < Duration::from_secs(VALID + 6) {
+            assert!(
+                publisher.try_send(published.len().to_string()),
+                "closed after {}: {:?}",
+                published.len(),
+                publisher.closed()
+            );
+            published.push(start.elapsed());
+            thread::sleep(PAUSE);
+        }
+        (published, streams.into_iter().map(|stream| stream.join().expect("a stream that ended")).collect::<Vec<_>>())
+    });
+    let (mut due, mut lost, mut delay) = (0, 0, Duration::ZERO);
+    for (asked, opened, got, _) in &streams {
+        for (number, at) in published.iter().enumerate() {
+            // The proxy has a subscription after a second. While it asks, nothing is sent that is lost if the stream then ends:
+            // the times of tokens are in whole seconds.
+            if *at > *opened + Duration::from_secs(1) && *at < *asked + Duration::from_secs(VALID - 1) {
+                due += 1;
+                lost += usize::from(!got.contains_key(&number));
+            }
+        }
+        let delays = got.iter().map(|(number, at)| *at - published[*number]);
+        delay = delay.max(delays.max().unwrap_or_default());
+    }
+    let latest = streams.iter().map(|(.., late)| *late).max().unwrap_or_default();
+    let opened = streams.iter().map(|(_, opened, ..)| opened.as_secs_f64()).fold(0.0, f64::max);
+    report.line(format!(
+        "{count} event streams of as many users, opened in {opened:.1} s; a message to all of them each {} ms. Each ended by itself, at most {latest} s after its token was no longer valid.",
+        PAUSE.as_millis()
+    ));
+    report.table(
+        &["messages due before", "lost", "longest delay"],
+        [[due.to_string(), lost.to_string(), format!("{} ms", delay.as_millis())].to_vec()],
+    );
+    assert!(due > count * 10, "{due}");
+    assert_eq!(lost, 0);
+    assert!(latest <= 4, "{latest}");
 }

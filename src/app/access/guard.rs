@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     app::{
-        bounds::MAX_CHANNELS, error::Error, exchange::Exchange, http::Request, messages::channels::Channels,
-        platform::Counter, query::Target, settings::Settings,
+        error::Error, exchange::Exchange, http::Request, messages::channels::Channels, platform::Counter,
+        query::Target, settings::Settings,
     },
     grip::{Channel, Header, Tickets},
 };
@@ -194,8 +194,7 @@ pub(crate) fn check_token<'c>(
             return Err(Error::Forbidden(*right, channel.clone()));
         }
     }
-    // The proxy silently ignores a channel more than it allows, and one is the user's.
-    let limit = MAX_CHANNELS - usize::from(verified.identity.user().is_some());
+    let limit = verified.identity.most_channels();
     if channels.count() > limit { Err(Error::TooManyChannels { limit }) } else { Ok(Some(verified)) }
 }
 

@@ -20,7 +20,12 @@ use serde_json::Value;
 
 use super::{keys::Keys, right::Right};
 use crate::{
-    app::{bounds::MAX_USER_LENGTH, error::Error, http::Request, messages::channels},
+    app::{
+        bounds::{MAX_CHANNELS, MAX_USER_LENGTH},
+        error::Error,
+        http::Request,
+        messages::channels,
+    },
     grip::{
         Channel, Header,
         signature::{Claims, LEEWAY, SignatureError},
@@ -99,6 +104,11 @@ impl Identity {
     /// The channel of what is sent to the user.
     pub(crate) fn channel(&self) -> Option<Channel> {
         self.user().map(channels::of_user)
+    }
+
+    /// How many channels its connections may have. The proxy silently ignores more, and one is the user's.
+    pub(crate) fn most_channels(&self) -> usize {
+        MAX_CHANNELS - usize::from(self.user.is_some())
     }
 
     /// Whether the token grants a right on a channel.

@@ -1,6 +1,9 @@
 //! `GET /api/events`: Server-Sent Events.
 
-use super::subscribe::{Seen, subscribe};
+use super::{
+    next::{Stream, kept_alive},
+    subscribe::{Seen, subscribe},
+};
 use crate::{
     app::{
         error::Error,
@@ -10,9 +13,6 @@ use crate::{
     },
     grip::Hold,
 };
-
-/// How long a stream may be silent, in seconds: proxies between it and the client often wait for 30 to 60.
-const KEEP_ALIVE: u32 = 20;
 
 /// Holds a stream of events, with a comment at its start and whenever it is silent. Source: HTML, section 9.2.
 pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
@@ -36,9 +36,13 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         for message in subscriber.missed() {
             body.push_str(&message.event(subscriber.format));
         }
-        let hold = subscriber.hold(Hold::stream);
-        let hold = own.into_iter().fold(hold, Hold::with_channel);
-        let hold = hold.with_keep_alive(b":\n\n", KEEP_ALIVE).expect("the content is not empty");
+        let hold = match subscriber.token {
+            Some((expires_at, rules)) => {
+                let channels = subscriber.channels_at_proxy().chain(own.cloned()).collect();
+                Stream::new(expires_at, rules, subscriber.format, channels).hold(subscriber.now)
+            }
+            None => kept_alive(own.into_iter().fold(subscriber.hold(Hold::stream), Hold::with_channel)),
+        };
         Response::new(200, "text/event-stream", body).held(&hold)
     })
 }

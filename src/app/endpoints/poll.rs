@@ -76,8 +76,8 @@ fn list(subscriber: &Subscriber<'_>, since: Option<MessageId>) -> String {
 /// Held, with this response when the time is over. If a message is named, the proxy asks again when it knows of another one.
 fn held(status: u16, body: &str, subscriber: &Subscriber<'_>, named: Option<MessageId>) -> Response {
     let content_type = if subscriber.format.is_json() { "application/json" } else { "text/plain; charset=utf-8" };
-    let valid_for = subscriber.valid_for.and_then(|seconds| u32::try_from(seconds).ok());
-    let timeout = valid_for.map_or(TIMEOUT, |seconds| seconds.clamp(1, TIMEOUT));
+    let valid_for = subscriber.token.map(|(expires_at, _)| expires_at.saturating_sub(subscriber.now));
+    let timeout = valid_for.map_or(TIMEOUT, |seconds| seconds.clamp(1, TIMEOUT.into()) as u32);
     let hold = subscriber.hold_after(Hold::response, named).with_timeout(timeout);
     Response::new(status, content_type, body).held(&hold)
 }

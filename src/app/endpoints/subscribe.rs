@@ -31,8 +31,11 @@ pub(crate) struct Subscriber<'a> {
     pub(crate) format: Format,
     channels: Channels,
     identity: Option<Identity>,
-    /// For how many seconds its token is valid, if it needs one.
-    pub(crate) valid_for: Option<u64>,
+    /// When its access token expires, in seconds since 1970, and the [rules](Settings::rules) that it was verified under, if it
+    /// needs one.
+    pub(crate) token: Option<(u64, &'a str)>,
+    /// The time, in seconds since 1970.
+    pub(crate) now: u64,
     /// What is kept, if that are the messages of all its channels.
     pub(crate) history: Option<&'a History>,
     /// Whether it asks for what it missed.
@@ -65,13 +68,23 @@ pub(crate) fn subscribe(
     let query = Query::of(exchange.request)?;
     let (cursor, asks) = cursor(exchange, seen, &query, source)?;
     let Query { channels, format, .. } = query;
+    let rights = &[Right::Read];
+    let verified = match source {
+        Source::Client => guard::check_opening(exchange, rights, &channels)?,
+        Source::Proxy { .. } => {
+            guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?
+        }
+    };
+    // A stream with a token has one channel more: see `next`.
+    let more = usize::from(matches!(seen, Seen::LastEventId) && verified.is_some());
+    let limit = verified.as_ref().map_or(MAX_CHANNELS, |verified| verified.identity.most_channels()) - more;
+    if channels.iter().count() > limit {
+        return Err(Error::TooManyChannels { limit });
+    }
     if source == Source::Client {
-        guard::check_opening(exchange, &[Right::Read], &channels)?;
         return hand_off(exchange);
     }
-    let rights = &[Right::Read];
-    let verified = guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?;
-    let valid_for = verified.as_ref().map(|verified| verified.expires_at.saturating_sub(exchange.now));
+    let token = verified.as_ref().map(|verified| (verified.expires_at, &*exchange.settings.rules));
     let identity = verified.map(|verified| verified.identity);
     let kept = exchange.settings.history.as_ref()?.as_ref();
     let user = identity.as_ref().and_then(Identity::channel);
@@ -83,13 +96,13 @@ pub(crate) fn subscribe(
     }
     let opened = MessageId::new(exchange.platform);
     let sweep = match (history, seen) {
-        // The proxy silently ignores a channel more.
-        (Some(history), Seen::LastEventId) if channels.with_user(user.clone()).iter().count() < MAX_CHANNELS => {
+        (Some(history), Seen::LastEventId) if channels.iter().count() < limit => {
             Some(Sweep::new(history, (format, &channels, user), recovery.as_ref(), exchange.platform))
         }
         _ => None,
     };
-    let subscriber = Subscriber { format, channels, identity, valid_for, history, asks, recovery, opened };
+    let now = exchange.now;
+    let subscriber = Subscriber { format, channels, identity, token, now, history, asks, recovery, opened };
     // Nothing between the proxy and the client is to store, change or buffer it.
     let response = respond(&subscriber, sweep.as_ref().map(Sweep::own))
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
@@ -153,6 +166,12 @@ impl Subscriber<'_> {
     /// Why it may have missed more, if so.
     pub(crate) fn lost(&self) -> Option<&Lost> {
         self.recovery.as_ref()?.lost.as_ref()
+    }
+
+    /// All of its channels, as the proxy names them.
+    pub(crate) fn channels_at_proxy(&self) -> impl Iterator<Item = Channel> {
+        let user = self.identity.as_ref().and_then(Identity::channel);
+        self.channels.iter().cloned().chain(user).map(|channel| self.format.at_proxy(&channel))
     }
 
     /// Returns a hold of that kind on all of its channels.

@@ -14,12 +14,17 @@ use http::{
 
 use super::{channels, content::Content, envelope::Envelope, id::MessageId};
 use crate::grip::{
-    Channel, Formats, Item, ItemId, WsMessage,
+    Channel, CloseCode, Formats, Item, ItemId, WsMessage,
     item::{Body, HeldResponse, HttpResponse, HttpStream},
 };
 
 /// The header of a response that has the id of the message in it.
 pub(crate) const MESSAGE_ID: HeaderName = HeaderName::from_static("message-id");
+
+/// What a stream of envelopes gets before it ends.
+pub(crate) fn close_event(code: CloseCode, reason: &str) -> String {
+    format!("event: message\ndata: {}\n\n", Envelope::close(code.get(), reason).to_json())
+}
 
 /// A message in all of its forms.
 pub(crate) struct Forms<'a> {
