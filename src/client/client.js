@@ -193,18 +193,16 @@ class Live extends EventTarget {
     if (recovered === false) this.#lost = reason;
     switch (type) {
       case 'welcome':
+      case 'synced':
         link.isWelcomed = true;
         this.connection = envelope.connection;
         this.user = envelope.user;
         if (since) this.#advance(link, since);
+        if (type === 'synced') this.#settle(link);
         break;
       case 'since':
         // Messages before it may have been lost together with the welcome.
         if (since && link.isWelcomed) this.#advance(link, since);
-        break;
-      case 'synced':
-        if (since) this.#advance(link, since);
-        this.#settle(link);
         break;
       case 'message':
         if (!id || this.#isNew(id)) {

@@ -202,6 +202,8 @@ test('without a welcome, it asks by its own clock', async () => {
   last().onopen();
   await pass(2_100);
   assert.deepEqual(last().sent, [{ type: 'sync', since: new Date(START + 2_000 - 4_000).toISOString() }]);
+  last().receive({ type: 'synced', connection: 'c1', user: 'alice', since: ID(START + 2_000), recovered: true });
+  assert.deepEqual([live?.connection, live?.user, live?.since], ['c1', 'alice', ID(START + 2_000)]);
 });
 
 test('resumes from its cursor and says whether everything has arrived', async () => {

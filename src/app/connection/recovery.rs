@@ -48,7 +48,9 @@ impl Connection<'_> {
         };
         let recovery = self.recover(cursor);
         self.send_missed(&recovery);
-        self.ws.send(&Envelope::synced(recovery.since).with_recovered(recovery.reason()).to_json());
+        let synced =
+            Envelope::synced(self.id(), self.user(), recovery.since).with_recovered(recovery.reason()).to_json();
+        self.ws.send(&synced);
     }
 
     /// A client may ask once in a batch, and as often as it may connect.

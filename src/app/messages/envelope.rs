@@ -76,9 +76,9 @@ impl<'a> Envelope<'a> {
         Self { kind: "since", since: Some(since), ..Self::default() }
     }
 
-    /// What a client gets that asks, on an open WebSocket, for what it missed, after that.
-    pub(crate) fn synced(since: MessageId) -> Self {
-        Self { kind: "synced", since: Some(since), ..Self::default() }
+    /// What a client gets that asks, on an open WebSocket, for what it missed, after that. It may not have the welcome.
+    pub(crate) fn synced(connection: &'a str, user: Option<&'a str>, since: MessageId) -> Self {
+        Self { kind: "synced", ..Self::welcome(Some(connection), user, since) }
     }
 
     /// What an event stream gets that missed more than it gets, and why.
