@@ -85,7 +85,7 @@ pub fn later(sweep: Sweep, settings: &Settings, platform: &mut dyn Platform, now
 
 fn route(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let path = exchange.request.path();
-    // The number of a next link means nothing here.
+    // Next links differ in a number.
     let path = path.strip_prefix(next::PATH).filter(|rest| rest.starts_with('/')).map_or(path, |_| next::PATH);
     let routes = || ROUTES.iter().filter(|route| route.path == path);
     let first = routes().next().ok_or(Error::NotFound)?;

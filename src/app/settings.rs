@@ -7,7 +7,6 @@ use super::{
     access::{keys::Keys, limits::Limits, origins::Origins},
     error::SettingError,
     history::History,
-    messages::channels,
 };
 use crate::grip::{GripUri, Publisher, Tickets, Verifier, VerifyKey, fanout::Service};
 
@@ -69,8 +68,6 @@ pub struct Settings {
     pub(super) tickets: Option<Tickets>,
     /// The keys of access tokens; `None` if the service is open.
     pub(super) access: Result<Option<Keys>, SettingError>,
-    /// A hash of `ACCESS_KEY`: what was verified under other rules is to be verified again. Empty if the service is open.
-    pub(super) rules: String,
     /// The allowed origins.
     pub(super) origins: Result<Origins, SettingError>,
     /// The rate limits.
@@ -121,9 +118,11 @@ impl Settings {
             let keys = value.as_deref().map(|keys| Keys::parse(keys.trim())).transpose();
             keys.map_err(|error| SettingError::secret(ACCESS_KEY, format_args!("cannot be used: {error}")))
         });
-        let rules = access_key.ok().flatten().map_or_else(String::new, |keys| channels::hash(keys.trim()));
         let tickets = match (&uses_tickets, &publisher, &verifier, &access) {
-            (Ok(true), Ok(publisher), Ok(verifier), Ok(_)) => Tickets::new(publisher, verifier, &rules),
+            (Ok(true), Ok(publisher), Ok(verifier), Ok(_)) => {
+                let rules = access_key.ok().flatten().unwrap_or_default();
+                Tickets::new(publisher, verifier, &rules)
+            }
             _ => None,
         };
         let verifier = uses_tickets.and(verifier);
@@ -161,7 +160,7 @@ impl Settings {
             Ok(Some(History::new(patterns, seconds)))
         };
         let history = history();
-        Self { verifier, publisher, tickets, access, rules, origins, limits: limits(), history, sandbox_requests }
+        Self { verifier, publisher, tickets, access, origins, limits: limits(), history, sandbox_requests }
     }
 
     /// What is missing, could not be read or cannot be used. Two parts may name the same.

@@ -5,7 +5,7 @@ export type Transport = 'websocket' | 'events' | 'poll';
 export type Status = 'connecting' | 'connected' | 'waiting' | 'closed';
 
 export interface Options {
-  /** The channels, 1 to 20. Default: `test`. */
+  /** The channels, 1 to 20; 19 with a token, 18 if it names a user: an event stream takes no more. Default: `test`. */
   channels?: string[];
   /**
    * The access token, or a function that gets one: it is called for each connection, and if the service says that the old one

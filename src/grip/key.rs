@@ -9,8 +9,9 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine},
 };
+use hmac_sha256::Hash;
 use jwt_simple::{
-    prelude::{ES256PublicKey, HS256Key},
+    prelude::{ECDSAP256PublicKeyLike, ES256PublicKey, HS256Key},
     reexports::ct_codecs::{Decoder, Hex},
 };
 use serde_json::{Map, Value};
@@ -50,6 +51,15 @@ pub enum Algorithm {
 }
 
 impl VerifyKey {
+    /// A hash of the key, of 64 digits, by which it is known again: the SHA-256 of the secret, or of the point on the curve.
+    pub(crate) fn hash(&self) -> String {
+        let bytes = match &self.0 {
+            Kind::Hs256(key) => key.to_bytes(),
+            Kind::Es256(key) => key.public_key().to_bytes_uncompressed(),
+        };
+        Hash::hash(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Parses a key. Whoever knows a secret can sign, so a text is one only if it says so: else a public key in some format
     /// would be taken for it.
     ///

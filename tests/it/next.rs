@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+
 use fanout_edge::app::http::Response;
+use jwt_simple::prelude::{ECDSAP256KeyPairLike, ES256KeyPair};
 
 use crate::{
     service::{Request, Service, header, is, settings},
-    support::{LOCAL_GRIP_URL, NOW, access_token, local_signature},
+    support::{LOCAL_GRIP_URL, NOW, access_token, local_signature, with_claims},
 };
 
 const SECRET: &str = "a secret for access tokens of the tests";
@@ -47,6 +50,20 @@ fn timeout(held: &Response) -> u64 {
     link.rsplit_once("; rel=next; timeout=").expect("a timeout").1.parse().expect("seconds")
 }
 
+/// The time of the link, of which up to an eighth is left out.
+#[track_caller]
+fn asked_after(held: &Response, time: u64) -> u64 {
+    let seconds = timeout(held);
+    assert!((time - time / 8..=time).contains(&seconds), "{seconds} for {time}");
+    seconds
+}
+
+fn close(reason: &str) -> String {
+    format!(
+        "event: message\ndata: {{\"type\":\"close\",\"code\":1008,\"reason\":\"{reason}: reconnect with a new one\"}}\n\n"
+    )
+}
+
 #[test]
 fn a_stream_goes_on_as_long_as_its_token_is_valid() {
     for (format, claims, channels) in [
@@ -54,20 +71,20 @@ fn a_stream_goes_on_as_long_as_its_token_is_valid() {
         ("&format=json", ALICE, ", json:room, json:b, json:user:2bd806c97f0e00af1a1fc3328fa763a9"),
     ] {
         let opened = respond_at(NOW, events(&format!("?channel=room&channel=b{format}"), claims, NOW + 100));
-        assert_eq!((opened.status, timeout(&opened)), (200, 110), "clocks may differ by 10 s");
+        // Clocks may differ by 10 seconds.
+        asked_after(&opened, 110);
         assert!(header(&opened, "grip-channel").expect("channels").ends_with(channels));
         // The same stream, with less time left. It gets nothing.
         let held = respond_at(NOW + 60, next(&opened));
-        assert_eq!((held.status, &*held.body, timeout(&held)), (200, &b""[..], 50));
+        assert_eq!((held.status, &*held.body), (200, &b""[..]));
+        asked_after(&held, 50);
         for name in ["grip-hold", "grip-channel", "grip-keep-alive"] {
             assert_eq!(header(&held, name), header(&opened, name), "{name}");
         }
         assert_eq!(timeout(&respond_at(NOW + 109, next(&held))), 1);
         // Without a hold, the proxy ends it.
         let ended = respond_at(NOW + 110, next(&held));
-        let close = r#"{"type":"close","code":1008,"reason":"access token expired: reconnect with a new one"}"#;
-        let body = if format.is_empty() { String::new() } else { format!("event: message\ndata: {close}\n\n") };
-        is(&ended, 200, body);
+        is(&ended, 200, if format.is_empty() { String::new() } else { close("access token expired") });
         assert_eq!(header(&ended, "content-type"), Some("text/event-stream"));
         assert!(ended.headers.keys().all(|name| !name.as_str().starts_with("grip-")), "{:?}", ended.headers);
     }
@@ -82,48 +99,70 @@ fn an_open_service_has_no_next_links() {
 
 #[test]
 fn a_stream_is_asked_for_each_hour_as_the_keys_may_have_changed() {
+    const OTHER: &str = "another secret for access tokens, after an hour";
+    let jwk = |kid: &str, secret: &str| {
+        format!(r#"{{"kty":"oct","kid":"{kid}","k":"{}"}}"#, BASE64_URL_SAFE_NO_PAD.encode(secret))
+    };
+    let set = |keys: &[String]| format!(r#"{{"keys":[{}]}}"#, keys.join(","));
     let opened = respond_at(NOW, events("?format=json", READ, NOW + 100_000));
-    assert_eq!(timeout(&opened), 3600);
-    let held = respond_at(NOW + 3600, next(&opened));
-    assert_eq!(timeout(&held), 3600);
-    let ended = service_with("another secret for access tokens, after an hour")
-        .respond(next(&held).with("Grip-Sig", local_signature(NOW)));
-    let close = r#"{"type":"close","code":1008,"reason":"access token is not valid: reconnect with a new one"}"#;
-    is(&ended, 200, format!("event: message\ndata: {close}\n\n"));
+    let seconds = asked_after(&opened, 3600);
+    asked_after(&respond_at(NOW + seconds, next(&opened)), 3600);
+    let respond = |keys: &str| {
+        let mut service = Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", keys)]));
+        service.respond(next(&opened).with("Grip-Sig", local_signature(NOW)))
+    };
+    // It goes on as long as its key is one of them.
+    for keys in [format!("secret:{SECRET}"), set(&[jwk("1", OTHER), jwk("2", SECRET)])] {
+        asked_after(&respond(&keys), 3600);
+    }
+    for keys in [format!("secret:{OTHER}"), set(&[jwk("1", OTHER)])] {
+        is(&respond(&keys), 200, close("access token is not valid"));
+    }
     // The proxy asks again, and ends the stream if that does not help.
-    let unusable = Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", "")]));
-    assert_eq!({ unusable }.respond(next(&held).with("Grip-Sig", local_signature(NOW))).status, 503);
+    assert_eq!(respond("").status, 503);
 }
 
 #[test]
-fn links_are_few_and_change_every_ten_minutes() {
-    let mut links: BTreeMap<String, usize> = BTreeMap::new();
+fn a_stream_whose_key_is_public_goes_on_while_that_is_the_key() {
+    let (key, other) = (ES256KeyPair::generate(), ES256KeyPair::generate());
+    let pem = |key: &ES256KeyPair| key.public_key().to_pem().expect("PEM");
+    let token = key.sign(with_claims(NOW + 100, READ)).expect("a token");
+    let respond = |keys: &str, request: Request| {
+        let mut service = Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", keys)]));
+        service.respond(request.with("Grip-Sig", local_signature(NOW)))
+    };
+    let request = Request::new("GET", "/api/events?format=json").with("Authorization", format!("Bearer {token}"));
+    let opened = respond(&pem(&key), request);
+    asked_after(&respond(&pem(&key), next(&opened)), 110);
+    is(&respond(&pem(&other), next(&opened)), 200, close("access token is not valid"));
+}
+
+#[test]
+fn streams_are_spread_over_few_links_and_over_time() {
+    let (mut links, mut times): (BTreeMap<String, usize>, BTreeMap<u64, usize>) = Default::default();
     for number in 0..1_000 {
         let claims = format!(r#"{{"sub":"user {number}","x-fastly-read":["*"]}}"#);
-        // 1,800,000,000 is a multiple of ten minutes.
-        let opened = respond_at(NOW, events("?channel=room", &claims, NOW + 590 + number % 600));
+        let opened = respond_at(NOW, events("?channel=room", &claims, NOW + 3_600));
         let link = header(&opened, "grip-link").expect("a next link");
         *links.entry(link.split_once('>').expect("a URI").0.to_owned()).or_default() += 1;
+        *times.entry(asked_after(&opened, 3_600)).or_default() += 1;
     }
     assert_eq!(links.len(), 16, "{links:?}");
-    assert!(links.values().all(|count| *count < 100), "{links:?}");
-    assert!(links.keys().all(|link| link.starts_with("</api/events/next/3000001/")), "{links:?}");
-    let later = respond_at(NOW, events("?channel=room", READ, NOW + 590 + 600));
-    assert!(header(&later, "grip-link").is_some_and(|link| link.starts_with("</api/events/next/3000002/")));
+    assert!(links.iter().all(|(link, count)| link.starts_with("</api/events/next/") && *count < 100), "{links:?}");
+    assert!(times.len() > 200 && times.values().all(|count| *count < 20), "{times:?}");
 }
 
 #[test]
 fn only_the_proxy_asks_for_a_stream() {
     let opened = respond_at(NOW, events("?channel=room", READ, NOW + 100));
     let mut service = service_with(SECRET);
-    for request in [
-        next(&opened),
-        next(&opened).with("Authorization", bearer(READ, NOW + 100)),
-        next(&opened).with("Grip-Sig", "x"),
-        next(&opened).with("Grip-Sig", local_signature(NOW - 4_000)),
-    ] {
+    for request in [next(&opened).with("Grip-Sig", "x"), next(&opened).with("Grip-Sig", local_signature(NOW - 4_000))] {
         let response = service.respond(request);
         assert!(response.status == 403 && response.body.starts_with(b"[not proxied] "), "{response:?}");
+    }
+    // For a client there is nothing.
+    for request in [next(&opened), next(&opened).with("Authorization", bearer(READ, NOW + 100))] {
+        assert_eq!(service.respond(request).status, 404);
     }
     for (method, path, status) in [
         ("GET", "/api/events/next", 200),

@@ -165,7 +165,7 @@ pub fn streams_end(size: &Size, report: &mut Report) {
             let mut got: BTreeMap<usize, Duration> = BTreeMap::new();
             loop {
                 let mut line = String::new();
-                stream.read_line(&mut line).expect("a line, or the last chunk");
+                assert!(stream.read_line(&mut line).expect("a line") > 0, "the stream broke");
                 if let Some(text) = line.strip_prefix("data: ") {
                     got.insert(text.trim_end().parse().expect("a number"), start.elapsed());
                 } else if line == "0\r\n" {

@@ -1,11 +1,15 @@
 //! The keys of access tokens: the setting `ACCESS_KEY`.
 
-use std::{borrow::Cow, collections::HashMap, error::Error, fmt};
+use std::{borrow::Cow, collections::HashMap, error, fmt};
 
+use jwt_simple::token::Token;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::grip::{VerifyKey, key::InvalidKey};
+use crate::{
+    app::error::Error,
+    grip::{VerifyKey, key::InvalidKey, signature::SignatureError},
+};
 
 /// The shortest secret, in bytes: whoever has a token can test secrets on it, for as long as they like.
 /// Source: RFC 7518, section 3.2.
@@ -66,6 +70,27 @@ impl Keys {
         }
         if keys.is_empty() { Err(InvalidKeys::Set) } else { Ok(Self::Set(keys)) }
     }
+
+    /// The key of a token, which is not verified yet.
+    ///
+    /// # Errors
+    /// [`Error::Token`], [`Error::NoKeyId`] or [`Error::UnknownKeyId`].
+    pub(crate) fn key_of(&self, token: &str) -> Result<&VerifyKey, Error> {
+        let keys = match self {
+            Self::One(key) => return Ok(key),
+            Self::Set(keys) => keys,
+        };
+        let header = Token::decode_metadata(token).map_err(|_| Error::Token(SignatureError::Malformed))?;
+        keys.get(header.key_id().ok_or(Error::NoKeyId)?).ok_or(Error::UnknownKeyId)
+    }
+
+    /// Whether one of the keys has that [hash](VerifyKey::hash).
+    pub(crate) fn have(&self, hash: &str) -> bool {
+        match self {
+            Self::One(key) => key.hash() == hash,
+            Self::Set(keys) => keys.values().any(|key| key.hash() == hash),
+        }
+    }
 }
 
 fn parse(text: &str) -> Result<VerifyKey, InvalidKeys> {
@@ -105,4 +130,4 @@ impl fmt::Display for InvalidKeys {
     }
 }
 
-impl Error for InvalidKeys {}
+impl error::Error for InvalidKeys {}

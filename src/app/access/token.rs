@@ -15,7 +15,7 @@
 use std::borrow::Cow;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
-use jwt_simple::{claims::JWTClaims, token};
+use jwt_simple::claims::JWTClaims;
 use serde_json::Value;
 
 use super::{keys::Keys, right::Right};
@@ -56,14 +56,7 @@ pub(crate) struct Verified {
 /// # Errors
 /// [`Error::Token`], [`Error::NoKeyId`], [`Error::UnknownKeyId`], [`Error::Subject`] or [`Error::Claim`].
 pub(crate) fn verify(token: &str, keys: &Keys, now: u64) -> Result<Verified, Error> {
-    let key = match keys {
-        Keys::One(key) => key,
-        Keys::Set(keys) => {
-            let header = token::Token::decode_metadata(token).map_err(|_| Error::Token(SignatureError::Malformed))?;
-            keys.get(header.key_id().ok_or(Error::NoKeyId)?).ok_or(Error::UnknownKeyId)?
-        }
-    };
-    let verified = key.verify(token, None, LEEWAY, now).map_err(Error::Token)?;
+    let verified = keys.key_of(token)?.verify(token, None, LEEWAY, now).map_err(Error::Token)?;
     let is_user = |user: &String| (1..=MAX_USER_LENGTH).contains(&user.chars().count());
     if !verified.subject.as_ref().is_none_or(is_user) {
         return Err(Error::Subject);
@@ -106,7 +99,7 @@ impl Identity {
         self.user().map(channels::of_user)
     }
 
-    /// How many channels its connections may have. The proxy silently ignores more, and one is the user's.
+    /// How many channels it may name. The proxy silently ignores more than it allows, and one is the user's.
     pub(crate) fn most_channels(&self) -> usize {
         MAX_CHANNELS - usize::from(self.user.is_some())
     }

@@ -37,9 +37,9 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             body.push_str(&message.event(subscriber.format));
         }
         let hold = match subscriber.token {
-            Some((expires_at, rules)) => {
+            Some((expires_at, key)) => {
                 let channels = subscriber.channels_at_proxy().chain(own.cloned()).collect();
-                Stream::new(expires_at, rules, subscriber.format, channels).hold(subscriber.now)
+                Stream::new(expires_at, key.hash(), subscriber.format, channels).hold(subscriber.now)
             }
             None => kept_alive(own.into_iter().fold(subscriber.hold(Hold::stream), Hold::with_channel)),
         };

@@ -1,29 +1,29 @@
 //! `GET /api/events/next/…`: the proxy asks whether an event stream goes on. It does as long as its access token is valid.
 //!
-//! The proxy asks by the next link of the stream, without anything of the client's request. So such a stream has one channel
-//! more, to which nothing is published: the id of its last item, which the proxy brings along in `Grip-Last`, says what the
-//! stream is.
+//! The proxy asks by the next link of the stream, and sends nothing of the client's request along. So such a stream has one
+//! channel more, to which nothing is published: what stands there as the id of the last item comes back in `Grip-Last`. It
+//! describes the stream.
 //!
 //! # Format
-//! That id, in base64url: when the token is no longer valid, in seconds since 1970, the rules under which it was, the form of
-//! messages, and the channels at the proxy, separated by spaces.
+//! In base64url, separated by spaces: when the stream ends, in seconds since 1970; the hash of the key that verified its token;
+//! the form of messages; the channels at the proxy.
 //!
-//! # Why the links are few
-//! The proxy asks when the time of a link is over, and one second after a stream was the first one on a channel, as on that of
-//! its user. It follows ten links a second, each for up to 100 streams at once, and until then a stream gets nothing: with a
-//! link of its own for each of 200 streams that open in the same second, that took up to 20 seconds. With one link for all, the proxy
-//! makes 100 requests in one instant, which is the most that it can: another one fails, and if it is that of a WebSocket, this
-//! ends. So there are [`LINKS`].
+//! # How often the proxy asks
+//! When the time of a link is over, and one second after a stream was the first one on a channel, for instance on that of its
+//! user. Until it has the response, the stream gets nothing: up to 100 messages wait. The proxy follows ten links a second, each
+//! for up to 100 streams at once. With a link for each of 200 streams that opened in the same second, that took 20 seconds.
+//! With the same link for all of them, there are 100 requests in one instant: the proxy cannot make more, another one fails, and
+//! a WebSocket whose request fails breaks. So there are [`LINKS`].
 //!
-//! Streams with the same path and the same time left are asked for together, when the first one's is over: so the path changes
-//! every ten minutes. Source: Pushpin 1.41, `httpsession.cpp`, `httpsessionupdatemanager.cpp`, `zhttpmanager.cpp` (`OUT_HWM`), and
-//! `tests/pushpin.rs`.
+//! Streams with the same link and the same time are asked for together. So the time is shorter by up to an eighth: the streams
+//! of tokens that are valid for an hour do not all come in one instant. Source: Pushpin 1.41, `httpsession.cpp`,
+//! `httpsessionupdatemanager.cpp` and `zhttpmanager.cpp` (`OUT_HWM`), and `tests/pushpin.rs`.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
 use crate::{
     app::{
-        access::{guard, proof::Source},
+        access::{guard, keys::Keys, proof::Source},
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
@@ -37,20 +37,20 @@ use crate::{
     },
 };
 
-/// The path of the links, without what follows.
+/// The path of the links, without a slash and a number.
 pub(crate) const PATH: &str = "/api/events/next";
 
-/// The channel that carries what a stream is. No client can name it.
-static CHANNEL: Channel = Channel::from_static("stream:next");
-
-/// How many links there are at a time.
-const LINKS: u32 = 16;
-
-/// After how long the path changes, in seconds.
-const PERIOD: u64 = 600;
+/// How many links there are.
+const LINKS: u64 = 16;
 
 /// After how many seconds the proxy asks at the latest: the keys of access tokens may have been changed.
 const LONGEST: u64 = 3600;
+
+/// By what part of the time the proxy asks earlier, at most.
+const EARLIER: u64 = 8;
+
+/// The channel that carries the description of a stream. No client can name it.
+static CHANNEL: Channel = Channel::from_static("stream:next");
 
 /// How long a stream may be silent, in seconds: proxies between it and the client often wait for 30 to 60.
 const KEEP_ALIVE: u32 = 20;
@@ -58,25 +58,25 @@ const KEEP_ALIVE: u32 = 20;
 /// Holds a stream again, or ends it.
 ///
 /// # Errors
-/// [`Error::NotProxied`] for a client; [`Error::Setting`], or as [`guard::check_source`]: the proxy asks again, up to five times
+/// [`Error::NotFound`] for a client; [`Error::Setting`], or as [`guard::check_source`]: the proxy asks again, up to five times
 /// in half a minute, and then ends the stream.
 pub(crate) fn next(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     if guard::check_source(exchange)? == Source::Client {
-        return Err(Error::NotProxied);
+        return Err(Error::NotFound);
     }
-    exchange.settings.access.as_ref()?;
+    let keys = exchange.settings.access.as_ref()?.as_ref();
     let mut ids = exchange.request.list("grip-last").into_iter().flat_map(last_ids);
     let stream = ids.find(|(channel, _)| *channel == CHANNEL.as_str()).and_then(|(_, id)| Stream::parse(id));
-    // Without a hold, the proxy ends it.
-    let ended = |body: &str| Response::new(200, "text/event-stream", body);
-    let Some(stream) = stream else { return Ok(ended("").into()) };
-    Ok(match stream.check(&exchange.settings.rules, exchange.now) {
-        Ok(()) => ended("").held(&stream.hold(exchange.now)),
+    // Without a hold, the proxy ends the stream.
+    let response = |body: &str| Response::new(200, "text/event-stream", body);
+    let Some(stream) = stream else { return Ok(response("").into()) };
+    Ok(match stream.check(keys, exchange.now) {
+        Ok(()) => response("").held(&stream.hold(exchange.now)),
         Err(error) if stream.format.is_json() => {
             let (code, reason) = error.close();
-            ended(&close_event(code, &reason))
+            response(&close_event(code, &reason))
         }
-        Err(_) => ended(""),
+        Err(_) => response(""),
     }
     .into())
 }
@@ -88,39 +88,46 @@ pub(crate) fn kept_alive(hold: Hold) -> Hold {
 
 /// An event stream of a client with an access token.
 pub(crate) struct Stream {
-    until: u64,
-    rules: String,
+    /// In seconds since 1970.
+    ends_at: u64,
+    key_hash: String,
     format: Format,
+    /// As the proxy names them.
     channels: Vec<Channel>,
 }
 
 impl Stream {
-    /// A stream with these channels at the proxy, and a token that expires then, in seconds since 1970, and was verified under
-    /// those rules.
-    pub(crate) fn new(expires_at: u64, rules: &str, format: Format, channels: Vec<Channel>) -> Self {
-        Self { until: expires_at.saturating_add(LEEWAY), rules: rules.to_owned(), format, channels }
+    /// A stream with these channels at the proxy, and a token that expires then, in seconds since 1970, and was verified by the
+    /// key with that hash.
+    pub(crate) fn new(expires_at: u64, key_hash: String, format: Format, channels: Vec<Channel>) -> Self {
+        Self { ends_at: expires_at.saturating_add(LEEWAY), key_hash, format, channels }
     }
 
     /// Its hold, at a time in seconds since 1970.
     pub(crate) fn hold(&self, now: u64) -> Hold {
         let id = self.id();
+        let number: u64 = id.bytes().map(u64::from).sum();
         let id = ItemId::new(&id).expect("base64url has characters of an id");
         let hold = self.channels.iter().fold(Hold::stream(&CHANNEL).with_prev_id(id), Hold::with_channel);
-        let seconds = self.until.saturating_sub(now).clamp(1, LONGEST) as u32;
-        let which = id.as_str().bytes().map(u32::from).sum::<u32>() % LINKS;
-        let link = format!("{PATH}/{}/{which}", self.until / PERIOD);
+        let left = self.ends_at.saturating_sub(now).clamp(1, LONGEST);
+        let seconds = (left - number % (left / EARLIER + 1)) as u32;
+        let link = format!("{PATH}/{}", number % LINKS);
         kept_alive(hold).with_next(&link, Some(seconds)).expect("the URI is printable ASCII")
     }
 
-    fn check(&self, rules: &str, now: u64) -> Result<(), Error> {
-        if self.rules != rules {
-            return Err(Error::Token(SignatureError::Signature));
+    fn check(&self, keys: Option<&Keys>, now: u64) -> Result<(), Error> {
+        if self.ends_at <= now {
+            return Err(Error::Token(SignatureError::Expired));
         }
-        if self.until > now { Ok(()) } else { Err(Error::Token(SignatureError::Expired)) }
+        if keys.is_some_and(|keys| keys.have(&self.key_hash)) {
+            Ok(())
+        } else {
+            Err(Error::Token(SignatureError::Signature))
+        }
     }
 
     fn id(&self) -> String {
-        let mut text = format!("{} {} {}", self.until, self.rules, self.format.name());
+        let mut text = format!("{} {} {}", self.ends_at, self.key_hash, self.format.name());
         for channel in &self.channels {
             text.push(' ');
             text.push_str(channel.as_str());
@@ -131,9 +138,9 @@ impl Stream {
     fn parse(id: &str) -> Option<Self> {
         let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(id).ok()?).ok()?;
         let mut words = text.split(' ');
-        let (until, rules, format) = (words.next()?.parse().ok()?, words.next()?.to_owned(), words.next()?);
-        let format = Format::parse(format)?;
+        let (ends_at, key_hash) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+        let format = Format::parse(words.next()?)?;
         let channels = words.map(|name| Channel::new(name).ok()).collect::<Option<_>>()?;
-        Some(Self { until, rules, format, channels })
+        Some(Self { ends_at, key_hash, format, channels })
     }
 }

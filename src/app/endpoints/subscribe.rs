@@ -8,7 +8,12 @@ use http::{
 use super::hand_off::hand_off;
 use crate::{
     app::{
-        access::{guard, proof::Source, right::Right, token::Identity},
+        access::{
+            guard,
+            proof::Source,
+            right::Right,
+            token::{self, Identity},
+        },
         bounds::MAX_CHANNELS,
         error::Error,
         exchange::Exchange,
@@ -23,7 +28,7 @@ use crate::{
         messages::{channels::Channels, envelope::Envelope, id::MessageId},
         query::{Format, Query},
     },
-    grip::{Channel, Hold, ItemId, headers::last_ids},
+    grip::{Channel, Hold, ItemId, VerifyKey, headers::last_ids},
 };
 
 /// A client that the proxy asks for: its checks are done.
@@ -31,9 +36,8 @@ pub(crate) struct Subscriber<'a> {
     pub(crate) format: Format,
     channels: Channels,
     identity: Option<Identity>,
-    /// When its access token expires, in seconds since 1970, and the [rules](Settings::rules) that it was verified under, if it
-    /// needs one.
-    pub(crate) token: Option<(u64, &'a str)>,
+    /// When its access token expires, in seconds since 1970, and the key that verified it, if it needs one.
+    pub(crate) token: Option<(u64, &'a VerifyKey)>,
     /// The time, in seconds since 1970.
     pub(crate) now: u64,
     /// What is kept, if that are the messages of all its channels.
@@ -84,7 +88,9 @@ pub(crate) fn subscribe(
     if source == Source::Client {
         return hand_off(exchange);
     }
-    let token = verified.as_ref().map(|verified| (verified.expires_at, &*exchange.settings.rules));
+    let keys = exchange.settings.access.as_ref()?.as_ref();
+    let key = keys.map(|keys| keys.key_of(&token::of_request(exchange.request)?)).transpose()?;
+    let token = verified.as_ref().map(|verified| verified.expires_at).zip(key);
     let identity = verified.map(|verified| verified.identity);
     let kept = exchange.settings.history.as_ref()?.as_ref();
     let user = identity.as_ref().and_then(Identity::channel);
