@@ -34,7 +34,7 @@ const SHORT: Size = Size {
     openings_per_second: 200,
     broadcasts: 300,
     talkers: 100,
-    messages: 100,
+    messages: 40,
     hostile: 1_000,
     storm: (40, 9),
     direct: (20, 100),
