@@ -9,7 +9,7 @@ with_audit = set -euo pipefail; environment=$$(scripts/setup --env --audit); eva
 with_browser = set -euo pipefail; environment=$$(scripts/setup --env --browser); eval "$$environment";
 wasm = --target wasm32-wasip1
 
-.PHONY: help serve check test test-parts test-whole soak bench build deploy undeploy env lint audit msrv fuzz
+.PHONY: help serve check test soak bench build deploy undeploy env lint audit msrv fuzz
 help: ## Print this
 	@echo "fanout-edge: real-time WebSockets at Fastly's edge"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,17 +30,14 @@ test: build ## Run all tests: native, in wasm under Viceroy, end to end
 	echo "== the client: its types, and what it does by a clock of its own"; \
 	npm ci --prefix tests/client --no-audit --no-fund --loglevel=error; \
 	npm run --prefix tests/client --silent types; npm test --prefix tests/client --silent; \
-	echo "== the same in wasm, under Viceroy"; cargo test $(wasm) --lib --test it
-	@echo "== the running service: what mostly waits, then load, hostile requests and faults, in short"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync test-parts test-whole
-	@$(with_tools) $(call suite,soak)
-
-suite = cargo test $(addprefix --test ,$(1)) -- --include-ignored
-test-parts:
-	@$(with_browser) \
-	$(call suite,viceroy); $(call suite,pushpin interop examples) --test-threads=6; $(call suite,client) --test-threads=6
-test-whole:
-	@$(with_browser) $(call suite,end_to_end); $(call suite,deploy)
+	echo "== the same in wasm, under Viceroy"; cargo test $(wasm) --lib --test it; \
+	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
+	echo "== the real Pushpin: what the service relies on, what the library says"; \
+	cargo test --test pushpin --test interop --test examples -- --include-ignored --test-threads=6; \
+	echo "== end to end"; cargo test --test end_to_end -- --include-ignored; \
+	echo "== the client in Node.js and in Chromium"; cargo test --test client -- --include-ignored --test-threads=6; \
+	echo "== deploying, with a stand-in for Fastly's API"; cargo test --test deploy -- --include-ignored; \
+	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
 
 soak: build ## Test load, hostile requests and faults in full (10 minutes or more); writes docs/soak.md
 	@$(with_tools) \

@@ -14,7 +14,7 @@ use std::{
 use jwt_simple::prelude::ES256KeyPair;
 use support::{
     LOCAL_GRIP_URL, access_token, claims,
-    http::{Message, Response, Server, begins, free_port, handshake, send, send_to_host},
+    http::{Message, Response, Server, begins, free_port, handshake, send, send_to_host, wait_until},
     local_signature,
     process::Viceroy,
     sign_es256,
@@ -560,7 +560,7 @@ fn a_sandbox_serves_several_requests_and_a_panic_ends_only_that_sandbox() {
     assert_eq!(send_to_host(viceroy.port, "127.0.0.1:99999").status(), 500);
     pause();
     serves();
-    assert_eq!(sandboxes(), 2);
+    wait_until("there is another sandbox", || sandboxes() == 2);
 }
 
 #[test]
