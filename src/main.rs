@@ -1,5 +1,4 @@
 //! The service, as a program for Fastly Compute.
-#![forbid(unsafe_code)]
 
 #[cfg(target_os = "wasi")]
 mod edge;

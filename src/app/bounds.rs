@@ -35,11 +35,18 @@ pub const MAX_OPERATIONS: usize = 30;
 /// The most of them that read: some are left to keep what is published in the same request.
 pub const MAX_READS: usize = 28;
 
-/// The most messages that a client gets from the history at once.
-pub const MAX_RECOVERED: usize = 25;
+/// The most of those that list keys, unless there are more channels: some are left for messages that are too long to stand in
+/// their keys.
+pub const MAX_LISTS: usize = 14;
 
-/// The most bytes that are read from the history at once.
-pub const MAX_RECOVERED_BYTES: usize = 500_000;
+/// The most bytes of keys that one request lists: what they take of the CPU.
+pub const MAX_LISTED_BYTES: usize = 1_200_000;
+
+/// The most messages of one page of what a client missed.
+pub const MAX_REPLAYED: usize = 1000;
+
+/// The most bytes of one page, about.
+pub const MAX_REPLAYED_BYTES: usize = 500_000;
 
 /// The most messages that one batch of a client's messages may publish, each counted for each of its channels. They also have
 /// to fit into [`MAX_BACKEND_REQUESTS`] publish requests: each takes about 1,300 bytes there, and six times its own length.

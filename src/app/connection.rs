@@ -1,19 +1,21 @@
 //! What a WebSocket handler is given: the messages of a client, who it is, what it requested, and how to respond.
 
 mod publish;
-mod recovery;
 mod state;
+mod subscriptions;
+mod sync;
 
 use std::{borrow::Cow, cell::OnceCell, slice};
 
 use serde_json::Value;
 
+use self::sync::Sync;
 use super::{
     access::{
         right::Right,
         token::{self, Identity},
     },
-    bounds::{MAX_BACKEND_REQUESTS, MAX_CHANNELS, MAX_FETCHED_BODY},
+    bounds::{MAX_BACKEND_REQUESTS, MAX_FETCHED_BODY},
     error::Error,
     http::{CLIENT, Request},
     messages::{
@@ -68,14 +70,13 @@ pub struct Connection<'a> {
     outbox: Vec<Broadcast<'a>>,
     /// In bytes of JSON.
     outbox_length: usize,
+    /// The channels that the client is subscribed to.
     subscribed: Vec<Channel>,
     fetched: usize,
-    /// Whether it was made sure that what is published can be recovered.
-    has_begun: bool,
     /// How many operations on the KV Store were made.
     operations: usize,
-    /// Whether the client got what it missed.
-    has_recovered: bool,
+    /// With which cursor the client asks for what it missed, if it does.
+    sync: Option<Option<&'a str>>,
 }
 
 /// What is left to do when a handler has returned.
@@ -88,6 +89,8 @@ pub(super) struct Batch<'a> {
     pub(super) fetched: usize,
     /// How many operations on the KV Store were made.
     pub(super) operations: usize,
+    /// What the client asks for, if it wants to know what it missed.
+    pub(super) sync: Option<Sync<'a>>,
 }
 
 /// Who a client is.
@@ -110,6 +113,7 @@ impl<'a> Connection<'a> {
         settings: &'a Settings,
         platform: &'a mut dyn Platform,
     ) -> Self {
+        let subscribed = subscriptions::of(&ws, &query.channels);
         Self {
             ws,
             inbox,
@@ -120,15 +124,14 @@ impl<'a> Connection<'a> {
             platform,
             outbox: Vec::new(),
             outbox_length: 0,
-            subscribed: Vec::new(),
+            subscribed,
             fetched: 0,
-            has_begun: false,
             operations: 0,
-            has_recovered: false,
+            sync: None,
         }
     }
 
-    /// Responds to the pings, the close and the `sync` that the handler did not receive, or did not answer.
+    /// Responds to the pings and the close that the handler did not receive, or did not answer.
     pub(super) fn finish(mut self) -> Batch<'a> {
         while let Some(message) = self.receive() {
             if let Message::Close(code) = message {
@@ -138,8 +141,11 @@ impl<'a> Connection<'a> {
         if self.ws.is_closing() {
             self.ws.close(None);
         }
-        let Self { ws, platform, outbox, fetched, operations, .. } = self;
-        Batch { ws, platform, outbox, fetched, operations }
+        self.remember_subscriptions();
+        let (identity, user) = (self.identity(), self.user());
+        let Self { ws, platform, outbox, subscribed: channels, fetched, operations, sync, .. } = self;
+        let sync = sync.map(|since| Sync { since, channels, user, user_channel: identity.and_then(Identity::channel) });
+        Batch { ws, platform, outbox, fetched, operations, sync }
     }
 
     /// The id of the connection, the same for all of its batches.
@@ -280,33 +286,6 @@ impl<'a> Connection<'a> {
         let _ = self.ws.control(&control);
     }
 
-    /// Subscribes the client to a channel. It gets what is published there from some milliseconds after it sees its
-    /// connection open. The proxy allows 20 channels for each connection, of which one is the user's, and silently
-    /// ignores more; this knows only those of the same batch.
-    ///
-    /// # Errors
-    /// [`Error::ChannelName`]; [`Error::TooManyChannels`] if this batch subscribes to more than 20, or 19.
-    pub fn subscribe(&mut self, channel: &str) -> Result<(), Error> {
-        let channel = channels::parse(channel)?;
-        self.ws.subscribe_filtered(&self.query.format.at_proxy(&channel), &[Filter::SkipSelf]);
-        if !self.subscribed.contains(&channel) {
-            self.subscribed.push(channel);
-        }
-        let limit = MAX_CHANNELS - usize::from(self.user().is_some());
-        if self.subscribed.len() > limit { Err(Error::TooManyChannels { limit }) } else { Ok(()) }
-    }
-
-    /// Unsubscribes the client from a channel.
-    ///
-    /// # Errors
-    /// [`Error::ChannelName`].
-    pub fn unsubscribe(&mut self, channel: &str) -> Result<(), Error> {
-        let channel = channels::parse(channel)?;
-        self.subscribed.retain(|known| *known != channel);
-        self.ws.unsubscribe(&self.query.format.at_proxy(&channel));
-        Ok(())
-    }
-
     /// The next message of the batch; `None` after the last one. Pings are answered on the way, and what is not a valid
     /// envelope from a client that has to send envelopes.
     pub fn receive(&mut self) -> Option<Message<'a>> {
@@ -320,7 +299,9 @@ impl<'a> Connection<'a> {
             match decoded {
                 Some(Decoded::Text(text)) => return Some(Message::Text(text)),
                 Some(Decoded::Binary(bytes)) => return Some(Message::Binary(bytes)),
-                Some(Decoded::Sync(since)) => self.sync(since),
+                // When everything else is done: what is published has priority.
+                Some(Decoded::Sync(since)) if self.sync.is_none() => self.sync = Some(since.as_deref()),
+                Some(Decoded::Sync(_)) => self.send_error(&Error::SyncTooOften),
                 None => self.ws.send(&Envelope::invalid().to_json()),
             }
         }

@@ -149,12 +149,12 @@ pub enum Error {
     Since,
     /// A client wants to know what it missed, in a form that cannot say all of it.
     SinceFormat,
+    /// A WebSocket has a cursor in its URL.
+    SinceInUrl,
     /// A client asks more than once in a batch what it missed.
     SyncTooOften,
     /// A request for what a client missed does not say since when.
     NoSince,
-    /// The service has no store for the history.
-    NoStore,
     /// Without an access key, no client is a user.
     NoAccessKey,
     /// A setting is missing or cannot be used.
@@ -211,6 +211,7 @@ impl Error {
             | Self::MessageId
             | Self::Since
             | Self::SinceFormat
+            | Self::SinceInUrl
             | Self::NoSince
             | Self::SyncTooOften
             | Self::UpgradeSpelling
@@ -247,7 +248,7 @@ impl Error {
                 BackendError::TimedOut => 504,
                 BackendError::Unreachable | BackendError::TooLarge => 502,
             },
-            Self::Setting(_) | Self::NoStore | Self::NoAccessKey | Self::HandOff { .. } => 503,
+            Self::Setting(_) | Self::NoAccessKey | Self::HandOff { .. } => 503,
             Self::Rejected { status, .. } => *status,
         }
     }

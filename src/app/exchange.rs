@@ -3,7 +3,7 @@
 use super::{
     connection::Handler,
     error::Error,
-    history::sweep::Sweep,
+    history::gap::Gap,
     http::{Outcome, Request},
     platform::Platform,
     settings::Settings,
@@ -22,7 +22,7 @@ pub struct Exchange<'a> {
     /// What happens on a WebSocket.
     pub on_websocket: Handler,
     /// What an endpoint wants to be done when its response has been sent: see [`later`](super::later).
-    pub later: Option<Sweep>,
+    pub later: Option<Gap>,
 }
 
 /// What handles the requests of a path and a method.

@@ -2,26 +2,32 @@
 //! Store `fanout_history`.
 //!
 //! # Format
-//! What a request publishes to a channel is one value, a JSON array of [envelopes](super::messages::envelope), which is never
-//! changed. Its [key](keys) has the hash of the channel and the time, so that the store lists what is newer than a cursor.
-//! One more key, named after the two settings, has the time since when the store has been kept under it, in milliseconds
-//! since 1970: no message from before it is promised.
+//! What a request publishes to a channel is one [value](value), which is never changed. Its [key](keys) has the hash of the channel
+//! and the time, so that the store lists what is newer than a cursor, and the value itself if it is short. One more key, named
+//! after the two settings, has the time since when the store has been kept under it, in milliseconds since 1970: no message
+//! from before it is promised.
+//!
+//! # Ways to a message that was missed
+//! `sync` on a WebSocket, once the proxy has its subscription; the body of an event stream that names a cursor, and what follows
+//! it ([`gap`]); `GET /api/history`, and a poll with a cursor, which is the same and waits if there is nothing.
 
 pub(crate) mod cursor;
+pub(crate) mod gap;
 mod keys;
-pub(crate) mod recovery;
-pub(crate) mod sweep;
+pub(crate) mod replay;
 mod times;
 pub(crate) mod value;
 
 use std::{cell::Cell, slice, time::Duration};
 
-use self::value::Value;
+use self::{
+    keys::Key,
+    replay::Lost,
+    times::{LATE, VERIFIED},
+    value::Value,
+};
 use super::{
-    messages::{
-        channels::{self, Channels},
-        id::MessageId,
-    },
+    messages::{channels, id::MessageId},
     platform::{Platform, StoreError},
 };
 use crate::grip::Channel;
@@ -30,7 +36,7 @@ use crate::grip::Channel;
 const USERS: &str = "user:*";
 
 /// How long a value is kept after its window, so that it is there when the window ends.
-const MARGIN: Duration = Duration::from_secs(60);
+const MARGIN: Duration = Duration::from_secs(30);
 
 /// How long sandboxes with other settings may still be there, in milliseconds: an entry of the Config Store takes up to a
 /// minute to arrive, and a sandbox serves for 40 seconds.
@@ -74,14 +80,27 @@ impl History {
         patterns.any(|pattern| channels::matches(pattern, channel.as_str()))
     }
 
-    /// Some channels, and that of a user if what is sent to users is kept.
-    pub(super) fn with_user(&self, channels: &Channels, user: Option<Channel>) -> Channels {
-        channels.with_user(user.filter(|channel| self.keeps(channel)))
-    }
-
-    /// The first of some channels whose messages are not kept.
-    pub(crate) fn first_not_kept<'c>(&self, channels: &'c Channels) -> Option<&'c Channel> {
-        channels.iter().find(|channel| !self.keeps(channel))
+    /// The history of some channels, and of what is sent to a user if that is kept.
+    ///
+    /// # Errors
+    /// [`Lost::NotKept`] if the messages of one of the channels are not kept.
+    pub(crate) fn cover<'c>(
+        history: Option<&Self>,
+        channels: impl IntoIterator<Item = &'c Channel>,
+        user: Option<Channel>,
+    ) -> Result<(&Self, Vec<Channel>), Lost> {
+        let mut channels = channels.into_iter().peekable();
+        let Some(history) = history else {
+            return Err(Lost::NotKept(
+                channels.peek().map_or_else(|| channels::DEFAULT.clone(), |channel| (*channel).clone()),
+            ));
+        };
+        let keep = |channel: &Channel| {
+            if history.keeps(channel) { Ok(channel.clone()) } else { Err(Lost::NotKept(channel.clone())) }
+        };
+        let mut covered = channels.map(keep).collect::<Result<Vec<_>, _>>()?;
+        covered.extend(user.filter(|user| history.keeps(user)));
+        Ok((history, covered))
     }
 
     /// Makes sure that the store says since when it has been kept, and returns that time, in milliseconds since 1970. If it
@@ -89,22 +108,21 @@ impl History {
     pub(crate) fn begin(&self, platform: &mut dyn Platform) -> Option<u64> {
         if self.epoch.get().is_none() {
             let settling = if platform.is_local() { 0 } else { SETTLING };
-            let epoch = match self.read_epoch(platform).ok()? {
-                Some(epoch) => epoch,
-                None => {
-                    let epoch = now(platform) + settling;
-                    platform.insert_new(&self.epoch_key, epoch.to_string()).ok()?;
-                    epoch
-                }
-            };
-            self.epoch.set(Some(epoch));
+            let mut epoch = self.read_epoch(platform).ok()?;
+            if epoch.is_none() {
+                let begins = now(platform) + settling;
+                platform.insert_new(&self.epoch_key, begins.to_string()).ok()?;
+                // Another sandbox may have been faster.
+                epoch = self.read_epoch(platform).ok()?;
+            }
+            self.epoch.set(epoch);
         }
         self.epoch.get()
     }
 
     /// How many operations [`begin`](Self::begin) takes at most.
     pub(crate) fn operations_to_begin(&self) -> usize {
-        if self.epoch.get().is_some() { 0 } else { 2 }
+        if self.epoch.get().is_some() { 0 } else { 3 }
     }
 
     fn read_epoch(&self, platform: &mut dyn Platform) -> Result<Option<u64>, StoreError> {
@@ -115,18 +133,20 @@ impl History {
 
     /// Begins to keep values. [`Store::finish_inserts`](super::platform::Store::finish_inserts) waits for the end. Returns the
     /// time of their keys, in milliseconds since 1970.
-    pub(crate) fn begin_inserts(&self, values: &[Value], platform: &mut dyn Platform) -> u64 {
+    pub(crate) fn begin_inserts(&self, values: &[Value<'_>], platform: &mut dyn Platform) -> u64 {
         let time = now(platform);
+        let time_to_live = Duration::from_millis(self.window + VERIFIED) + MARGIN;
         for value in values {
-            let key = keys::of_value(&value.channel, time, value.last, value.is_single);
-            platform.begin_insert(&key, &value.json(), Duration::from_millis(self.window) + MARGIN);
+            let json = value.json();
+            let key = Key::new(value.channel, time, value.last, &json);
+            platform.begin_insert(&key.text, if key.has_value() { "" } else { &json }, time_to_live);
         }
         time
     }
 
     /// Whether what began at a time, in milliseconds since 1970, took too long.
     pub(crate) fn is_late(&self, begun: u64, platform: &mut dyn Platform) -> bool {
-        now(platform).saturating_sub(begun) > times::LATE
+        now(platform).saturating_sub(begun) > LATE
     }
 }
 

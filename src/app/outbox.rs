@@ -13,7 +13,6 @@ use super::{
     messages::{
         channels,
         content::Content,
-        envelope::Envelope,
         forms::{Forms, close_event},
         id::MessageId,
         sizes::Sizes,
@@ -108,9 +107,20 @@ pub(crate) struct Requests<'a> {
     requests: Vec<PublishRequest>,
     /// For each message the number of requests that publish it and what comes before it.
     ends: Vec<usize>,
-    kept: Option<(&'a History, Vec<Value>)>,
+    kept: Option<(&'a History, Vec<Value<'a>>)>,
     /// Whether there are enough operations to keep it once more.
     may_keep_again: bool,
+    /// Whether there are enough to make sure that it can be read back.
+    may_begin: bool,
+}
+
+impl Requests<'_> {
+    /// How many operations on the KV Store they may take.
+    pub(crate) fn operations(&self) -> usize {
+        let Some((history, values)) = &self.kept else { return 0 };
+        let times = if self.may_keep_again { 2 } else { 1 };
+        times * values.len() + if self.may_begin { history.operations_to_begin() } else { 0 }
+    }
 }
 
 /// What publishing may take.
@@ -128,7 +138,7 @@ pub(crate) struct Most {
 /// # Errors
 /// [`Error::BatchTooLarge`] if that would take more than `most`; [`Error::Setting`].
 pub(crate) fn pack<'a>(
-    messages: &[Broadcast<'_>],
+    messages: &'a [Broadcast<'_>],
     settings: &'a Settings,
     most: Most,
     now: u64,
@@ -167,21 +177,24 @@ pub(crate) fn pack<'a>(
         ends.push(packer.len());
     }
     let kept = history.map(|history| (history, values(history, messages))).filter(|(_, values)| !values.is_empty());
-    let values = kept.as_ref().map_or(0, |(_, values)| values.len());
-    if values > most.operations {
+    let operations = kept.as_ref().map_or(0, |(_, values)| values.len());
+    if operations > most.operations {
         return Err(Error::BatchTooLarge);
     }
-    Ok(Requests { requests: packer.finish(), ends, kept, may_keep_again: 2 * values <= most.operations })
+    let to_begin = history.map_or(0, History::operations_to_begin);
+    let rest = most.operations - operations;
+    let (may_begin, may_keep_again) = (to_begin <= rest, operations + to_begin <= rest);
+    Ok(Requests { requests: packer.finish(), ends, kept, may_keep_again, may_begin })
 }
 
 /// What is to be kept of messages.
-fn values(history: &History, messages: &[Broadcast<'_>]) -> Vec<Value> {
+fn values<'m>(history: &History, messages: &'m [Broadcast<'_>]) -> Vec<Value<'m>> {
     let mut values = Vec::new();
     for Broadcast { channel, action, .. } in messages {
         if let Action::Message { id, content, from, .. } = action
             && history.keeps(channel)
         {
-            Value::add(&mut values, channel, *id, &Envelope::published(*id, channel, content, *from).to_json());
+            Value::add(&mut values, channel, *id, content, *from);
         }
     }
     values
@@ -208,17 +221,15 @@ fn too_large(TooLarge { .. }: TooLarge) -> Error {
     Error::BatchTooLarge
 }
 
-/// Sends the requests, one after the other, and meanwhile keeps what is to be kept.
+/// Sends the requests, one after the other, and meanwhile keeps what is to be kept. Whether that succeeds does not matter to those
+/// who are subscribed.
 ///
 /// # Errors
 /// [`Error::Publish`] if the proxy did not accept the first one, [`Error::PartlyPublished`] if it did not accept a later
-/// one. What follows is not sent. [`Error::NoStore`] if nothing is sent; [`Error::OnlyKept`] if it is kept all the same, [`Error::NotKept`] if it is not.
+/// one. What follows is not sent. [`Error::OnlyKept`] if it is kept all the same, [`Error::NotKept`] if it is not.
 pub(crate) fn send(requests: Requests<'_>, platform: &mut dyn Platform) -> Result<(), Error> {
-    let Requests { requests, ends, kept, may_keep_again } = requests;
+    let Requests { requests, ends, kept, may_keep_again, may_begin } = requests;
     let Some((history, values)) = kept else { return send_all(requests, &ends, platform) };
-    if !platform.has_store() {
-        return Err(Error::NoStore);
-    }
     let begun = history.begin_inserts(&values, platform);
     let published = send_all(requests, &ends, platform);
     let mut kept = platform.finish_inserts();
@@ -228,6 +239,9 @@ pub(crate) fn send(requests: Requests<'_>, platform: &mut dyn Platform) -> Resul
             history.begin_inserts(&values, platform);
             kept = platform.finish_inserts();
         }
+    }
+    if kept.is_ok() && may_begin {
+        history.begin(platform);
     }
     match (published, kept) {
         (published, Ok(())) => published.map_err(|error| Error::OnlyKept(Box::new(error))),

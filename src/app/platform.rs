@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::grip::publish::Sender;
@@ -17,7 +18,8 @@ pub const HISTORY_STORE: &str = "fanout_history";
 
 /// A KV Store. Each value, list and insert is an operation.
 pub trait Store {
-    /// Begins to insert a value under a new key, for that long. [`finish_inserts`](Self::finish_inserts) waits for it.
+    /// Begins to insert a value, which may be empty, under a new key, for that long. [`finish_inserts`](Self::finish_inserts) waits
+    /// for it.
     fn begin_insert(&mut self, key: &str, value: &str, time_to_live: Duration);
 
     /// Waits for all inserts that were begun.
@@ -32,40 +34,54 @@ pub trait Store {
     /// [`StoreError`] if that is not known.
     fn insert_new(&mut self, key: &str, value: String) -> Result<(), StoreError>;
 
-    /// Looks up the values of keys, together of at most `limit` bytes; `None` for a key without one.
+    /// Looks up the values of keys, together of at most `limit` bytes; `None` for a key without one. Those that come after are left
+    /// out.
     ///
     /// # Errors
     /// [`StoreError`].
     fn lookup(&mut self, keys: &[String], limit: usize) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
 
-    /// Lists keys, a page for each list.
+    /// Lists the keys that begin with each of the prefixes, in no known order, together of about `limit` bytes at most; `None`
+    /// if there are more of them, or more than the store lists at once. Prefixes have letters, digits and `-`, as Fastly rejects
+    /// some of the others.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn list(&mut self, lists: &[List]) -> Result<Vec<Page>, StoreError>;
+    fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Vec<Option<Vec<String>>>, StoreError>;
 }
 
-/// Which keys to list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List {
-    /// What they begin with: letters, digits and `-`, as Fastly rejects some of the others.
-    pub prefix: String,
-    /// Where the page before ended.
-    pub cursor: Option<String>,
+/// A page of the keys of a store.
+///
+/// # Format
+/// `{"data":["KEY"],"meta":{"next_cursor":"…"}}`. Source: fastly 0.13.2, `kv_store.rs`.
+#[derive(Debug, Deserialize)]
+pub struct KeyPage {
+    data: Vec<String>,
+    meta: KeyPageMeta,
 }
 
-/// A page of a list, in no known order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The keys.
-    pub keys: Vec<String>,
-    /// Where the next page begins; `None` if this is the last one.
-    pub next: Option<String>,
+#[derive(Debug, Deserialize)]
+struct KeyPageMeta {
+    next_cursor: Option<String>,
+}
+
+impl KeyPage {
+    /// Reads a page; `None` if it is none.
+    pub fn parse(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+
+    /// The keys, if there is no other page.
+    pub fn into_all(self) -> Option<Vec<String>> {
+        self.meta.next_cursor.is_none().then_some(self.data)
+    }
 }
 
 /// Why an operation on a store failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreError {
+    /// The service has no such store.
+    Missing,
     /// There are too many operations.
     TooMany,
     /// The values are too large.

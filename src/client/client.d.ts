@@ -20,6 +20,11 @@ export interface Options {
   transports?: Transport[];
   /** How many messages `send` keeps while there is no connection. Default: 0. */
   buffer?: number;
+  /**
+   * After how many seconds the client asks a WebSocket's service whether all messages have arrived, while some do: the proxy
+   * drops some if the connection is slow. 0: never. Default: 60.
+   */
+  verify?: number;
   /** A WebSocket class, for Node.js 20: that of the package `ws`. */
   WebSocket?: new (url: string, protocols?: string[]) => unknown;
 }

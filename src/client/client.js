@@ -12,8 +12,14 @@ const SILENCE = 35_000; // The proxy sends something at least every 25 s.
 const OPENING = 10_000;
 const STABLE = 5_000;
 const BACKOFF = { first: 500, longest: 20_000 };
-const CHECK = 2_000; // After so long, the proxy has the subscription.
-const LATE = 5_000; // What arrived so long before the last sign of life was published before it.
+const SUBSCRIBED = 1_500; // After so long, the proxy has the subscription.
+const GAP = 4_000; // After so long, an event stream has what was published before that.
+const OVERLAP = 5_000; // A cursor says nothing of what was published so long before it.
+const VERIFY = 60; // seconds
+// The proxy drops messages for a connection that is slow to take them. Then many come at once, or late.
+const BURST = { bytes: 6_000, within: 100 };
+const LATE = 2_000;
+const DOUBT = { first: 3_000, longest: 60_000 };
 const REMEMBERED = 2_000; // ids
 
 /** @param {string | URL} url @param {Options} [options] @returns {Client} */
@@ -23,7 +29,7 @@ export function connect(url, options = {}) {
 
 const now = () => performance.now();
 
-/** The time of a cursor: the id of a message, or a time. @param {string} cursor */
+/** The time of a cursor, which may be the id of a message, or a time. @param {string} cursor */
 const timeOf = (cursor) => cursor.includes('T') ? Date.parse(cursor) : parseInt(cursor.slice(0, 8) + cursor.slice(9, 13), 16);
 
 const toBase64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
@@ -59,11 +65,17 @@ class Live extends EventTarget {
   #timer;
   /** @type {(string | ArrayBuffer | Uint8Array)[]} */
   #buffer = [];
-  /** @type {Set<string>} */
+  /** The ids of messages that may come again. @type {Set<string>} */
   #seen = new Set();
-  /** Up to where everything has arrived, when it did, and the last sign of life after that.
+  #remembered = REMEMBERED;
+  /** Up to where everything has arrived, when that was known, and the last sign of life after that while nothing arrived.
    * @type {{ since: string, at: number, alive: number } | undefined} */
   #cursor;
+  #verify;
+  /** How long to wait before the next check, if messages may have been dropped. */
+  #doubt = DOUBT.first;
+  /** The least time that messages took, by two clocks that may differ. */
+  #least = Infinity;
   /** Why messages were lost, until that has been told. @type {string | undefined} */
   #lost;
 
@@ -72,6 +84,7 @@ class Live extends EventTarget {
     super();
     this.#url = new URL(url, globalThis.location?.href);
     this.#options = options;
+    this.#verify = (options.verify ?? VERIFY) * 1_000;
     this.#channels = checked(options.channels ?? ['test']);
     this.#transports = options.transports ?? /** @type {Transport[]} */ (Object.keys(transports));
     if (options.since) this.#cursor = { since: options.since, at: now(), alive: now() };
@@ -98,7 +111,7 @@ class Live extends EventTarget {
     if (!this.#cursor) return undefined;
     const { since, at, alive } = this.#cursor;
     // On a quiet channel the cursor grows old, although nothing was missed.
-    return alive - at > 2 * LATE ? new Date(timeOf(since) + alive - at - LATE).toISOString() : since;
+    return alive - at > 2 * OVERLAP ? new Date(timeOf(since) + alive - at - OVERLAP).toISOString() : since;
   }
 
   get transport() {
@@ -138,7 +151,9 @@ class Live extends EventTarget {
       open: () => this.#opened(link),
       alive: () => {
         // A poll has a new cursor with each response.
-        if (this.#cursor && link.isSettled && link === this.#link && link.transport !== 'poll') this.#cursor.alive = now();
+        const isVerified = !link.hasNews || !link.send || !this.#verify;
+        const tells = link.isSettled && isVerified && link === this.#link && link.transport !== 'poll';
+        if (this.#cursor && tells) this.#cursor.alive = now();
       },
       envelope: (envelope) => this.#receive(link, envelope),
       cursor: (since) => this.#advance(link, since),
@@ -164,7 +179,8 @@ class Live extends EventTarget {
     query.set('format', 'json');
     const since = this.since;
     link.resumes = since !== undefined;
-    if (since) query.set('since', since);
+    // A WebSocket asks when it has its subscription.
+    if (since && link.transport !== 'websocket') query.set('since', since);
     const url = new URL(`/api/${link.transport}?${query}`, this.#url);
     link.open(url, token, this.#options.WebSocket ?? globalThis.WebSocket);
   }
@@ -177,50 +193,123 @@ class Live extends EventTarget {
       this.#failures = 0;
       this.#hasNewToken = false;
     });
-    link.after(CHECK, () => {
-      // An old cursor, if the welcome was lost.
-      if (link.send) link.send({ type: 'sync', since: this.since ?? new Date(Date.now() - 2 * CHECK).toISOString() });
-      // What an event stream missed while it opened has come by now.
-      else if (link.transport === 'events') link.after(CHECK, () => this.#settle(link));
-    });
+    if (link.send) {
+      link.after(SUBSCRIBED, () => {
+        if (link.isKept) this.#sync(link);
+        else this.#settle(link);
+      });
+    } else if (link.transport === 'events') link.after(GAP, () => link.isMore || this.#settle(link));
     this.#change('connected');
     if (link.send) for (const message of this.#buffer.splice(0)) this.send(message);
+  }
+
+  /** Asks for what was missed. @param {Link} link */
+  #sync(link) {
+    link.hasNews = false;
+    link.asked = now();
+    link.send?.({ type: 'sync', since: this.since });
+  }
+
+  /** Asks after a time, or earlier if that was due already. @param {Link} link @param {number} delay */
+  #syncAfter(link, delay) {
+    const due = now() + delay;
+    if (link.due <= due) return;
+    link.due = due;
+    link.after(delay, () => {
+      if (link.due !== due) return;
+      link.due = Infinity;
+      this.#sync(link);
+    });
+  }
+
+  /** @param {Link} link @param {Envelope} envelope */
+  #synced(link, { since, more, recovered, reason, error }) {
+    const { isDoubtful } = link;
+    if (error) {
+      this.#dispatch('error', { message: error });
+      if (error.startsWith('Invalid since')) {
+        // It may be the cursor of an earlier page.
+        this.#cursor = undefined;
+        this.#lost = error;
+        return this.#sync(link);
+      }
+      return this.#syncAfter(link, DOUBT.longest / 2);
+    }
+    if (more) {
+      const isAhead = link.hasNews || (this.#cursor && timeOf(since) - timeOf(this.#cursor.since) >= 1_000);
+      if (since) this.#advance(link, since);
+      return this.#syncAfter(link, isAhead ? 0 : 1_000);
+    }
+    // Nothing was missed on a first connection to a service that keeps nothing.
+    const isFirst = !this.#hasSettled && !link.resumes;
+    if (recovered === false && (since || !isFirst)) this.#lost = reason ?? 'unknown';
+    if (since) this.#advance(link, since);
+    else this.#cursor = undefined;
+    link.isKept = since !== undefined;
+    link.isDoubtful = false;
+    // What is checked in vain is checked less often.
+    if (isDoubtful) this.#doubt = link.hasNews ? DOUBT.first : Math.min(2 * this.#doubt, DOUBT.longest);
+    // What arrived since it asked is not verified yet.
+    if (link.hasNews && this.#verify) this.#syncAfter(link, this.#verify);
+    this.#settle(link);
+  }
+
+  /** A message arrived on a WebSocket. @param {Link} link @param {string} id @param {number} size */
+  #arrived(link, id, size) {
+    const time = now(), took = Date.now() - timeOf(id);
+    this.#least = Math.min(this.#least, took);
+    if (time - link.burst.from > BURST.within) link.burst = { from: time, bytes: 0 };
+    link.burst.bytes += size;
+    if (!link.isSettled || !link.isKept || !this.#verify) return;
+    this.#syncAfter(link, this.#verify);
+    if (link.burst.bytes < BURST.bytes && took - this.#least < LATE) return;
+    link.isDoubtful = true;
+    this.#syncAfter(link, Math.max(DOUBT.first, link.asked + this.#doubt - time));
   }
 
   /** @param {Link} link @param {Envelope} envelope */
   #receive(link, envelope) {
     const { type, id, channel, to, data, base64, from, since, recovered, reason = 'unknown' } = envelope;
-    if (recovered === false) this.#lost = reason;
     switch (type) {
       case 'welcome':
-      case 'synced':
-        link.isWelcomed = true;
         this.connection = envelope.connection;
         this.user = envelope.user;
-        if (since) this.#advance(link, since);
-        if (type === 'synced') this.#settle(link);
-        break;
-      case 'since':
-        // Messages before it may have been lost together with the welcome.
-        if (since && link.isWelcomed) this.#advance(link, since);
-        break;
-      case 'message':
-        if (!id || this.#isNew(id)) {
-          const content = base64 === undefined ? data : fromBase64(base64);
-          link.hasNews = true;
-          this.#dispatch('message', { id, channel, to, data: content, from });
+        if (recovered === false) this.#lost = reason;
+        if (link.send) {
+          link.isKept = since !== undefined;
+          if (!link.isKept) {
+            this.#cursor = undefined;
+            if (link.resumes) this.#lost = 'The service keeps no messages';
+          }
+          if (!this.#cursor) link.first = since;
         }
-        if (id && link.isSettled && link.transport === 'websocket') this.#advance(link, id);
+        // That of the last connection is still to be followed up.
+        if (since && !(link.send && this.#cursor)) this.#advance(link, since);
+        link.isMore = Boolean(envelope.more);
         break;
+      case 'synced':
+        this.connection = envelope.connection;
+        this.user = envelope.user;
+        this.#synced(link, envelope);
+        break;
+      case 'message': {
+        // What was published before the first connection is not for it.
+        const isBefore = id && link.first && !link.isSettled && timeOf(id) < timeOf(link.first) - 1_000;
+        if (isBefore || (id && !this.#isNew(id))) break;
+        const content = base64 === undefined ? data : fromBase64(base64);
+        link.hasNews = true;
+        if (id && link.send) {
+          this.#arrived(link, id, (data ?? base64).length);
+          if (link.isSettled && !this.#verify) this.#advance(link, id);
+        }
+        this.#dispatch('message', { id, channel, to, data: content, from });
+        break;
+      }
       case 'error':
         this.#dispatch('error', { message: envelope.error });
-        if (!link.isSettled) {
-          // That was the check.
-          this.#lost ??= envelope.error;
-          this.#settle(link);
-        }
         break;
       case 'reset':
+        this.#lost = reason;
         if (link.isSettled) this.#settle(link);
         break;
       case 'close':
@@ -231,15 +320,20 @@ class Live extends EventTarget {
   #isNew(id) {
     if (this.#seen.has(id)) return false;
     this.#seen.add(id);
-    const [first = id] = this.#seen;
-    if (this.#seen.size > REMEMBERED) this.#seen.delete(first);
+    if (this.#seen.size > this.#remembered) {
+      // What is older than the cursor does not come again.
+      const oldest = this.#cursor ? timeOf(this.#cursor.since) - 2 * OVERLAP : Infinity;
+      for (const id of this.#seen) if (timeOf(id) < oldest) this.#seen.delete(id);
+      this.#remembered = Math.max(REMEMBERED, 2 * this.#seen.size);
+    }
     return true;
   }
 
   /** @param {Link} link @param {string} since */
   #advance(link, since) {
-    // An old link says nothing of the channels of the new one.
-    if (link === this.#link) this.#cursor = { since, at: now(), alive: now() };
+    // An old link says nothing of the channels of the new one, and the id of a message may be older than its arrival.
+    const isOlder = this.#cursor && timeOf(since) < timeOf(this.#cursor.since);
+    if (link === this.#link && !isOlder) this.#cursor = { since, at: now(), alive: now() };
   }
 
   /** The link has its subscription, and it is known whether something was missed. @param {Link} link */
@@ -265,6 +359,11 @@ class Live extends EventTarget {
       if (!this.#link?.isOpen) this.#change(this.#link ? 'connecting' : 'waiting');
     }
     if (link !== this.#link) return;
+    if (link.isMore) {
+      // The next page.
+      this.#link = undefined;
+      return void this.#open();
+    }
     const line = reason || (status ? `Status ${status}` : code > 1006 ? `Closed: ${code}` : 'The connection was lost');
     // 4000 to 4099 stop, 4200 to 4299 reconnect at once, others back off.
     const isExpired = code === 1008 || (status === 401 && link.isSettled);
@@ -338,11 +437,23 @@ function checked(channels) {
 /** One connection by one transport. */
 class Link {
   isOpen = false;
-  isWelcomed = false;
   isSettled = false;
+  /** Whether what is published is kept, as far as it is known. */
+  isKept = true;
+  /** Whether it ends with a page of what was missed, which another one follows. */
+  isMore = false;
+  /** Whether messages may have been dropped. */
+  isDoubtful = false;
+  /** When it asked last what was missed, and when it will ask. */
+  asked = 0;
+  due = Infinity;
+  /** How much arrived at once. */
+  burst = { from: 0, bytes: 0 };
+  /** The cursor that it got first, if there was none. @type {string | undefined} */
+  first;
   /** Whether it was opened with a cursor. */
   resumes = false;
-  /** Whether it had a new message. */
+  /** Whether it had a new message, since it asked. */
   hasNews = false;
   /** The id of the last message, while it is no cursor. @type {string | undefined} */
   last;
@@ -501,8 +612,8 @@ const transports = {
       link.hasNews = false;
       link.alive();
       for (const envelope of envelopes) link.receive(envelope);
-      link.on.settle?.(link);
       const welcome = envelopes.find(({ type }) => type === 'welcome');
+      if (!welcome?.more) link.on.settle?.(link);
       const before = url.searchParams.get('since');
       if (welcome?.since) url.searchParams.set('since', welcome.since);
       else if (welcome) {

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use fanout_edge::app::{
     http::BodyError,
-    platform::{HISTORY_STORE, List, Page, Store, StoreError},
+    platform::{HISTORY_STORE, KeyPage, Store, StoreError},
 };
 use fastly::{
-    KVStore,
-    kv_store::{InsertMode, KVStoreError},
+    Body, KVStore,
+    handle::BodyHandle,
+    kv_store::{InsertMode, KVStoreError, PendingListHandle},
 };
+use fastly_sys::fastly_kv_store::{self, KvError};
 
 use super::{Fastly, read};
 
@@ -20,7 +22,7 @@ impl Fastly<'_> {
         if self.store.is_none() {
             self.store = KVStore::open(HISTORY_STORE).map_err(failed)?;
         }
-        self.store.as_ref().ok_or(StoreError::Failed)
+        self.store.as_ref().ok_or(StoreError::Missing)
     }
 }
 
@@ -30,6 +32,23 @@ fn failed(error: KVStoreError) -> StoreError {
         KVStoreError::TooManyRequests => StoreError::TooMany,
         KVStoreError::ItemPayloadTooLarge => StoreError::TooLarge,
         _ => StoreError::Failed,
+    }
+}
+
+/// Waits for a page of keys. The SDK (fastly 0.13.2, `pending_list_wait`) reads it from the host byte by byte, so that a thousand
+/// keys take a second. This can go when it reads the whole body, or wraps it in a `BufReader`.
+#[expect(unsafe_code, reason = "the only way to the body of the page")]
+fn wait_for_list(list: &PendingListHandle) -> Result<Body, StoreError> {
+    const NO_BODY: u32 = u32::MAX - 1;
+    let (mut body, mut error) = (NO_BODY, KvError::Uninitialized);
+    // SAFETY: both pointers are to variables that live during the call. The handle is of a list that was begun and that nobody
+    // else waits for, as each is waited for once.
+    let status = unsafe { fastly_kv_store::pending_list_wait_v2(list.as_u32(), &raw mut body, &raw mut error) };
+    match error {
+        // SAFETY: the host returned this handle just now, so nobody else has it.
+        KvError::Ok if status.is_ok() && body != NO_BODY => Ok(unsafe { BodyHandle::from_u32(body) }.into()),
+        KvError::PayloadTooLarge => Err(StoreError::TooLarge),
+        _ => Err(StoreError::Failed),
     }
 }
 
@@ -60,35 +79,48 @@ impl Store for Fastly<'_> {
         let store = self.store(keys.len())?;
         let begin = |key: &String| store.build_lookup().execute_async(key).map_err(failed);
         let begun: Vec<_> = keys.iter().map(begin).collect();
-        let mut rest = limit;
-        let finish = |lookup: Result<_, _>| match store.pending_lookup_wait(lookup?) {
-            Ok(mut found) => {
-                let value = read(found.take_body(), rest).map_err(|error| match error {
-                    BodyError::TooLarge => StoreError::TooLarge,
-                    BodyError::Incomplete => StoreError::Failed,
-                })?;
-                rest -= value.len();
-                Ok(Some(value))
-            }
-            Err(KVStoreError::ItemNotFound) => Ok(None),
-            Err(error) => Err(failed(error)),
-        };
-        begun.into_iter().map(finish).collect()
+        let (mut values, mut rest) = (Vec::with_capacity(keys.len()), limit);
+        for lookup in begun {
+            values.push(match store.pending_lookup_wait(lookup?) {
+                Ok(mut found) => match read(found.take_body(), rest) {
+                    Ok(value) => {
+                        rest -= value.len();
+                        Some(value)
+                    }
+                    Err(BodyError::TooLarge) => break,
+                    Err(BodyError::Incomplete) => return Err(StoreError::Failed),
+                },
+                Err(KVStoreError::ItemNotFound) => None,
+                Err(error) => return Err(failed(error)),
+            });
+        }
+        Ok(values)
     }
 
-    fn list(&mut self, lists: &[List]) -> Result<Vec<Page>, StoreError> {
+    fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Vec<Option<Vec<String>>>, StoreError> {
         /// The longest page that there is.
         const MAX_KEYS: u32 = 1000;
-        let store = self.store(lists.len())?;
-        let begin = |list: &List| {
-            let all = store.build_list().prefix(&list.prefix).limit(MAX_KEYS);
-            list.cursor.iter().fold(all, |list, cursor| list.cursor(cursor)).execute_async().map_err(failed)
-        };
-        let begun: Vec<_> = lists.iter().map(begin).collect();
+        let store = self.store(prefixes.len())?;
+        let begin = |prefix: &String| store.build_list().prefix(prefix).limit(MAX_KEYS).execute_async().map_err(failed);
+        let begun: Vec<_> = prefixes.iter().map(begin).collect();
+        let mut rest = limit;
         let finish = |list: Result<_, _>| {
-            let page = store.pending_list_wait(list?).map_err(failed)?;
-            let next = page.next_cursor();
-            Ok(Page { keys: page.into_keys(), next })
+            let page = match wait_for_list(&list?) {
+                Ok(page) => read(page, rest),
+                Err(StoreError::TooLarge) => return Ok(None),
+                Err(error) => {
+                    eprintln!("the KV store `{HISTORY_STORE}` failed to list keys: {error:?}");
+                    return Err(error);
+                }
+            };
+            match page {
+                Ok(page) => {
+                    rest -= page.len();
+                    KeyPage::parse(&page).map(KeyPage::into_all).ok_or(StoreError::Failed)
+                }
+                Err(BodyError::TooLarge) => Ok(None),
+                Err(BodyError::Incomplete) => Err(StoreError::Failed),
+            }
         };
         begun.into_iter().map(finish).collect()
     }

@@ -234,12 +234,46 @@ fn a_connection_subscribes_and_unsubscribes_at_any_time() {
     }
     let many = |count: usize| (0..count).map(|number| text(&format!("subscribe a{number}"))).collect::<String>();
     let too_many = closed(1008, "Too many channels: use at most 20");
-    assert!(does(&many(21)).body.ends_with(&too_many));
-    assert_eq!(does(&many(20)).log, None);
+    // The connection opened with one.
+    assert!(does(&many(20)).body.ends_with(&too_many));
+    assert_eq!(does(&many(19)).log, None);
     // The same channel again, and another one in the place of one that was left, are not one more.
-    assert_eq!(does(&(many(20) + &text("subscribe a0"))).log, None);
-    assert_eq!(does(&(many(20) + &text("unsubscribe a0") + &text("subscribe b"))).log, None);
-    assert!(does(&(many(20) + &text("unsubscribe c") + &text("subscribe b"))).body.ends_with(&too_many));
+    assert_eq!(does(&(many(19) + &text("subscribe a0"))).log, None);
+    assert_eq!(does(&(many(19) + &text("unsubscribe test") + &text("subscribe b"))).log, None);
+    assert!(does(&(many(19) + &text("unsubscribe c") + &text("subscribe b"))).body.ends_with(&too_many));
+}
+
+#[test]
+fn the_channels_of_a_connection_are_remembered_if_they_are_not_those_of_its_url() {
+    let mut service = open(toolbox);
+    let mut meta = None::<String>;
+    let mut say = |commands: &[&str]| {
+        let body: String = commands.iter().map(|command| text(command)).collect();
+        let request =
+            meta.iter().fold(batch("channel=a&channel=b", body), |request, meta| request.with("Meta-Channels", meta));
+        let response = service.respond(request);
+        assert_eq!(response.log, None);
+        let set = header(&response, "set-meta-channels").map(str::to_owned);
+        if let Some(set) = &set {
+            meta = Some(set.clone()).filter(|set| !set.is_empty());
+        }
+        set
+    };
+    assert_eq!(say(&["subscribe a", "subscribe b"]), None);
+    assert_eq!(say(&["subscribe c", "unsubscribe a"]).as_deref(), Some("b c"));
+    assert_eq!(say(&["subscribe c", "unsubscribe a"]), None);
+    assert_eq!(say(&["unsubscribe b", "unsubscribe c"]).as_deref(), Some(":"));
+    assert_eq!(say(&["unsubscribe b"]), None);
+    // The same as in the URL need not be remembered.
+    assert_eq!(say(&["subscribe b", "subscribe a"]).as_deref(), Some(""));
+    assert_eq!(say(&["subscribe b"]), None);
+    // An opening connection has none before the handler subscribes it.
+    let nothing = open(|connection| {
+        connection.accept();
+        Ok(())
+    })
+    .respond(batch("channel=a", "OPEN\r\n"));
+    assert_eq!(header(&nothing, "set-meta-channels"), Some(":"));
 }
 
 #[test]

@@ -183,7 +183,11 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             400,
             "Missing since: add ?since= and the id of the last message, or a time, 2026-01-31T08:00:00Z",
         ),
-        (Error::NoStore, 503, "The service has no KV store `fanout_history`: add it, or delete HISTORY"),
+        (
+            Error::SinceInUrl,
+            400,
+            r#"Invalid since: connect without it, with format=json, and two seconds later send {"type":"sync","since":"ID"}"#,
+        ),
         (Error::Subprotocol, 400, "Missing subprotocol: offer the one that this service requires"),
         (Error::NotAccepted, 500, "The handler did not accept the connection: call connection.accept()"),
         (Error::reject(402, "Pay first"), 402, "Pay first"),
@@ -237,7 +241,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::SinceFormat
             | Error::SyncTooOften
             | Error::NoSince
-            | Error::NoStore
+            | Error::SinceInUrl
             | Error::Setting(_)
             | Error::HandOff { .. }
             | Error::Backend { .. }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::{Builder, Uuid};
 
 use crate::{
-    service::{Request, Service, header, id, id_of, is, settings},
+    service::{Request, Service, cursor, header, id, id_of, is, settings},
     support::{LOCAL_GRIP_URL, NOW, access_token, local_signature},
 };
 
@@ -265,7 +265,7 @@ fn a_json_websocket_is_welcomed_and_hears_envelopes() {
         "OPEN\r\n".to_owned(),
         control(r#"{"type":"set-meta","name":"user","value":"c1"}"#),
         control(r#"{"type":"keep-alive","content":"{\"type\":\"ping\"}","timeout":25,"mode":"interval"}"#),
-        sent(&format!(r#"{{"type":"welcome","connection":"c1","since":"{}"}}"#, id(1))),
+        sent(r#"{"type":"welcome","connection":"c1"}"#),
         control(r#"{"type":"subscribe","channel":"json:a","filters":["skip-self"]}"#),
         control(r#"{"type":"subscribe","channel":"json:b","filters":["skip-self"]}"#),
     ];
@@ -358,8 +358,8 @@ fn envelopes_name_the_user_of_a_verified_token() {
     );
     assert_eq!(envelope(&mut service), message(2));
     let response = service.respond(event("", "OPEN\r\n").with("Authorization", &*bearer));
-    let welcome = format!(r#"{{"type":"welcome","connection":"c1","user":"al\"ice","since":"{}"}}"#, id(3));
-    assert!(String::from_utf8_lossy(&response.body).contains(&welcome));
+    let welcome = r#"{"type":"welcome","connection":"c1","user":"al\"ice"}"#;
+    assert!(String::from_utf8_lossy(&response.body).contains(welcome));
     // Who has a Fastly-Key is no user.
     service.host.fastly_key = Some("key");
     let request = broadcast("").with("Fastly-Key", "key").with("Authorization", &*bearer).with_body("hi");
@@ -371,11 +371,11 @@ fn envelopes_name_the_user_of_a_verified_token() {
 fn json_events_begin_with_a_welcome_and_json_polls_have_their_own_channel() {
     let get = |path: &str| Service::local().respond(Request::new("GET", path).with("Grip-Sig", local_signature(NOW)));
     let events = get("/api/events?format=json&channel=a");
-    let since = id(1);
+    let since = cursor(NOW * 1000);
     let welcome = format!(
         r#"id: {since}
 event: message
-data: {{"type":"welcome","since":"{since}"}}"#
+data: {{"type":"welcome"}}"#
     );
     is(&events, 200, format!(": subscribed\n\n{welcome}\n\n"));
     assert_eq!(header(&events, "grip-channel"), Some("json:a"));

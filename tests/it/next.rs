@@ -204,7 +204,7 @@ fn a_stream_that_says_nothing_valid_of_itself_ends() {
 fn a_stream_has_no_more_channels_than_the_proxy_allows() {
     let query = |count: usize| {
         let names: Vec<_> = (0..count).map(|number| format!("channel={number:0>64}")).collect();
-        format!("?{}&format=json", names.join("&"))
+        format!("?{}&format=json&since=2027-01-15T08:00:00Z", names.join("&"))
     };
     let history = ("config:HISTORY", "*");
     let key = format!("secret:{SECRET}");

@@ -257,19 +257,6 @@ fn a_user_takes_one_of_the_channels_of_a_connection() {
 }
 
 #[test]
-fn a_poll_names_a_last_message_only_for_what_is_kept() {
-    for (history, named) in [("*", 1), ("* user:*", 2)] {
-        let mut service = service(&[("config:HISTORY", history)]);
-        let token = bearer(&json!({ "sub": "alice", "x-fastly-read": ["*"] }));
-        let request = Request::new("GET", "/api/poll?format=json").with("Grip-Sig", local_signature(NOW));
-        let response = service.respond(request.with("Authorization", token));
-        let channels = header(&response, "grip-channel").expect("channels");
-        assert_eq!(channels.split(", ").count(), 2, "{channels}");
-        assert_eq!(channels.matches("prev-id=").count(), named, "{channels}");
-    }
-}
-
-#[test]
 fn a_poll_does_not_wait_longer_than_its_token_is_valid() {
     let mut service = service(&[]);
     for (valid, timeout) in [(600, "25"), (26, "25"), (7, "7"), (0, "1")] {

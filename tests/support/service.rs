@@ -5,11 +5,11 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 use super::{LOCAL_GRIP_URL, NOW, handlers::mirror, store::Memory};
 use fanout_edge::{
     app::{
-        self, Sweep,
+        self, Gap,
         connection::Handler,
         exchange::Exchange,
         http::{BodyError, Outcome, Response},
-        platform::{BackendError, CannotCount, Counter, List, Page, Platform, Store, StoreError},
+        platform::{BackendError, CannotCount, Counter, Platform, Store, StoreError},
         settings::{Lookup, Settings},
     },
     grip::{
@@ -180,6 +180,7 @@ impl Sender for Host {
 impl Host {
     fn store(&mut self) -> &mut Memory {
         self.store.clock = self.clock;
+        self.store.is_missing = !self.has_store;
         &mut self.store
     }
 }
@@ -201,8 +202,8 @@ impl Store for Host {
         self.store().lookup(keys, limit)
     }
 
-    fn list(&mut self, lists: &[List]) -> Result<Vec<Page>, StoreError> {
-        self.store().list(lists)
+    fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Vec<Option<Vec<String>>>, StoreError> {
+        self.store().list(prefixes, limit)
     }
 }
 
@@ -265,6 +266,12 @@ pub fn id(n: u32) -> Uuid {
     })
 }
 
+/// The cursor of a time, in milliseconds since 1970.
+pub fn cursor(time: u64) -> String {
+    let digits = format!("{time:012x}");
+    format!("{}-{}-8000-8000-000000000000", &digits[..8], &digits[8..])
+}
+
 /// The id of a message that begins as this one.
 pub fn id_of(begins_as: Uuid, channel: &str, content: &str, from: &str) -> Uuid {
     let mut id = begins_as.into_bytes();
@@ -282,7 +289,7 @@ pub struct Service {
     pub now: u64,
     pub on_websocket: Handler,
     /// What is left to do when the last response has been sent.
-    pub later: Option<Sweep>,
+    pub later: Option<Gap>,
 }
 
 impl Service {
@@ -329,7 +336,7 @@ impl Service {
     }
 
     /// Does what is left to do when a response has been sent. Returns a line for the log if it fails.
-    pub fn finish(&mut self, later: Sweep) -> Option<String> {
+    pub fn finish(&mut self, later: Gap) -> Option<String> {
         app::later(later, &self.settings, &mut self.host, self.now)
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fanout_edge::app::platform::{List, Page, StoreError};
+use fanout_edge::app::platform::{KeyPage, StoreError};
+use serde_json::json;
 
 /// The store, and how it fails.
 #[derive(Default)]
@@ -19,12 +20,21 @@ pub struct Memory {
     pub page: Option<usize>,
     /// The time, in milliseconds since 1970, at the last call.
     pub clock: u64,
+    /// How many lookups do not see what is there.
+    pub hidden: usize,
+    /// Whether the service has no such store.
+    pub is_missing: bool,
+    /// The most bytes that one call of `list` returned.
+    pub listed: usize,
     /// What `finish_inserts` returns.
     inserted: Option<StoreError>,
 }
 
 impl Memory {
     fn count(&mut self) -> Result<(), StoreError> {
+        if self.is_missing {
+            return Err(StoreError::Missing);
+        }
         self.operations += 1;
         match self.fails_from {
             Some((from, error)) if self.operations >= from => Err(error),
@@ -68,32 +78,49 @@ impl Memory {
         let mut values = Vec::new();
         for key in keys {
             self.count()?;
-            let value =
-                self.visible().find(|(known, ..)| known == key).map(|(_, value, ..)| value.clone().into_bytes());
-            rest = rest.checked_sub(value.as_ref().map_or(0, Vec::len)).ok_or(StoreError::TooLarge)?;
+            let hidden = self.hidden > 0;
+            self.hidden = self.hidden.saturating_sub(1);
+            let value = self
+                .visible()
+                .filter(|_| !hidden)
+                .find(|(known, ..)| known == key)
+                .map(|(_, value, ..)| value.clone().into_bytes());
+            match rest.checked_sub(value.as_ref().map_or(0, Vec::len)) {
+                Some(left) => rest = left,
+                None => break,
+            }
             values.push(value);
         }
         Ok(values)
     }
 
-    pub fn list(&mut self, lists: &[List]) -> Result<Vec<Page>, StoreError> {
-        let mut pages = Vec::new();
-        for List { prefix, cursor } in lists {
+    pub fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Vec<Option<Vec<String>>>, StoreError> {
+        const MAX_KEYS: usize = 1000;
+        let (mut lists, mut rest) = (Vec::new(), limit);
+        for prefix in prefixes {
             // Fastly rejects others with 400.
             check_name(prefix);
             self.count()?;
-            let all: Vec<_> = self.visible().filter(|(key, ..)| key.starts_with(prefix)).map(|(key, ..)| key).collect();
-            let from: usize = cursor.as_ref().map_or(0, |cursor| cursor.parse().expect("a cursor of this store"));
-            let to = self.page.map_or(all.len(), |page| (from + page).min(all.len()));
-            let keys = all[from..to].iter().map(|key| (*key).clone()).collect();
-            pages.push(Page { keys, next: (to < all.len()).then(|| to.to_string()) });
+            let most = self.page.unwrap_or(MAX_KEYS);
+            let mut keys: Vec<_> = self.visible().map(|(key, ..)| key).filter(|key| key.starts_with(prefix)).collect();
+            let next = (keys.len() > most).then(|| "next".to_owned());
+            keys.truncate(most);
+            let page =
+                json!({ "data": keys, "meta": { "limit": most, "prefix": prefix, "next_cursor": next } }).to_string();
+            let fits = rest.checked_sub(page.len());
+            rest = fits.unwrap_or(rest);
+            let page = fits.and_then(|_| KeyPage::parse(page.as_bytes()).expect("a page").into_all());
+            lists.push(page);
         }
-        Ok(pages)
+        self.listed = self.listed.max(limit - rest);
+        Ok(lists)
     }
 }
 
 /// What Fastly accepts in a prefix, and what says nothing of a channel.
 fn check_name(name: &str) {
+    let (name, value) = name.split_once('.').unwrap_or((name, ""));
     assert!(name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-')), "{name}");
-    assert!((1..=1024).contains(&name.len()), "{name}");
+    assert!(value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{value}");
+    assert!((1..=1024).contains(&(name.len() + 1 + value.len())), "{name}");
 }

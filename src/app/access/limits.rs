@@ -54,7 +54,8 @@ impl Limits {
         }
     }
 
-    /// Counts what a WebSocket does: for the address that it had when it was handed off, else for the connection.
+    /// Counts what a WebSocket does: for the address that it had when it was handed off, else for the connection. With 0 it only
+    /// checks.
     ///
     /// # Errors
     /// [`Error::TooMany`] if that exceeds the limit.
@@ -67,6 +68,23 @@ impl Limits {
     ) -> Result<(), Error> {
         let entry = request.header(CLIENT).value().filter(|client| is_entry(client)).unwrap_or(connection_id);
         self.count_for(platform, counter, entry, n)
+    }
+
+    /// Counts the operations on the store that a request took, as so many openings: for the client's address, or for the one that
+    /// it had when it was handed off.
+    pub(crate) fn count_reads(
+        self,
+        request: &dyn Request,
+        platform: &mut dyn Platform,
+        is_proxied: bool,
+        reads: usize,
+    ) {
+        let handed_off = || request.header(CLIENT).value().filter(|client| is_entry(client)).map(str::to_owned);
+        let client = if is_proxied { handed_off() } else { client(request) };
+        if let Some(client) = client {
+            // What is too much is rejected when the client asks again.
+            let _ = self.count_for(platform, Counter::Openings, &client, u32::try_from(reads).unwrap_or(u32::MAX));
+        }
     }
 
     fn count_for(self, platform: &mut dyn Platform, counter: Counter, entry: &str, n: u32) -> Result<(), Error> {

@@ -55,9 +55,6 @@ impl<'a> Connection<'a> {
     }
 
     fn message_to(&mut self, channel: Channel, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
-        if self.settings.history.as_ref()?.as_ref().is_some_and(|history| history.keeps(&channel)) {
-            self.begin();
-        }
         Broadcast::message(MessageId::new(self.platform), channel, content, self.user())
     }
 

@@ -38,9 +38,6 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             Content::from(text)
         }
     };
-    if let Some(history) = exchange.settings.history.as_ref()?.as_ref().filter(|history| history.keeps(&channel)) {
-        history.begin(exchange.platform);
-    }
     let id = id.unwrap_or_else(|| MessageId::new(exchange.platform));
     let message = Broadcast::message(id, channel, content, sender.user())?;
     let message = except.iter().fold(message, |message, connection| message.except(connection));

@@ -2,7 +2,7 @@
 
 use super::{
     next::{Stream, kept_alive},
-    subscribe::{Seen, subscribe},
+    subscribe::{Kind, Subscriber, subscribe},
 };
 use crate::{
     app::{
@@ -16,26 +16,13 @@ use crate::{
 
 /// Holds a stream of events, with a comment at its start and whenever it is silent. Source: HTML, section 9.2.
 pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    subscribe(exchange, Seen::LastEventId, |subscriber, own| {
-        let mut body = ": subscribed\n".to_owned();
-        if subscriber.history.is_some() {
-            // A browser that reconnects before the first message says this.
-            body.push_str(&format!("id: {}\n", subscriber.first_since()));
+    subscribe(exchange, Kind::Events, |subscriber| {
+        let response = Response::new(200, "text/event-stream", body(subscriber));
+        if subscriber.replay.as_ref().is_some_and(|replay| replay.more) {
+            // It ends here: an `EventSource` comes back by itself, with the cursor that stands last.
+            return response;
         }
-        body.push('\n');
-        if subscriber.format.is_json() {
-            body.push_str(&event(subscriber.first_since(), "message", &subscriber.welcome().to_json()));
-        }
-        if let Some(lost) = subscriber.lost() {
-            body.push_str(&event(
-                subscriber.since(),
-                "reset",
-                &Envelope::reset(subscriber.since(), lost.to_string()).to_json(),
-            ));
-        }
-        for message in subscriber.missed() {
-            body.push_str(&message.event(subscriber.format));
-        }
+        let own = subscriber.gap.as_ref().map(|gap| gap.own());
         let hold = match subscriber.token {
             Some((expires_at, key)) => {
                 let channels = subscriber.channels_at_proxy().chain(own.cloned()).collect();
@@ -43,6 +30,42 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             }
             None => kept_alive(own.into_iter().fold(subscriber.hold(Hold::stream), Hold::with_channel)),
         };
-        Response::new(200, "text/event-stream", body).held(&hold)
+        response.held(&hold)
     })
 }
+
+/// What the stream begins with.
+fn body(subscriber: &Subscriber<'_>) -> String {
+    let mut body = ": subscribed\n".to_owned();
+    if subscriber.is_kept {
+        // A browser that reconnects before the first message says this.
+        body.push_str(&format!("id: {}\n", subscriber.first_since()));
+    }
+    body.push('\n');
+    if subscriber.format.is_json() {
+        let since = subscriber.first_since();
+        let welcome = subscriber.welcome(Some(since).filter(|_| subscriber.is_kept));
+        body.push_str(&event(since, "message", &welcome.to_json()));
+    }
+    let Some(replay) = &subscriber.replay else { return body };
+    if let Some(lost) = &replay.lost {
+        let reset = Envelope::reset(replay.since, lost.to_string());
+        body.push_str(&event(replay.since, "reset", &reset.to_json()));
+    }
+    for message in &replay.messages {
+        body.push_str(&message.event(subscriber.format));
+    }
+    // An `EventSource` waits for so long before it comes back, from now on.
+    if replay.more {
+        body.push_str(&format!("id: {}\nretry: {SOON}\n\n", replay.since));
+    } else {
+        body.push_str(&format!("retry: {LATER}\n\n"));
+    }
+    body
+}
+
+/// After how many milliseconds a client comes back for the next page.
+const SOON: u32 = 100;
+
+/// After how many milliseconds it comes back otherwise.
+const LATER: u32 = 3000;

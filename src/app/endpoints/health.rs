@@ -63,7 +63,9 @@ pub(crate) fn health(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         _ if !has_store => "missing",
         _ => history,
     };
-    problems.extend((!has_store).then(|| Error::NoStore.to_string()));
+    problems.extend(
+        (!has_store).then(|| "The service has no KV store `fanout_history`: add it, or delete HISTORY".to_owned()),
+    );
     let mut backend = |name| {
         let exists = platform.has_backend(name);
         problems.extend((!exists).then(|| format!("The service has no backend `{name}`: add it")));

@@ -6,21 +6,29 @@ use serde_json::value::RawValue;
 
 use crate::app::{
     access::{guard, right::Right},
+    bounds::MAX_READS,
     error::Error,
     exchange::Exchange,
-    history::{cursor::Cursor, recovery::recover},
+    history::{
+        History,
+        cursor::Cursor,
+        replay::{Replay, replay},
+    },
     http::{Outcome, Response},
-    messages::id::MessageId,
     query::Query,
 };
 
 /// # Format
-/// `{"messages":[{"type":"message",…}],"since":"01997c3a-…","recovered":true}`, and with `"recovered":false` a `reason`.
+/// `{"messages":[{"type":"message",…}],"since":"01997c3a-…","recovered":true}`; `"more":true` in place of `recovered` if the next
+/// request with `since` has more; and with `"recovered":false` a `reason`.
 #[derive(Serialize)]
 struct Missed {
     messages: Vec<Box<RawValue>>,
-    since: MessageId,
-    recovered: bool,
+    since: Cursor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -31,16 +39,21 @@ pub(crate) fn history(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let Query { channels, since, .. } = Query::of(exchange.request)?;
     let cursor = Cursor::parse(&since.ok_or(Error::NoSince)?, exchange.platform)?;
     let verified = guard::check_opening(exchange, &[Right::Read], &channels)?;
-    guard::count_opening(exchange)?;
+    guard::check_opening_limit(exchange)?;
     let history = exchange.settings.history.as_ref()?.as_ref();
     let user = verified.and_then(|verified| verified.identity.channel());
-    let recovery = recover(history, &channels, user, cursor, exchange.platform);
+    let covered = History::cover(history, channels.iter(), user);
+    let replay = replay(covered, cursor, MAX_READS, exchange.platform);
+    exchange.settings.limits.as_ref()?.count_reads(exchange.request, exchange.platform, false, replay.reads.max(1));
+    let reason = replay.reason();
+    let Replay { messages, since, more, .. } = replay;
     let envelope = |json| RawValue::from_string(json).expect("an envelope is JSON");
     let missed = Missed {
-        messages: recovery.messages.iter().map(|message| envelope(message.envelope())).collect(),
-        since: recovery.since,
-        recovered: recovery.lost.is_none(),
-        reason: recovery.reason(),
+        messages: messages.iter().map(|message| envelope(message.envelope())).collect(),
+        since,
+        more: more.then_some(true),
+        recovered: (!more).then_some(reason.is_none()),
+        reason,
     };
     let json = serde_json::to_vec(&missed).expect("text under names of fields is JSON");
     let response = Response::new(200, "application/json", json);

@@ -13,11 +13,10 @@ use crate::{
         connection::{Batch, Client, Connection},
         error::Error,
         exchange::Exchange,
-        history::cursor::Cursor,
         http::{Outcome, Request, Response},
-        messages::envelope,
+        messages::envelope::{self, Envelope},
         outbox::{Most, pack, send},
-        platform::{Counter, Platform},
+        platform::Counter,
         query::{Format, Query},
         settings::Settings,
     },
@@ -35,7 +34,7 @@ pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     if query.publishes() {
         exchange.settings.publisher.as_ref()?;
     }
-    check_since(&query, exchange.platform)?;
+    check_since(&query)?;
     // Only this spelling is a WebSocket to the proxy: it would send any other back as a plain GET.
     if exchange.request.header("upgrade") != Header::Value("websocket") {
         // A page asks like this why its WebSocket was refused, as browsers hide that.
@@ -57,7 +56,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let (request, settings, now): (&dyn Request, _, _) = (exchange.request, exchange.settings, exchange.now);
     let mut ws = WebSocket::new(request, &body)?;
     if ws.is_opening() {
-        check_since(&query, exchange.platform)?;
+        check_since(&query)?;
     }
     let (client, expires_at) = match check_client(request, settings, &query, &proof, now) {
         Ok(checked) => checked,
@@ -77,32 +76,36 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let mut batch = connection.finish();
     let accepted = handled.and_then(|()| if batch.ws.is_accepted() { Ok(()) } else { Err(Error::NotAccepted) });
     let published = accepted.and_then(|()| publish(&mut batch, request, settings, now));
-    let mut ws = batch.ws;
     let log = match published {
         Ok(()) => None,
-        Err(error) if ws.is_opening() => return Err(error),
+        // It reached everybody who is there.
+        Err(error @ Error::NotKept { published: None, .. }) => {
+            if query.format == Format::Json {
+                batch.ws.send(&Envelope::error(&error.to_string()).to_json());
+            }
+            error.log()
+        }
+        Err(error) if batch.ws.is_opening() => return Err(error),
         Err(error) => {
             let (code, reason) = error.close();
-            ws.close_with_reason(code, &reason);
+            batch.ws.close_with_reason(code, &reason);
             error.log()
         }
     };
+    batch.answer_sync(request, settings);
+    let mut ws = batch.ws;
     if let Proof::Signature { tickets: Some((tickets, scope)), .. } = proof {
         tickets.issue(&mut ws, &scope, expires_at);
     }
     Ok(Response { log, ..response(ws) }.into())
 }
 
-/// Checks what a client says that it has seen.
+/// Rejects a cursor in the URL: what is published before the proxy has the subscription would be missed.
 ///
 /// # Errors
-/// [`Error::Since`]; [`Error::SinceFormat`] if it does not ask for envelopes.
-fn check_since(query: &Query, platform: &mut dyn Platform) -> Result<(), Error> {
-    let Some(since) = &query.since else { return Ok(()) };
-    if query.format != Format::Json {
-        return Err(Error::SinceFormat);
-    }
-    Cursor::parse(since, platform).map(drop)
+/// [`Error::SinceInUrl`].
+fn check_since(query: &Query) -> Result<(), Error> {
+    if query.since.is_some() { Err(Error::SinceInUrl) } else { Ok(()) }
 }
 
 /// Checks the access token of a connection, unless its ticket says that it was. Returns who the client is, and when the
@@ -139,6 +142,7 @@ fn publish(batch: &mut Batch<'_>, request: &dyn Request, settings: &Settings, no
     let requests = pack(&batch.outbox, settings, most, now)?;
     let count = u32::try_from(batch.outbox.len()).unwrap_or(u32::MAX);
     limits.count_of_connection(request, batch.platform, batch.ws.connection_id(), (Counter::Broadcasts, count))?;
+    batch.operations += requests.operations();
     send(requests, batch.platform)
 }
 

@@ -115,6 +115,7 @@ impl fmt::Display for Error {
             Self::OnlyKept(error) => write!(f, "{error}; clients that reconnect may get it"),
             Self::NotKept { published, error } => {
                 let problem = match error {
+                    StoreError::Missing => "there is no KV store `fanout_history`",
                     StoreError::TooMany => "the KV store is too busy",
                     StoreError::TooLarge => "it is too large",
                     StoreError::TooSlow => "that took too long",
@@ -131,6 +132,9 @@ impl fmt::Display for Error {
                 "Invalid since: use the id of the last message, or a time that has passed, 2026-01-31T08:00:00Z",
             ),
             Self::SinceFormat => f.write_str("Invalid since: add format=json, or use /api/events"),
+            Self::SinceInUrl => f.write_str(
+                r#"Invalid since: connect without it, with format=json, and two seconds later send {"type":"sync","since":"ID"}"#,
+            ),
             Self::SyncTooOften => f.write_str("Too many syncs: send one, then wait for its response"),
             Self::NoSince => {
                 f.write_str("Missing since: add ?since= and the id of the last message, or a time, 2026-01-31T08:00:00Z")
@@ -138,7 +142,6 @@ impl fmt::Display for Error {
             Self::NoAccessKey => {
                 f.write_str("Without an access key no client is a user: add ACCESS_KEY to the secret store `fanout`")
             }
-            Self::NoStore => f.write_str("The service has no KV store `fanout_history`: add it, or delete HISTORY"),
             Self::Setting(error) => error.fmt(f),
             Self::HandOff { backend, cause } => write!(
                 f,

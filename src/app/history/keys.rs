@@ -2,57 +2,75 @@
 //!
 //! # Format
 //! ```text
-//! 9f86d081884c7d659a2feaa0c55ad015-01997c3a4f2e-01997c3a4f2e7000800000000000002a
-//! └ hash of the channel, 32        └ time, 12   └ id of the last message in the value, 32; then `-b` if it is not the only one
+//! 9f86d081884c7d659a2feaa0c55ad015-012123013311032230313-01997c3a4f2e7000800000000000002a.eyJkYXRhIjoiaGkifQ
+//! └ hash of the channel, 32        └ time, 21            └ id of the last message, 32    └ the value, if it fits
 //! e-2c26b46b68ffc68ff99b453c1d304134
 //!   └ hash of the two settings
 //! ```
-//! All of it is hexadecimal: a hash is the beginning of a SHA-256, the time is that at which the value is stored, in
-//! milliseconds since 1970. Fastly rejects a list whose prefix has a colon or a slash, and a channel's name must not be seen.
+//! A hash is the beginning of a SHA-256 in hexadecimal. The time is that at which the value is stored, in milliseconds since
+//! 1970, in base 4: a prefix that is a digit shorter stands for a time that is four times as long. A short value stands in its key, in
+//! base64url, so that one list reads a thousand messages. A longer one is the value of its key.
+//!
+//! Fastly rejects a list whose prefix has a colon or a slash, and a channel's name must not be seen.
 
-use hmac_sha256::Hash;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
 use crate::{
     app::messages::{channels::hash, id::MessageId},
     grip::Channel,
 };
 
-/// How many digits the time has.
-const TIME_DIGITS: usize = 12;
+/// How many digits the time has: enough until the year 2109.
+const TIME_DIGITS: u8 = 21;
+
+/// The longest key that a store takes, in bytes. Source: Fastly's limits of KV Stores.
+const MAX_LENGTH: usize = 1024;
+
+/// What stands before the value in a key.
+const VALUE: char = '.';
 
 /// The key of a value, as the store lists it.
-#[derive(Clone)]
 pub(super) struct Key {
-    /// In milliseconds since 1970.
+    /// When the value was stored, in milliseconds since 1970.
     pub(super) time: u64,
     /// The id of the last message in the value.
     pub(super) id: MessageId,
-    /// Whether the value has no other message.
-    pub(super) is_single: bool,
     /// All of it.
     pub(super) text: String,
 }
 
 impl Key {
+    /// The key of a value that is stored for a channel at a time, in milliseconds since 1970, and ends with that message. The
+    /// value is in it if it fits.
+    pub(super) fn new(channel: &Channel, time: u64, id: MessageId, value: &str) -> Self {
+        let mut text = format!("{}-{}-{}", hash(channel.as_str()), digits(time, 0), id.simple());
+        let encoded = base64::encoded_len(value.len(), false);
+        if encoded.is_some_and(|length| text.len() + VALUE.len_utf8() + length <= MAX_LENGTH) {
+            text.push(VALUE);
+            BASE64_URL_SAFE_NO_PAD.encode_string(value, &mut text);
+        }
+        Self { time, id, text }
+    }
+
     /// Parses the key of a value; `None` if it is none.
     pub(super) fn parse(text: String) -> Option<Self> {
-        let mut parts = text.split('-').skip(1);
-        let (time, id) = (parts.next()?, MessageId::parse_simple(parts.next()?)?);
-        let is_single = parts.next().is_none();
-        Some(Self { time: u64::from_str_radix(time, 16).ok()?, id, is_single, text })
+        let head = text.split(VALUE).next()?;
+        let mut parts = head.split('-').skip(1);
+        let time = parts.next().filter(|digits| digits.len() == usize::from(TIME_DIGITS))?;
+        let (time, id) = (u64::from_str_radix(time, 4).ok()?, MessageId::parse_simple(parts.next()?)?);
+        Some(Self { time, id, text })
     }
 
-    /// Adds 48 bits that stand for it to those of others, in whatever order.
-    pub(super) fn sum(sum: u64, key: &Self) -> u64 {
-        let [a, b, c, d, e, f, ..] = Hash::hash(key.text.as_bytes());
-        sum ^ u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    /// Whether the value is in the key.
+    pub(super) fn has_value(&self) -> bool {
+        self.text.contains(VALUE)
     }
-}
 
-/// The key of a value that is stored for a channel at a time, in milliseconds since 1970, and ends with that message.
-pub(super) fn of_value(channel: &Channel, time: u64, last: MessageId, is_single: bool) -> String {
-    let batch = if is_single { "" } else { "-b" };
-    format!("{}-{time:0TIME_DIGITS$x}-{}{batch}", hash(channel.as_str()), last.simple())
+    /// The value, if it is in the key and can be decoded.
+    pub(super) fn value(&self) -> Option<Vec<u8>> {
+        let (_, value) = self.text.split_once(VALUE)?;
+        BASE64_URL_SAFE_NO_PAD.decode(value).ok()
+    }
 }
 
 /// The key of the time since when a history with that setting has been kept.
@@ -60,16 +78,53 @@ pub(super) fn of_epoch(setting: &str) -> String {
     format!("e-{}", hash(setting))
 }
 
-/// The prefixes of the keys of a channel from one time to another, in milliseconds since 1970; `most` of them, 1 or 2. Keys of
-/// other times have them, too: more if it is only one.
-pub(super) fn prefixes(channel: &Channel, from: u64, to: u64, most: u64) -> Vec<String> {
-    const BITS: usize = 4;
-    let is_near = |left_out: &usize| (to >> (BITS * left_out)).saturating_sub(from >> (BITS * left_out)) < most;
-    let left_out = (0..TIME_DIGITS).find(is_near).unwrap_or(TIME_DIGITS);
-    let width = TIME_DIGITS - left_out;
-    let hash = hash(channel.as_str());
-    let prefix = |time: u64| format!("{hash}-{:0width$x}", time >> (BITS * left_out));
-    let mut prefixes = vec![prefix(from), prefix(to)];
-    prefixes.dedup();
-    prefixes
+/// The first digits of a time, without as many as are left out.
+fn digits(time: u64, left_out: u8) -> String {
+    let digit = |place: u8| char::from(b'0' + (time >> (2 * place) & 3) as u8);
+    (left_out..TIME_DIGITS).rev().map(digit).collect()
+}
+
+/// How much time one list stands for: a power of 4, in milliseconds. Such slices of time begin at its multiples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Width(u8);
+
+impl Width {
+    /// The least width with which the time from one to another, in milliseconds since 1970, has at most so many slices; or one
+    /// that is 64 times as long as that time.
+    pub(super) fn of((from, to): (u64, u64), slices: u64) -> Self {
+        const LONGEST: u8 = TIME_DIGITS - 1;
+        let least = (0..LONGEST).find(|exponent| (to - from) >> (2 * exponent) == 0).unwrap_or(LONGEST);
+        let most = (least + 3).min(LONGEST);
+        let fits = |exponent: &u8| (to >> (2 * exponent)) - (from >> (2 * exponent)) < slices;
+        Self((least..most).find(fits).unwrap_or(most))
+    }
+
+    /// The width with that exponent, if it is one.
+    pub(super) fn from_exponent(exponent: u8) -> Option<Self> {
+        (exponent < TIME_DIGITS).then_some(Self(exponent))
+    }
+
+    pub(super) const fn exponent(self) -> u8 {
+        self.0
+    }
+
+    /// The next smaller one.
+    pub(super) fn narrower(self) -> Option<Self> {
+        self.0.checked_sub(1).map(Self)
+    }
+
+    /// The next larger one.
+    pub(super) fn wider(self) -> Self {
+        Self((self.0 + 1).min(TIME_DIGITS - 1))
+    }
+
+    /// When the slice of a time ends and the next one begins.
+    pub(super) const fn end_of(self, time: u64) -> u64 {
+        ((time >> (2 * self.0)) + 1) << (2 * self.0)
+    }
+
+    /// What the keys begin with that are stored for a channel in the slice of a time.
+    pub(super) fn prefix(self, channel: &Channel, time: u64) -> String {
+        format!("{}-{}", hash(channel.as_str()), digits(time, self.0))
+    }
 }

@@ -2,13 +2,13 @@
 
 use crate::app::bounds::LEEWAY;
 
-/// How long before the cursor of a client messages may be missing: before the id of a message, which its publisher may have
-/// made.
-pub(super) const OVERLAP: u64 = BEFORE + LEEWAY * 1000;
+/// How long before a cursor a message may be stored that its client has not seen. A message takes up to [`LATE`] to be
+/// published, by a sandbox whose clock may be [`AHEAD`]; the cursor may be an id that its publisher made [`LEEWAY`] ahead; and an
+/// event stream may end before the messages of its [`gap`](super::gap) have followed, but after younger ones came.
+pub(super) const OVERLAP: u64 = BEFORE + LEEWAY * 1000 + GAP;
 
-/// How much longer that is for an event stream: its client may have gone before what it missed while it opened arrived
-/// ([`sweep`](super::sweep)), but after younger messages.
-pub(super) const OPENING: u64 = 2000;
+/// How long the gap of an event stream stays open: until the service has looked again.
+const GAP: u64 = 2000;
 
 /// How long before a time of the service a message was stored, at most, that reaches the proxy's subscribers after it.
 pub(super) const BEFORE: u64 = LATE + AHEAD;
@@ -22,3 +22,7 @@ pub(super) const SUBSCRIBED: u64 = 1000;
 
 /// How far the clock of a sandbox may be ahead of another one's.
 pub(super) const AHEAD: u64 = 500;
+
+/// How old the cursor of a client may be when it loses its connection: while messages arrive, it verifies its cursor once a
+/// minute, and the response may take some time.
+pub(super) const VERIFIED: u64 = 90_000;

@@ -1,15 +1,19 @@
-//! What is kept of messages: a JSON array of [envelopes](crate::app::messages::envelope), as they were published to one
-//! channel by one request.
+//! What is kept of messages.
+//!
+//! # Format
+//! What one request publishes to a channel is one value, a JSON array: `[{"id":"01997c3a-…","data":"hi","from":"alice"}]`, with
+//! `base64` in place of `data` for bytes. It says nothing that its [key](super::keys) says: neither the channel nor the id of the last
+//! message.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::keys::Key;
 use crate::{
     app::{
         messages::{
-            channels::{Channels, is_of_user},
             content::Content,
-            envelope::{Envelope, TO_USER},
+            envelope::Envelope,
             forms::{event, raw_event},
             id::MessageId,
         },
@@ -18,39 +22,63 @@ use crate::{
     grip::Channel,
 };
 
-/// What is kept of the messages that a request publishes to a channel.
-pub(crate) struct Value {
-    pub(super) channel: Channel,
+/// What is to be kept of the messages that a request publishes to a channel.
+pub(crate) struct Value<'m> {
+    pub(super) channel: &'m Channel,
+    /// The id of the last message.
     pub(super) last: MessageId,
-    pub(super) is_single: bool,
-    json: String,
+    messages: Vec<Kept<'m>>,
 }
 
-impl Value {
-    /// Adds the envelope of a message to the value of its channel.
-    pub(crate) fn add(values: &mut Vec<Self>, channel: &Channel, id: MessageId, envelope: &str) {
-        match values.iter_mut().find(|value| value.channel == *channel) {
+#[derive(Serialize)]
+struct Kept<'m> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'m str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'m str>,
+}
+
+impl<'m> Value<'m> {
+    /// Adds a message, by a user if a verified token named one, to the value of its channel.
+    pub(crate) fn add(
+        values: &mut Vec<Self>,
+        channel: &'m Channel,
+        id: MessageId,
+        content: &'m Content<'_>,
+        from: Option<&'m str>,
+    ) {
+        let (data, base64) = match content {
+            Content::Text(text) => (Some(&**text), None),
+            Content::Binary(bytes) => (None, Some(BASE64_STANDARD.encode(bytes))),
+        };
+        let message = Kept { id: None, data, base64, from };
+        match values.iter_mut().find(|value| value.channel == channel) {
             Some(value) => {
-                value.json.push(',');
-                value.json.push_str(envelope);
+                if let Some(before) = value.messages.last_mut() {
+                    before.id = Some(value.last);
+                }
                 value.last = id;
-                value.is_single = false;
+                value.messages.push(message);
             }
-            None => {
-                values.push(Self { channel: channel.clone(), last: id, is_single: true, json: format!("[{envelope}") })
-            }
+            None => values.push(Self { channel, last: id, messages: vec![message] }),
         }
     }
 
     /// The value itself.
     pub(super) fn json(&self) -> String {
-        format!("{}]", self.json)
+        serde_json::to_string(&self.messages).expect("strings under known keys are JSON")
     }
 }
 
 /// A message that was kept.
 pub(crate) struct Stored {
     pub(super) id: MessageId,
+    /// When it was stored, in milliseconds since 1970.
+    pub(super) time: u64,
     content: Content<'static>,
     channel: Channel,
     from: Option<String>,
@@ -72,31 +100,24 @@ impl Stored {
 }
 
 #[derive(Deserialize)]
-struct Kept {
-    id: String,
-    channel: Option<String>,
-    to: Option<String>,
+struct Read {
+    id: Option<String>,
     data: Option<String>,
     base64: Option<String>,
     from: Option<String>,
 }
 
-/// The messages of a value, if it is one and they are of these channels.
-pub(super) fn parse(json: &[u8], channels: &Channels) -> Option<Vec<Stored>> {
-    let stored = |kept: Kept| {
-        let content = match (kept.data, kept.base64) {
+/// The messages of the value of a key, if it is one.
+pub(super) fn parse(json: &[u8], key: &Key, channel: &Channel) -> Option<Vec<Stored>> {
+    let stored = |Read { id, data, base64, from }: Read| {
+        let content = match (data, base64) {
             (Some(text), None) => Content::from(text),
             (None, Some(base64)) => Content::from(BASE64_STANDARD.decode(base64).ok()?),
             _ => return None,
         };
-        let mut channels = channels.iter();
-        let channel = match (kept.channel, kept.to) {
-            (Some(name), None) => channels.find(|channel| channel.as_str() == name)?.clone(),
-            (None, Some(to)) if to == TO_USER => channels.find(|channel| is_of_user(channel))?.clone(),
-            _ => return None,
-        };
-        Some(Stored { id: MessageId::parse_any(&kept.id)?, content, channel, from: kept.from })
+        let id = id.map_or(Some(key.id), |id| MessageId::parse_any(&id))?;
+        Some(Stored { id, time: key.time, content, channel: channel.clone(), from })
     };
-    let kept: Vec<Kept> = serde_json::from_slice(json).ok()?;
-    kept.into_iter().map(stored).collect()
+    let messages: Vec<Read> = serde_json::from_slice(json).ok()?;
+    messages.into_iter().map(stored).collect()
 }

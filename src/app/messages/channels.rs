@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The channel of a request that names none.
-static DEFAULT: Channel = Channel::from_static("test");
+pub(crate) static DEFAULT: Channel = Channel::from_static("test");
 
 /// The channels that a request names: at most [`MAX_CHANNELS`], each once, in their order. Without one: `test`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,11 +48,6 @@ impl Channels {
     /// All of them, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Channel> + Clone {
         std::iter::once(self.first()).chain(self.0.iter().skip(1))
-    }
-
-    /// These and the channel of a user, if there is one.
-    pub(crate) fn with_user(&self, channel: Option<Channel>) -> Self {
-        Self(self.iter().cloned().chain(channel).collect())
     }
 
     /// The only one.

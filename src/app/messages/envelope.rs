@@ -3,18 +3,23 @@
 //! # Format
 //! To the client:
 //! ```text
-//! {"type":"welcome","connection":"46d8…","user":"alice","since":"01997c3a-…","recovered":true}
+//! {"type":"welcome","connection":"46d8…","user":"alice","since":"01997c3a-…"}
 //! {"type":"message","id":"01997c3a-…","channel":"room1","data":"hi","from":"alice"}
 //! {"type":"message","id":"01997c3a-…","channel":"room1","base64":"AAEC"}
 //! {"type":"message","id":"01997c3a-…","to":"user","data":"hi","from":"alice"}
-//! {"type":"since","since":"01997c3b-…"}
-//! {"type":"synced","since":"01997c3a-…","recovered":false,"reason":"messages are kept for 120 seconds"}
+//! {"type":"synced","connection":"46d8…","since":"01997c3a-…","more":true}
+//! {"type":"synced","connection":"46d8…","since":"01997c3a-…","recovered":true}
+//! {"type":"synced","connection":"46d8…","since":"01997c3a-…","recovered":false,"reason":"messages are kept for 120 seconds"}
+//! {"type":"synced","connection":"46d8…","error":"Too many connections: …"}
 //! {"type":"error","error":"Invalid message: …"}
 //! {"type":"ping"}
 //! {"type":"close","code":4001,"reason":"signed out"}
 //! ```
-//! From the client: `{"type":"message","data":"hi"}`, or `base64` in place of `data`; `{"type":"sync","since":"01997c3a-…"}`. Bytes are in standard base64 with
+//! From the client: `{"type":"message","data":"hi"}`, or `base64` in place of `data`; `{"type":"sync","since":"01997c3a-…"}`, without
+//! `since` for a client that has no cursor. Bytes are in standard base64 with
 //! padding. A message that was not published, but sent by the handler to this client alone, has neither `id` nor `channel`.
+
+use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
@@ -53,7 +58,9 @@ pub(crate) struct Envelope<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<MessageId>,
+    since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recovered: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,34 +73,35 @@ pub(crate) struct Envelope<'a> {
 
 impl<'a> Envelope<'a> {
     /// The first thing that a subscriber gets: the id of the connection if it is a WebSocket, the user if a verified token
-    /// names one, and an id that is less than that of each message that is made later.
-    pub(crate) fn welcome(connection: Option<&'a str>, user: Option<&'a str>, since: MessageId) -> Self {
-        Self { kind: "welcome", connection, user, since: Some(since), ..Self::default() }
-    }
-
-    /// The next cursor of a client that was sent what it missed when it connected.
-    pub(crate) fn next(since: MessageId) -> Self {
-        Self { kind: "since", since: Some(since), ..Self::default() }
+    /// names one, and its cursor if one is of use.
+    pub(crate) fn welcome(
+        connection: Option<&'a str>,
+        user: Option<&'a str>,
+        since: Option<impl fmt::Display>,
+    ) -> Self {
+        let since = since.map(|since| since.to_string());
+        Self { kind: "welcome", connection, user, since, ..Self::default() }
     }
 
     /// What a client gets that asks, on an open WebSocket, for what it missed, after that. It may not have the welcome.
-    pub(crate) fn synced(connection: &'a str, user: Option<&'a str>, since: MessageId) -> Self {
+    pub(crate) fn synced(connection: &'a str, user: Option<&'a str>, since: Option<impl fmt::Display>) -> Self {
         Self { kind: "synced", ..Self::welcome(Some(connection), user, since) }
     }
 
-    /// What an event stream gets that missed more than it gets, and why.
-    pub(crate) fn reset(since: MessageId, reason: String) -> Self {
-        Self { kind: "reset", since: Some(since), ..Self::default() }.with_recovered(Some(reason))
+    /// What an event stream gets that missed something which it does not get, and why.
+    pub(crate) fn reset(since: impl fmt::Display, reason: String) -> Self {
+        Self { kind: "reset", since: Some(since.to_string()), ..Self::default() }.with_recovered(false, Some(reason))
     }
 
-    /// Returns self with whether the client has all that it missed: it has not if there is a reason.
-    pub(crate) fn with_recovered(self, reason: Option<String>) -> Self {
-        Self { recovered: Some(reason.is_none()), reason, ..self }
+    /// Returns self with what a client has that asked for what it missed: a part, if there is more; else all, unless there is a
+    /// reason why not.
+    pub(crate) fn with_recovered(self, more: bool, reason: Option<String>) -> Self {
+        Self { more: more.then_some(true), recovered: (!more).then_some(reason.is_none()), reason, ..self }
     }
 
-    /// Returns self with another cursor, or none.
-    pub(crate) fn with_since(self, since: Option<MessageId>) -> Self {
-        Self { since, ..self }
+    /// Returns self with what is wrong with what the client asked for.
+    pub(crate) fn with_error(self, error: &'a str) -> Self {
+        Self { error: Some(error), ..self }
     }
 
     /// The end of an event stream: what the close frame of a WebSocket says.
@@ -135,7 +143,7 @@ impl<'a> Envelope<'a> {
 
     /// What is wrong with what a client asked for.
     pub(crate) fn error(error: &'a str) -> Self {
-        Self { kind: "error", error: Some(error), ..Self::default() }
+        Self { kind: "error", ..Self::default() }.with_error(error)
     }
 
     /// Its JSON.
@@ -148,8 +156,8 @@ impl<'a> Envelope<'a> {
 pub(crate) enum Decoded {
     Text(String),
     Binary(Vec<u8>),
-    /// It wants to know what it missed since then.
-    Sync(String),
+    /// It wants to know what it missed, since then if it says so.
+    Sync(Option<String>),
 }
 
 /// Decodes the texts in a sequence of events, in their order; `None` stands for one that is not a valid envelope.
@@ -173,7 +181,7 @@ fn decode_one(text: &[u8]) -> Option<Decoded> {
         return None;
     }
     match serde_json::from_slice(text).ok()? {
-        Incoming { kind, since: Some(since), .. } if kind == "sync" => Some(Decoded::Sync(since)),
+        Incoming { kind, since, .. } if kind == "sync" => Some(Decoded::Sync(since)),
         Incoming { kind, data: Some(data), base64: None, .. } if kind == "message" => Some(Decoded::Text(data)),
         Incoming { kind, data: None, base64: Some(base64), .. } if kind == "message" => {
             BASE64_STANDARD.decode(base64).ok().map(Decoded::Binary)

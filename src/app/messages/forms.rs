@@ -4,7 +4,7 @@
 //! Two items with the same id, each with all three forms: one on the channel itself, and for clients that ask for
 //! `format=json` one on `json:` and the channel, in which the message is an [`envelope`](super::envelope).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::{
@@ -143,7 +143,7 @@ pub(crate) fn raw_event(id: MessageId, content: &Content<'_>) -> String {
 
 /// A text as a Server-Sent Event: a `data` field for each of its lines, wherever a browser sees the end of one.
 /// Source: HTML, section 9.2.6.
-pub(crate) fn event(id: MessageId, name: &str, text: &str) -> String {
+pub(crate) fn event(id: impl fmt::Display, name: &str, text: &str) -> String {
     let mut event = format!("id: {id}\nevent: {name}\n");
     for line in text.replace("\r\n", "\n").split(['\n', '\r']) {
         event.push_str("data: ");

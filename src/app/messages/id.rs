@@ -25,7 +25,7 @@ use crate::{
 const HASH: u128 = (1 << 48) - 1;
 
 /// The id of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MessageId(Uuid);
 
 impl MessageId {
@@ -88,13 +88,6 @@ impl MessageId {
         Uuid::try_parse(text).ok().filter(|_| text.len() == DIGITS).map(Self)
     }
 
-    /// The least id of a time, in milliseconds since 1970.
-    pub(crate) fn at(time: u64) -> Self {
-        const VERSION: u128 = 7 << 76;
-        const VARIANT: u128 = 0b10 << 62;
-        Self(Uuid::from_u128(u128::from(time) << 80 | VERSION | VARIANT))
-    }
-
     /// Its 32 digits.
     pub(crate) fn simple(self) -> impl fmt::Display {
         self.0.simple()
@@ -105,13 +98,8 @@ impl MessageId {
         (self.0.as_u128() >> 80) as u64
     }
 
-    /// The last group.
-    pub(crate) const fn hash(self) -> u64 {
-        (self.0.as_u128() & HASH) as u64
-    }
-
     /// Returns self with this last group, of 48 bits.
-    pub(crate) const fn with_hash(self, hash: u64) -> Self {
+    const fn with_hash(self, hash: u64) -> Self {
         Self(Uuid::from_u128(self.0.as_u128() & !HASH | hash as u128 & HASH))
     }
 }

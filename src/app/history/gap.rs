@@ -1,4 +1,4 @@
-//! What is published after the store was read for an event stream, and before the proxy has its subscription.
+//! The gap of an event stream: what is published after the store was read for it, and before the proxy has its subscription.
 //!
 //! The proxy could ask for it, with a next link. But it asks for 10 different ones a second, and meanwhile delivers nothing on
 //! those streams. So the service looks itself, after it has responded, and publishes what it finds to a channel that only this
@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use super::{
     History,
-    recovery::{Lost, Reader, Recovery},
+    cursor::Cursor,
+    replay::{Lost, Reader, Replay},
     times::{AHEAD, BEFORE, SUBSCRIBED},
     value::Stored,
 };
 use crate::{
     app::{
-        bounds::MAX_BACKEND_REQUESTS,
+        bounds::{MAX_BACKEND_REQUESTS, MAX_READS},
         error::Error,
-        messages::{channels::Channels, envelope::Envelope, forms::event, id::MessageId},
+        messages::{envelope::Envelope, forms::event, id::MessageId},
         platform::Platform,
         query::Format,
         settings::Settings,
@@ -31,42 +32,37 @@ use crate::{
 /// seen in the store.
 const AFTER: Duration = Duration::from_millis(1500);
 
-/// An event stream that has just been opened.
+/// The gap of an event stream that has just been opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sweep {
+pub struct Gap {
     format: Format,
-    channels: Channels,
+    channels: Vec<Channel>,
     /// The stream's own channel.
     own: Channel,
-    /// When it was opened, in milliseconds since 1970.
+    /// When the store was read, in milliseconds since 1970.
     opened: u64,
     /// Since when messages have been kept, in milliseconds since 1970, if that is known.
     epoch: Option<u64>,
-    /// The keys whose messages it was sent then.
-    known: Vec<String>,
+    /// The messages of that time that the stream was sent.
+    known: Vec<MessageId>,
 }
 
-impl Sweep {
-    /// For a stream of those channels that was just sent what it missed, if it asked for that.
+impl Gap {
+    /// For a stream of those channels that was just sent the last page of what it missed.
     pub(crate) fn new(
         history: &History,
-        (format, channels, user): (Format, &Channels, Option<Channel>),
-        recovery: Option<&Recovery>,
+        format: Format,
+        channels: Vec<Channel>,
+        replay: &Replay,
         platform: &mut dyn Platform,
     ) -> Self {
-        let since = recovery.map_or_else(|| MessageId::new(platform), |recovery| recovery.since);
+        let opened = replay.since.time;
         // What a stream sees that is sent nothing may be stored, but not published yet.
-        let sent = recovery.filter(|recovery| recovery.lost.is_none());
-        let known = sent.map_or_else(Vec::new, |recovery| recovery.recent.clone());
-        let own = Channel::new(format!("stream:{}", since.simple())).expect("a UUID has characters of a channel");
-        Self {
-            format,
-            channels: history.with_user(channels, user),
-            own,
-            opened: since.time(),
-            epoch: history.begin(platform),
-            known,
-        }
+        let known = replay.messages.iter().filter(|message| message.time >= opened.saturating_sub(BEFORE));
+        let known = known.map(|message| message.id).collect();
+        let own = format!("stream:{}", MessageId::new(platform).simple());
+        let own = Channel::new(own).expect("a UUID has characters of a channel");
+        Self { format, channels, own, opened, epoch: history.begin(platform), known }
     }
 
     /// The stream's own channel.
@@ -78,10 +74,10 @@ impl Sweep {
     ///
     /// # Errors
     /// [`Error::Setting`]; [`Error::Publish`] if the proxy did not accept it.
-    pub(crate) fn run(self, settings: &Settings, platform: &mut dyn Platform, now: u64) -> Result<(), Error> {
+    pub(crate) fn close(self, settings: &Settings, platform: &mut dyn Platform, now: u64) -> Result<(), Error> {
         let Some(history) = settings.history.as_ref()?.as_ref() else { return Ok(()) };
         platform.wait(AFTER);
-        let since = MessageId::new(platform);
+        let since = Cursor::now(platform);
         let lost = match self.missed(history, platform) {
             Ok(messages) => {
                 let events: Vec<_> = messages.iter().map(|message| message.event(self.format)).collect();
@@ -119,12 +115,14 @@ impl Sweep {
 
     fn missed(&self, history: &History, platform: &mut dyn Platform) -> Result<Vec<Stored>, Lost> {
         match history.read_epoch(platform)? {
-            Some(epoch) if self.epoch == Some(epoch) => {}
+            Some(epoch) if epoch <= self.opened || self.epoch == Some(epoch) => {}
             epoch => return Err(epoch.map_or(Lost::Unreadable, Lost::Begun)),
         }
-        let mut reader = Reader { channels: &self.channels, platform, operations: 1 };
-        let mut keys = reader.keys(self.opened.saturating_sub(BEFORE), self.opened + SUBSCRIBED + AHEAD)?;
-        keys.retain(|key| !self.known.contains(&key.text));
-        reader.messages(keys)
+        let times = (self.opened.saturating_sub(BEFORE), self.opened + SUBSCRIBED + AHEAD + 1);
+        let page = Reader::new(MAX_READS - 1, platform).page(&self.channels, times, None)?;
+        if page.rest.is_some() {
+            return Err(Lost::Unsent);
+        }
+        Ok(page.messages.into_iter().filter(|message| !self.known.contains(&message.id)).collect())
     }
 }

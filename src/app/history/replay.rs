@@ -1,0 +1,310 @@
+//! What a client missed since its cursor, in pages.
+//!
+//! The store lists keys in no known order, so a list is of use only if it is whole. So it is asked for narrow slices of time, the
+//! oldest first, each for all channels at once. What does not fit into one list is asked for again in smaller slices. A page
+//! ends when it is full, or has used up its operations; its cursor says how the next one begins.
+
+use std::{
+    collections::HashSet,
+    fmt, iter,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use super::{
+    History,
+    cursor::{Cursor, Next},
+    keys::{Key, Width},
+    times::{AHEAD, OVERLAP, VERIFIED},
+    value::{Stored, parse},
+};
+use crate::{
+    app::{
+        bounds::{MAX_LISTED_BYTES, MAX_LISTS, MAX_REPLAYED, MAX_REPLAYED_BYTES},
+        platform::{Platform, StoreError},
+    },
+    grip::Channel,
+};
+
+/// A page of what a client missed.
+pub(crate) struct Replay {
+    /// In the order in which they were stored, and once. The client may have seen the first ones.
+    pub(crate) messages: Vec<Stored>,
+    /// The next cursor, once the client has the messages.
+    pub(crate) since: Cursor,
+    /// Whether there is another page.
+    pub(crate) more: bool,
+    /// Why the client may have missed something that it does not get, if so.
+    pub(crate) lost: Option<Lost>,
+    /// How many operations on the store it took.
+    pub(crate) reads: usize,
+}
+
+/// Why a client may have missed something that it does not get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The messages of a channel are not kept.
+    NotKept(Channel),
+    /// The cursor is older than the window, in seconds.
+    TooOld(u64),
+    /// The store has not been kept for as long: only since then, or soon, in milliseconds since 1970.
+    Begun(u64),
+    /// The store cannot be read.
+    Unreadable,
+    /// What was missed could not be sent.
+    Unsent,
+}
+
+impl Lost {
+    /// Whether the client can go on with the next cursor. Otherwise that would be lost, too, for a while at least.
+    pub(crate) const fn can_go_on(&self, since: Cursor) -> bool {
+        match self {
+            Self::TooOld(_) | Self::Unsent => true,
+            Self::Begun(epoch) => *epoch <= since.time,
+            Self::NotKept(_) | Self::Unreadable => false,
+        }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotKept(channel) => write!(f, "messages of `{channel}` are not kept: see HISTORY"),
+            Self::TooOld(seconds) => write!(f, "messages are kept for {seconds} seconds"),
+            Self::Begun(time) => {
+                let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(*time));
+                write!(f, "messages are kept only from {time} on")
+            }
+            Self::Unreadable => f.write_str("the stored messages cannot be read"),
+            Self::Unsent => f.write_str("the stored messages could not be sent"),
+        }
+    }
+}
+
+impl From<StoreError> for Lost {
+    fn from(_: StoreError) -> Self {
+        Self::Unreadable
+    }
+}
+
+impl Replay {
+    /// Why the client may have missed something that it does not get, for it to read.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.lost.as_ref().map(ToString::to_string)
+    }
+
+    /// Whether it has something that a client with that cursor has not seen.
+    pub(crate) fn is_news(&self, cursor: Cursor) -> bool {
+        let is_new = |message: &Stored| cursor.next.is_some() || message.time > cursor.time;
+        self.more || self.messages.iter().any(is_new)
+    }
+}
+
+/// Reads a page of what was published on channels since a cursor, with at most so many operations on the store. What the history
+/// does not [cover](History::cover) is lost.
+pub(crate) fn replay(
+    covered: Result<(&History, Vec<Channel>), Lost>,
+    cursor: Cursor,
+    operations: usize,
+    platform: &mut dyn Platform,
+) -> Replay {
+    if covered.as_ref().is_ok_and(|(_, channels)| operations <= channels.len()) {
+        return Replay { messages: Vec::new(), since: cursor, more: true, lost: None, reads: 0 };
+    }
+    // Before the store is read: what is stored meanwhile is younger.
+    let since = Cursor::now(platform);
+    let mut reader = Reader::new(operations, platform);
+    let page = covered.and_then(|(history, channels)| {
+        history.check(cursor, since.time, &mut reader)?;
+        reader.page(&channels, (cursor.from(), since.time + AHEAD + 1), cursor.next)
+    });
+    let reads = reader.reads;
+    match page {
+        Ok(Page { mut messages, rest }) => {
+            messages.retain(|message| Some(message.id) != cursor.id);
+            let settled = |(from, next): (u64, Next)| {
+                // What is younger than that may have to be read again.
+                if from + OVERLAP <= since.time {
+                    Cursor { next: Some(next), ..Cursor::at(from + OVERLAP) }
+                } else {
+                    since
+                }
+            };
+            Replay { messages, since: rest.map_or(since, settled), more: rest.is_some(), lost: None, reads }
+        }
+        Err(lost) => {
+            let since = match lost {
+                // What has begun only now did so before this.
+                Lost::Begun(_) => Cursor::now(platform),
+                // It may be readable later.
+                Lost::Unreadable => cursor,
+                _ => since,
+            };
+            Replay { messages: Vec::new(), since, more: false, lost: Some(lost), reads }
+        }
+    }
+}
+
+impl History {
+    /// Checks that all that was published since a cursor is kept, at a time in milliseconds since 1970.
+    fn check(&self, cursor: Cursor, now: u64, reader: &mut Reader<'_>) -> Result<(), Lost> {
+        if cursor.time < now.saturating_sub(self.window + VERIFIED) {
+            return Err(Lost::TooOld(self.window / 1000));
+        }
+        reader.reads += 1;
+        match self.read_epoch(reader.platform)? {
+            Some(epoch) if epoch <= cursor.time => {
+                self.epoch.set(Some(epoch));
+                Ok(())
+            }
+            Some(epoch) => Err(Lost::Begun(epoch)),
+            None => {
+                self.epoch.set(None);
+                reader.reads += self.operations_to_begin();
+                Err(self.begin(reader.platform).map_or(Lost::Unreadable, Lost::Begun))
+            }
+        }
+    }
+}
+
+/// A part of what is stored.
+pub(super) struct Page {
+    /// In the order in which they were stored, and once.
+    pub(super) messages: Vec<Stored>,
+    /// Where the rest begins, in milliseconds since 1970, if there is one.
+    pub(super) rest: Option<(u64, Next)>,
+}
+
+/// Reads what is stored.
+pub(super) struct Reader<'a> {
+    platform: &'a mut dyn Platform,
+    /// How many operations it may make.
+    most: usize,
+    /// How many it has made.
+    pub(super) reads: usize,
+}
+
+/// The keys of a part of what is stored.
+struct Keys {
+    /// With the number of the channel, in the order in which they were stored.
+    sorted: Vec<(Key, usize)>,
+    /// When that part ends, in milliseconds since 1970.
+    end: u64,
+    /// How much time the next list should stand for.
+    width: Width,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(most: usize, platform: &'a mut dyn Platform) -> Self {
+        Self { platform, most, reads: 0 }
+    }
+
+    /// Reads what was stored for some channels from one time to another, in milliseconds since 1970, as far as it fits into a page.
+    pub(super) fn page(
+        &mut self,
+        channels: &[Channel],
+        (from, to): (u64, u64),
+        next: Option<Next>,
+    ) -> Result<Page, Lost> {
+        if channels.is_empty() {
+            return Ok(Page { messages: Vec::new(), rest: None });
+        }
+        let slices = 2.min(MAX_LISTS / channels.len()).max(1);
+        let width = next.map_or_else(|| Width::of((from, to), slices as u64), |next| next.width);
+        let Keys { mut sorted, end, width } = self.keys(channels, (from, to), width, slices)?;
+        let skipped = next.map_or(0, |next| next.skip);
+        let has_time = |time: u64| move |(key, _): &&(Key, usize)| key.time == time;
+        let skipped = sorted.iter().take(skipped).take_while(has_time(from)).count();
+        sorted.drain(..skipped);
+        let (messages, taken) = self.messages(channels, &sorted)?;
+        let rest = match sorted.get(taken) {
+            Some((key, _)) => {
+                let same = sorted[..taken].iter().rev().take_while(has_time(key.time)).count();
+                let skipped = if key.time == from { skipped } else { 0 };
+                Some((key.time, Next { width, skip: same + skipped }))
+            }
+            None => (end < to).then_some((end, Next { width, skip: if end == from { skipped } else { 0 } })),
+        };
+        Ok(Page { messages, rest })
+    }
+
+    /// Lists keys, so many slices at once.
+    fn keys(
+        &mut self,
+        channels: &[Channel],
+        (from, to): (u64, u64),
+        mut width: Width,
+        slices: usize,
+    ) -> Result<Keys, Lost> {
+        let (mut sorted, mut end, mut bytes, mut lists) =
+            (Vec::new(), from, MAX_LISTED_BYTES, MAX_LISTS.max(channels.len()));
+        while end < to && sorted.len() < MAX_REPLAYED {
+            let left = lists.min(self.most.saturating_sub(self.reads));
+            let starts = iter::successors(Some(end), |start| Some(width.end_of(*start)));
+            let starts: Vec<_> =
+                starts.take_while(|start| *start < to).take(slices.min(left / channels.len())).collect();
+            if starts.is_empty() {
+                break;
+            }
+            let prefixes: Vec<_> =
+                starts.iter().flat_map(|start| channels.iter().map(|channel| width.prefix(channel, *start))).collect();
+            self.reads += prefixes.len();
+            lists = lists.saturating_sub(prefixes.len());
+            let listed = self.platform.list(&prefixes, bytes)?;
+            bytes = bytes.saturating_sub(listed.iter().flatten().flatten().map(String::len).sum());
+            let mut listed = listed.into_iter();
+            let mut is_whole = true;
+            for start in starts {
+                let slice: Option<Vec<_>> = listed.by_ref().take(channels.len()).collect();
+                let Some(slice) = slice else {
+                    is_whole = false;
+                    break;
+                };
+                for (channel, keys) in slice.into_iter().enumerate() {
+                    let keys = keys.into_iter().filter_map(Key::parse);
+                    sorted.extend(keys.filter(|key| (end..to).contains(&key.time)).map(|key| (key, channel)));
+                }
+                end = width.end_of(start);
+            }
+            if !is_whole {
+                width = width.narrower().ok_or(Lost::Unreadable)?;
+                if bytes < MAX_LISTED_BYTES / 2 {
+                    break;
+                }
+            }
+        }
+        // The next page needs fewer lists if this one has few messages.
+        if sorted.len() < MAX_REPLAYED / 8 && end > from {
+            width = width.wider();
+        }
+        sorted.sort_by_key(|(key, _): &(Key, usize)| (key.time, key.id));
+        Ok(Keys { sorted, end, width })
+    }
+
+    /// The messages of as many keys, from the first, as fit into a page, and how many keys that are. A message that was sent again
+    /// is there once, as it was at first.
+    fn messages(&mut self, channels: &[Channel], keys: &[(Key, usize)]) -> Result<(Vec<Stored>, usize), Lost> {
+        let keys = &keys[..keys.len().min(MAX_REPLAYED)];
+        let left = self.most.saturating_sub(self.reads);
+        let long = keys.iter().map(|(key, _)| key).filter(|key| !key.has_value()).take(left);
+        let long: Vec<_> = long.map(|key| key.text.clone()).collect();
+        self.reads += long.len();
+        let mut values = self.platform.lookup(&long, MAX_REPLAYED_BYTES)?.into_iter();
+        let (mut messages, mut seen, mut bytes) = (Vec::new(), HashSet::new(), 0);
+        for (taken, (key, channel)) in keys.iter().enumerate() {
+            let value = if key.has_value() { Some(key.value()) } else { values.next() };
+            let Some(value) = value else { return Ok((messages, taken)) };
+            let value = value.ok_or(Lost::Unreadable)?;
+            let stored = parse(&value, key, &channels[*channel]).ok_or(Lost::Unreadable)?;
+            bytes += value.len() + stored.len() * AROUND;
+            let is_full = bytes > MAX_REPLAYED_BYTES || messages.len() + stored.len() > MAX_REPLAYED;
+            if is_full && !messages.is_empty() {
+                return Ok((messages, taken));
+            }
+            messages.extend(stored.into_iter().filter(|message| seen.insert(message.id)));
+        }
+        Ok((messages, keys.len()))
+    }
+}
+
+/// What an envelope has around its content, about, in bytes.
+const AROUND: usize = 200;
