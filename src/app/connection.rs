@@ -143,8 +143,10 @@ impl<'a> Connection<'a> {
         }
         self.remember_subscriptions();
         let (identity, user) = (self.identity(), self.user());
+        let of_url = self.channels();
         let Self { ws, platform, outbox, subscribed: channels, fetched, operations, sync, .. } = self;
-        let sync = sync.map(|since| Sync { since, channels, user, user_channel: identity.and_then(Identity::channel) });
+        let user_channel = identity.and_then(Identity::channel);
+        let sync = sync.map(|since| Sync { since, channels, of_url, user, user_channel });
         Batch { ws, platform, outbox, fetched, operations, sync }
     }
 

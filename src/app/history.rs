@@ -69,7 +69,8 @@ impl History {
 
     /// A history of the channels with these patterns, for so many seconds.
     pub(crate) fn new(patterns: Vec<String>, seconds: u32) -> Self {
-        let epoch_key = keys::of_epoch(&format!("{} {seconds}", patterns.join(" ")));
+        // Another version of the format has another epoch.
+        let epoch_key = keys::of_epoch(&format!("2 {} {seconds}", patterns.join(" ")));
         Self { patterns, window: u64::from(seconds) * 1000, epoch_key, epoch: Cell::new(None) }
     }
 

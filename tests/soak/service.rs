@@ -61,6 +61,7 @@ const PARTS: &[Part] = &[
     ("messages_reach_exactly_the_connections_of_their_user", users::direct_messages),
     ("event_streams_end_with_their_tokens_and_miss_nothing_before", users::streams_end),
     ("clients_that_drop_and_come_back_miss_nothing_or_are_told_so", storm::calm),
+    ("clients_of_a_lively_room_miss_nothing", storm::lively),
     ("nothing_is_missed_silently_when_pushpin_restarts", storm::pushpin_restarts),
     ("nothing_is_missed_silently_when_viceroy_restarts", storm::viceroy_restarts),
     ("clients_recover_when_viceroy_restarts", faults::viceroy_restarts),

@@ -12,7 +12,7 @@ use crate::{
             replay::{Lost, replay},
         },
         http::Request,
-        messages::envelope::Envelope,
+        messages::{channels::Channels, envelope::Envelope},
         platform::Counter,
         query::Format,
         settings::Settings,
@@ -26,9 +26,23 @@ pub(crate) struct Sync<'a> {
     pub(super) since: Option<&'a str>,
     /// The channels that it is subscribed to.
     pub(super) channels: Vec<Channel>,
+    /// The channels that it named when it connected.
+    pub(super) of_url: &'a Channels,
     pub(super) user: Option<&'a str>,
     /// The channel of what is sent to the user.
     pub(super) user_channel: Option<Channel>,
+}
+
+impl Sync<'_> {
+    /// The history of its channels. Those to which the handler alone subscribes it need not be kept: they may be for what is soon
+    /// stale.
+    fn cover<'h>(&self, history: Option<&'h History>) -> Result<(&'h History, Vec<Channel>), Lost> {
+        let is_named = |channel: &Channel| self.of_url.iter().any(|named| named == channel);
+        let is_kept = |channel: &Channel| history.is_some_and(|history| history.keeps(channel));
+        let due: Vec<_> = self.channels.iter().filter(|channel| is_named(channel) || is_kept(channel)).collect();
+        let due = if due.is_empty() { self.channels.iter().collect() } else { due };
+        History::cover(history, due, self.user_channel.clone())
+    }
 }
 
 impl Connection<'_> {
@@ -70,7 +84,7 @@ impl Batch<'_> {
         let id = self.ws.connection_id();
         limits.count_of_connection(request, self.platform, id, (Counter::Openings, 0))?;
         let history = settings.history.as_ref()?.as_ref();
-        let covered = History::cover(history, &sync.channels, sync.user_channel.clone());
+        let covered = sync.cover(history);
         let operations = MAX_OPERATIONS.saturating_sub(self.operations).min(MAX_READS);
         let replay = replay(covered, cursor, operations, self.platform);
         // The limit was checked before. What was read is counted.

@@ -14,9 +14,9 @@ use crate::app::{bounds::LEEWAY, error::Error, messages::id::MessageId, platform
 /// What a client has seen: all messages that were stored [`OVERLAP`] before a time. It may have seen younger ones.
 ///
 /// # Format
-/// From the service a UUID version 8 (RFC 9562, section 5.8): the time in milliseconds since 1970 (48 bits), the width of the next
-/// list or 0 (12 bits), and how many keys of that very millisecond the client has (62 bits). From a client also the id of its
-/// last message, or a time in UTC as in RFC 3339, `2026-11-26T08:00:00Z`.
+/// From the service a UUID version 8 (RFC 9562, section 5.8): the time in milliseconds since 1970 (48 bits), and how the next page
+/// begins (12, 30 and 32 bits), or zeros. From a client also the id of its last message, or a time in UTC as in RFC 3339,
+/// `2026-11-26T08:00:00Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
     /// In milliseconds since 1970.
@@ -32,14 +32,29 @@ pub(crate) struct Cursor {
 pub(super) struct Next {
     /// How much time its first list stands for.
     pub(super) width: Width,
+    /// How much later it begins than a first page with this cursor, in milliseconds. What is between was too young to be settled
+    /// when it was read, and is read again in the end.
+    ahead: u64,
     /// How many keys of its first millisecond were in the page before.
+    pub(super) skip: usize,
+}
+
+/// Where the next page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// In milliseconds since 1970.
+    pub(super) from: u64,
+    /// How much time its first list should stand for.
+    pub(super) width: Width,
+    /// How many keys of its first millisecond are in the page before.
     pub(super) skip: usize,
 }
 
 const VERSION: u128 = 8 << 76;
 const VARIANT: u128 = 0b10 << 62;
-/// The bits of `skip`. It never has as many.
-const SKIP: u128 = 0xffff_ffff;
+/// The bits of `ahead` and `skip`. They never have as many.
+const AHEAD_BITS: u128 = 0x3fff_ffff;
+const SKIP_BITS: u128 = 0xffff_ffff;
 
 impl Cursor {
     /// The cursor of a time, in milliseconds since 1970.
@@ -70,7 +85,8 @@ impl Cursor {
         let id = Uuid::try_parse(text).ok().filter(|id| text.len() == HYPHENATED && id.get_version_num() == 8)?;
         let id = id.as_u128();
         let width = ((id >> 64 & 0xfff) as u8).checked_sub(1);
-        let next = width.and_then(Width::from_exponent).map(|width| Next { width, skip: (id & SKIP) as usize });
+        let (ahead, skip) = ((id >> 32 & AHEAD_BITS) as u64, (id & SKIP_BITS) as usize);
+        let next = width.and_then(Width::from_exponent).map(|width| Next { width, ahead, skip });
         Some(Self { next, ..Self::at((id >> 80) as u64) })
     }
 
@@ -80,8 +96,21 @@ impl Cursor {
     }
 
     /// From when on what is stored is to be read, in milliseconds since 1970.
-    pub(super) const fn from(self) -> u64 {
-        self.time.saturating_sub(OVERLAP)
+    pub(super) fn from(self) -> u64 {
+        self.time.saturating_sub(OVERLAP) + self.ahead()
+    }
+
+    fn ahead(self) -> u64 {
+        self.next.map_or(0, |next| next.ahead)
+    }
+
+    /// The cursor after a page that was read with this one: for the rest, or after the last page. The page was read `now`.
+    pub(super) fn after_page(self, rest: Option<Rest>, now: Self) -> Self {
+        let settled = if self.ahead() > 0 { Self::at(self.time) } else { now };
+        let Some(Rest { from, width, skip }) = rest else { return settled };
+        let time = settled.time.min(from + OVERLAP);
+        let ahead = from.saturating_sub(time.saturating_sub(OVERLAP));
+        Self { next: Some(Next { width, ahead, skip }), ..Self::at(time) }
     }
 }
 
@@ -90,9 +119,12 @@ impl fmt::Display for Cursor {
         if let Some(id) = self.id {
             return id.fmt(f);
         }
-        let next =
-            self.next.map_or(0, |Next { width, skip }| (u128::from(width.exponent()) + 1) << 64 | skip as u128 & SKIP);
-        Uuid::from_u128(u128::from(self.time) << 80 | VERSION | VARIANT | next).as_hyphenated().fmt(f)
+        let begins = |Next { width, ahead, skip }: Next| {
+            let (ahead, skip) = (u128::from(ahead) & AHEAD_BITS, skip as u128 & SKIP_BITS);
+            (u128::from(width.exponent()) + 1) << 64 | ahead << 32 | skip
+        };
+        let id = u128::from(self.time) << 80 | VERSION | VARIANT | self.next.map_or(0, begins);
+        Uuid::from_u128(id).as_hyphenated().fmt(f)
     }
 }
 

@@ -5,7 +5,7 @@
 //! 9f86d081884c7d659a2feaa0c55ad015-012123013311032230313-01997c3a4f2e7000800000000000002a.eyJkYXRhIjoiaGkifQ
 //! └ hash of the channel, 32        └ time, 21            └ id of the last message, 32    └ the value, if it fits
 //! e-2c26b46b68ffc68ff99b453c1d304134
-//!   └ hash of the two settings
+//!   └ hash of the version of this format, and of the two settings
 //! ```
 //! A hash is the beginning of a SHA-256 in hexadecimal. The time is that at which the value is stored, in milliseconds since
 //! 1970, in base 4: a prefix that is a digit shorter stands for a time that is four times as long. A short value stands in its key, in

@@ -12,9 +12,9 @@ use std::{
 
 use super::{
     History,
-    cursor::{Cursor, Next},
+    cursor::{Cursor, Next, Rest},
     keys::{Key, Width},
-    times::{AHEAD, OVERLAP, VERIFIED},
+    times::{AHEAD, VERIFIED},
     value::{Stored, parse},
 };
 use crate::{
@@ -121,15 +121,8 @@ pub(crate) fn replay(
     match page {
         Ok(Page { mut messages, rest }) => {
             messages.retain(|message| Some(message.id) != cursor.id);
-            let settled = |(from, next): (u64, Next)| {
-                // What is younger than that may have to be read again.
-                if from + OVERLAP <= since.time {
-                    Cursor { next: Some(next), ..Cursor::at(from + OVERLAP) }
-                } else {
-                    since
-                }
-            };
-            Replay { messages, since: rest.map_or(since, settled), more: rest.is_some(), lost: None, reads }
+            let (more, since) = (rest.is_some(), cursor.after_page(rest, since));
+            Replay { messages, since, more, lost: None, reads }
         }
         Err(lost) => {
             let since = match lost {
@@ -170,8 +163,8 @@ impl History {
 pub(super) struct Page {
     /// In the order in which they were stored, and once.
     pub(super) messages: Vec<Stored>,
-    /// Where the rest begins, in milliseconds since 1970, if there is one.
-    pub(super) rest: Option<(u64, Next)>,
+    /// Where the next one begins, if there is one.
+    pub(super) rest: Option<Rest>,
 }
 
 /// Reads what is stored.
@@ -205,7 +198,8 @@ impl<'a> Reader<'a> {
         (from, to): (u64, u64),
         next: Option<Next>,
     ) -> Result<Page, Lost> {
-        if channels.is_empty() {
+        // A client may have made up its cursor.
+        if channels.is_empty() || from >= to {
             return Ok(Page { messages: Vec::new(), rest: None });
         }
         let slices = 2.min(MAX_LISTS / channels.len()).max(1);
@@ -220,9 +214,9 @@ impl<'a> Reader<'a> {
             Some((key, _)) => {
                 let same = sorted[..taken].iter().rev().take_while(has_time(key.time)).count();
                 let skipped = if key.time == from { skipped } else { 0 };
-                Some((key.time, Next { width, skip: same + skipped }))
+                Some(Rest { from: key.time, width, skip: same + skipped })
             }
-            None => (end < to).then_some((end, Next { width, skip: if end == from { skipped } else { 0 } })),
+            None => (end < to).then_some(Rest { from: end, width, skip: if end == from { skipped } else { 0 } }),
         };
         Ok(Page { messages, rest })
     }
