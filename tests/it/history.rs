@@ -338,7 +338,7 @@ fn whatever_was_missed_comes_in_pages_of_bounded_size_and_cost() {
         (1, 1_000, 10, "short", 2),
         (1, 5_000, 10, "short", 7),
         (4, 5_000, 10, "short", 8),
-        (1, 3_000, 1, "short", 5),
+        (1, 3_000, 1, "short", 7),
         (20, 4_000, 1, "short", 30),
         (20, 400, 200, "short", 8),
         (13, 600, 30, "a text of which a thousand take more than 500,000 bytes ".repeat(10).leak() as &str, 12),

@@ -108,14 +108,31 @@ impl Width {
         self.0
     }
 
-    /// The next smaller one.
-    pub(super) fn narrower(self) -> Option<Self> {
-        self.0.checked_sub(1).map(Self)
+    /// The one that is so many powers of 4 smaller, or the smallest.
+    pub(super) fn narrower(self, powers: u8) -> Option<Self> {
+        (self.0 > 0).then(|| Self(self.0.saturating_sub(powers)))
     }
 
-    /// The next larger one.
-    pub(super) fn wider(self) -> Self {
-        Self((self.0 + 1).min(TIME_DIGITS - 1))
+    /// The largest width for which something that was found in a time fits, in milliseconds, as far as that can be said, and that
+    /// is no longer than the time that is left. `fits` is given what finds the share of a slice of that width.
+    pub(super) fn fitting(self, found_in: u64, left: u64, fits: impl Fn(&dyn Fn(usize) -> usize) -> bool) -> Self {
+        let mut width = self;
+        // In less time there may be little by chance.
+        while found_in >= width.length() / 2 {
+            let wider = Self(width.0 + 1);
+            let share = |found: usize| (found as u64).saturating_mul(wider.length()) / found_in.max(1);
+            let is_possible = wider.0 < TIME_DIGITS && wider.length() <= left;
+            if !is_possible || !fits(&|found| usize::try_from(share(found)).unwrap_or(usize::MAX)) {
+                break;
+            }
+            width = wider;
+        }
+        width
+    }
+
+    /// How much time it stands for, in milliseconds.
+    const fn length(self) -> u64 {
+        1 << (2 * self.0)
     }
 
     /// When the slice of a time ends and the next one begins.

@@ -229,23 +229,22 @@ impl<'a> Reader<'a> {
         mut width: Width,
         slices: usize,
     ) -> Result<Keys, Lost> {
-        let (mut sorted, mut end, mut bytes, mut lists) =
-            (Vec::new(), from, MAX_LISTED_BYTES, MAX_LISTS.max(channels.len()));
-        while end < to && sorted.len() < MAX_REPLAYED {
+        const LEAST_BYTES: usize = MAX_LISTED_BYTES / 8;
+        let (mut sorted, mut end, mut bytes) = (Vec::new(), from, MAX_LISTED_BYTES);
+        let (mut lists, mut length) = (MAX_LISTS.max(channels.len()), 0);
+        while end < to && sorted.len() < MAX_REPLAYED && bytes > LEAST_BYTES {
             let left = lists.min(self.most.saturating_sub(self.reads));
-            let starts = iter::successors(Some(end), |start| Some(width.end_of(*start)));
-            let starts: Vec<_> =
-                starts.take_while(|start| *start < to).take(slices.min(left / channels.len())).collect();
+            let starts =
+                iter::successors(Some(end), |start| Some(width.end_of(*start))).take_while(|start| *start < to);
+            let starts: Vec<_> = starts.take(slices.min(left / channels.len())).collect();
             if starts.is_empty() {
                 break;
             }
-            let prefixes: Vec<_> =
-                starts.iter().flat_map(|start| channels.iter().map(|channel| width.prefix(channel, *start))).collect();
+            let of_slice = |start| channels.iter().map(move |channel| width.prefix(channel, start));
+            let prefixes: Vec<_> = starts.iter().copied().flat_map(of_slice).collect();
             self.reads += prefixes.len();
             lists = lists.saturating_sub(prefixes.len());
-            let listed = self.platform.list(&prefixes, bytes)?;
-            bytes = bytes.saturating_sub(listed.iter().flatten().flatten().map(String::len).sum());
-            let mut listed = listed.into_iter();
+            let mut listed = self.platform.list(&prefixes, bytes)?.into_iter();
             let mut is_whole = true;
             for start in starts {
                 let slice: Option<Vec<_>> = listed.by_ref().take(channels.len()).collect();
@@ -254,22 +253,22 @@ impl<'a> Reader<'a> {
                     break;
                 };
                 for (channel, keys) in slice.into_iter().enumerate() {
-                    let keys = keys.into_iter().filter_map(Key::parse);
-                    sorted.extend(keys.filter(|key| (end..to).contains(&key.time)).map(|key| (key, channel)));
+                    length += keys.iter().map(String::len).sum::<usize>();
+                    let keys = keys.into_iter().filter_map(Key::parse).filter(|key| (end..to).contains(&key.time));
+                    sorted.extend(keys.map(|key| (key, channel)));
                 }
                 end = width.end_of(start);
             }
+            bytes = MAX_LISTED_BYTES.saturating_sub(length).min(bytes);
             if !is_whole {
-                width = width.narrower().ok_or(Lost::Unreadable)?;
-                if bytes < MAX_LISTED_BYTES / 2 {
-                    break;
-                }
+                // What was listed in vain took of the CPU, too. A page with many channels has no other try.
+                bytes /= 2;
+                width = width.narrower(if slices > 1 { 1 } else { 2 }).ok_or(Lost::Unreadable)?;
             }
         }
-        // The next page needs fewer lists if this one has few messages.
-        if sorted.len() < MAX_REPLAYED / 8 && end > from {
-            width = width.wider();
-        }
+        let width = width.fitting(end.min(to) - from, to.saturating_sub(end), |share| {
+            share(sorted.len()) <= MAX_REPLAYED / 2 && share(length) <= MAX_LISTED_BYTES / 2
+        });
         sorted.sort_by_key(|(key, _): &(Key, usize)| (key.time, key.id));
         Ok(Keys { sorted, end, width })
     }
