@@ -44,12 +44,17 @@ soak: build ## Test load, hostile requests and faults in full (10 minutes or mor
 	cargo build --release $(wasm) --example handlers; \
 	SOAK=full cargo test --release --test soak -- --include-ignored
 
-bench: build ## Measure against other programs, in one run (10 minutes); writes docs/benchmark.md and its chart
+bench: build ## Measure against other programs, in one run (10 minutes; BASE=COMMIT: that version, too); writes docs/benchmark.md and its chart
 	@$(with_tools) \
 	cargo build --release $(wasm) --manifest-path benches/peers/rust/Cargo.toml; \
 	command -v npm >/dev/null || { echo "make bench needs npm: install Node.js" >&2; exit 1; }; \
 	npm ci --prefix benches/peers/js --no-audit --no-fund --loglevel=error; \
 	npm run build --prefix benches/peers/js; \
+	if [ -n "$(BASE)" ]; then \
+		base=$$(mktemp -d); trap 'git worktree remove --force "$$base"' EXIT; git worktree add --quiet --detach "$$base" "$(BASE)"; \
+		cargo build --release $(wasm) --bin fanout-edge --manifest-path "$$base/Cargo.toml" --target-dir target/base; \
+		export BASE_MODULE="$$PWD/target/base/wasm32-wasip1/release/fanout-edge.wasm"; \
+	fi; \
 	cargo bench --bench edge
 
 # Cargo first, as the CLI does not show its progress; its own run then finds everything built.

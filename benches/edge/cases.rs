@@ -1,10 +1,11 @@
 //! The programs, and the requests with which they are measured.
 
 use std::{
-    fs,
+    env, fs,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -25,9 +26,6 @@ use crate::{
 pub const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_millis(700);
 
-/// How many messages a client has missed.
-const MISSED: usize = 10;
-
 static CHANNELS: AtomicUsize = AtomicUsize::new(0);
 
 const ISSUER: &str = "fastly:SERVICE1";
@@ -35,9 +33,14 @@ const ISSUER: &str = "fastly:SERVICE1";
 const TOKEN: &str = "a-token-of-32-bytes-0123456789ab";
 const SECRET: &str = "a secret for access tokens of the tests";
 
+/// The variable with the module of the earlier commit.
+const BASE_MODULE: &str = "BASE_MODULE";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     Service,
+    /// The service at an earlier commit: `make bench BASE=COMMIT`.
+    Base,
     EmptyReused,
     Empty,
     Starter,
@@ -46,12 +49,16 @@ pub enum Program {
 }
 
 impl Program {
-    pub const ALL: [Self; 6] =
-        [Self::Service, Self::EmptyReused, Self::Empty, Self::Starter, Self::Es256, Self::JavaScript];
+    pub fn all() -> impl Iterator<Item = Self> {
+        let all =
+            [Self::Service, Self::Base, Self::EmptyReused, Self::Empty, Self::Starter, Self::Es256, Self::JavaScript];
+        all.into_iter().filter(|program| *program != Self::Base || env::var_os(BASE_MODULE).is_some())
+    }
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Service => "fanout-edge",
+            Self::Base => "fanout-edge, the version before",
             Self::EmptyReused => "empty handler, reused",
             Self::Empty => "empty handler",
             Self::Starter => "Rust, as the starter kit",
@@ -64,6 +71,7 @@ impl Program {
         let peer = |name: &str| root().join(format!("benches/peers/rust/target/wasm32-wasip1/release/{name}.wasm"));
         match self {
             Self::Service => shipped_module(),
+            Self::Base => env::var_os(BASE_MODULE).expect("it is set").into(),
             Self::EmptyReused => peer("empty_reused"),
             Self::Empty => peer("empty"),
             Self::Starter => peer("starter"),
@@ -95,8 +103,8 @@ pub enum Kind {
     Broadcast,
     /// One to a channel in `HISTORY`.
     KeptBroadcast,
-    /// What a client gets that missed ten messages.
-    Recovery,
+    /// What a client gets that missed so many messages.
+    Recovery(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +117,9 @@ pub struct Case {
 impl Case {
     fn all() -> impl Iterator<Item = Self> {
         let websocket = [Kind::Message, Kind::Token, Kind::User, Kind::Opening, Kind::Batch, Kind::Large];
-        let http = [Kind::Recovery, Kind::Broadcast, Kind::KeptBroadcast].map(|kind| Self { kind, es256: false });
+        let recoveries = [10, 100, 1000].map(Kind::Recovery);
+        let http = recoveries.into_iter().chain([Kind::Broadcast, Kind::KeptBroadcast]);
+        let http = http.map(|kind| Self { kind, es256: false });
         let of = |kind| [true, false].map(|es256| Self { kind, es256 });
         websocket.into_iter().flat_map(of).chain(http)
     }
@@ -124,7 +134,7 @@ impl Case {
             Kind::Large => "a message of 60 KB",
             Kind::Broadcast => return "a broadcast, up to the publish request".to_owned(),
             Kind::KeptBroadcast => return "a broadcast that is kept in the history".to_owned(),
-            Kind::Recovery => return "a client that comes back, having missed ten messages".to_owned(),
+            Kind::Recovery(missed) => return format!("a client that comes back, having missed {missed} messages"),
         };
         format!("{kind}, {}", if self.es256 { "ES256" } else { "HS256" })
     }
@@ -132,12 +142,11 @@ impl Case {
     /// Whether the program can handle this case.
     fn is_supported_by(self, program: Program) -> bool {
         match program {
-            _ if matches!(self.kind, Kind::KeptBroadcast | Kind::Recovery | Kind::Token | Kind::User) => {
-                program == Program::Service
-            }
+            Program::Service | Program::Base => true,
+            _ if matches!(self.kind, Kind::KeptBroadcast | Kind::Recovery(_) | Kind::Token | Kind::User) => false,
             Program::Es256 => self.es256,
             Program::Empty | Program::EmptyReused | Program::Starter => self.kind != Kind::Broadcast,
-            Program::Service | Program::JavaScript => true,
+            Program::JavaScript => true,
         }
     }
 
@@ -147,7 +156,7 @@ impl Case {
             Kind::Message | Kind::Token | Kind::User => b"TEXT 5\r\nhello\r\n".to_vec(),
             Kind::Batch => b"TEXT 5\r\nhello\r\n".repeat(100),
             Kind::Large => format!("TEXT ea60\r\n{}\r\n", "x".repeat(60_000)).into_bytes(),
-            Kind::Broadcast | Kind::KeptBroadcast | Kind::Recovery => b"Hello".to_vec(),
+            Kind::Broadcast | Kind::KeptBroadcast | Kind::Recovery(_) => b"Hello".to_vec(),
         }
     }
 
@@ -159,7 +168,7 @@ impl Case {
             Kind::Batch => (b"TEXT 7\r\nm:hello\r\n", 100),
             Kind::Large => (b"\r\nm:xxxx", 1),
             Kind::Broadcast | Kind::KeptBroadcast => (b"Ok\n", 1),
-            Kind::Recovery => (b"\"data\":\"Hello\"", MISSED),
+            Kind::Recovery(missed) => (b"\"data\":\"Hello\"", missed),
         }
     }
 }
@@ -208,16 +217,19 @@ pub fn measure() -> Vec<Measured> {
     let publisher = Server::start(|_| Response::new(200, &[("Content-Type", "text/plain")], "Published\n"));
     let proxies = [false, true].map(|es256| Proxy::new(es256, publisher.port));
     let servers = proxies.each_ref().map(|proxy| {
-        Program::ALL.map(|program| {
+        let serve = |program: Program| {
             eprintln!("starting {}", program.name());
-            program.serve(free_port(), &proxy.settings)
-        })
+            (program, program.serve(free_port(), &proxy.settings))
+        };
+        Program::all().map(serve).collect::<Vec<_>>()
     });
     let guarded = proxies.each_ref().map(|proxy| {
         let key = format!("[[local_server.secret_stores.fanout]]\nkey = \"ACCESS_KEY\"\ndata = \"secret:{SECRET}\"\n");
-        Program::Service.serve(free_port(), &(key + &proxy.settings))
+        let settings = key + &proxy.settings;
+        let versions = Program::all().filter(|program| matches!(program, Program::Service | Program::Base));
+        versions.map(|program| (program, program.serve(free_port(), &settings))).collect::<Vec<_>>()
     });
-    let pairs = Case::all().flat_map(|case| Program::ALL.map(|program| (case, program)));
+    let pairs = Case::all().flat_map(|case| Program::all().map(move |program| (case, program)));
     let mut all: Vec<_> = pairs
         .filter(|(case, program)| case.is_supported_by(*program))
         .map(|(case, program)| Measured { case, program, rounds: Vec::new() })
@@ -226,9 +238,9 @@ pub fn measure() -> Vec<Measured> {
         for measured in &mut all {
             let (case, program) = (measured.case, measured.program);
             let side = usize::from(case.es256);
-            let place = Program::ALL.iter().position(|known| *known == program).expect("a known program");
             let is_guarded = matches!(case.kind, Kind::Token | Kind::User);
-            let server = if is_guarded { &guarded[side] } else { &servers[side][place] };
+            let servers = if is_guarded { &guarded[side] } else { &servers[side] };
+            let (_, server) = servers.iter().find(|(known, _)| *known == program).expect("it was started");
             let cost = cost_of(case, program, server, &proxies[side].signature);
             eprintln!("round {round}: {:45} {:35} {:8.0} µs", case.name(), program.name(), cost.cpu);
             measured.rounds.push(cost);
@@ -246,12 +258,14 @@ fn cost_of(case: Case, program: Program, server: &Viceroy, signature: &str) -> C
         match case.kind {
             Kind::Broadcast => return to("test"),
             Kind::KeptBroadcast => return to("kept"),
-            Kind::Recovery => {
+            Kind::Recovery(missed) => {
                 // Each connection of each round has its own.
                 let channel = format!("kept-{}", CHANNELS.fetch_add(1, Ordering::Relaxed));
-                let first = connection.send(&to(&channel));
-                let since = first.header("message-id").expect("an id").to_owned();
-                for _ in 0..MISSED {
+                // The history has begun by then.
+                connection.send(&to("kept"));
+                thread::sleep(Duration::from_millis(10));
+                let since = humantime::format_rfc3339_millis(SystemTime::now());
+                for _ in 0..missed {
                     connection.send(&to(&channel));
                 }
                 let get =
@@ -274,7 +288,7 @@ fn cost_of(case: Case, program: Program, server: &Viceroy, signature: &str) -> C
             ticket = response.header("set-meta-connection-ticket").map(str::to_owned);
             assert_eq!(
                 ticket.is_some(),
-                program == Program::Service && case.es256,
+                matches!(program, Program::Service | Program::Base) && case.es256,
                 "only the service issues a ticket, and only with ES256"
             );
         }

@@ -94,7 +94,7 @@ fn report(costs: &[Measured], deliveries: &[Delivery]) -> String {
         }
     }
     text.push_str("\n## Size of the module\n\n| program | bytes |\n| --- | ---: |\n");
-    for program in Program::ALL {
+    for program in Program::all() {
         let _ = writeln!(text, "| {} | {} |", program.name(), program.size());
     }
     text.push_str(

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     sync::{
         Mutex,
@@ -204,9 +204,12 @@ impl Storm<'_> {
     fn events(&self, seen: &mut Seen, cursor: &mut String, until: Instant) -> bool {
         let header = if cursor.contains(':') { "X-None" } else { "Last-Event-ID" };
         let path = format!("/api/events?format=json&channel={}&since={cursor}", name(seen.channel));
-        let Some(mut stream) = self.get(&path, &format!("{header}: {cursor}\r\n"), Duration::from_millis(100)) else {
+        let Some(mut stream) = self.get(&path, &format!("{header}: {cursor}\r\n"), PATIENCE) else { return false };
+        if Message::read_head(&mut stream).is_none_or(|head| head.status() != 200) {
             return false;
-        };
+        }
+        stream.get_ref().set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        let mut stream = BufReader::new(Chunks { from: stream, head: Vec::new(), left: 0 });
         let (mut line, mut last, asked) = (Vec::new(), String::new(), time_of(cursor));
         while Instant::now() < until {
             match stream.read_until(b'\n', &mut line) {
@@ -270,6 +273,38 @@ impl Storm<'_> {
             format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {bearer}\r\nConnection: close\r\n");
         stream.write_all(format!("{head}{header}\r\n").as_bytes()).ok()?;
         Some(BufReader::new(stream))
+    }
+}
+
+/// The content of a chunked body. Source: RFC 9112, section 7.1.
+struct Chunks {
+    from: BufReader<TcpStream>,
+    /// What has come of the line before a chunk.
+    head: Vec<u8>,
+    /// How much of the chunk is still to come, in bytes.
+    left: usize,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        while self.left == 0 {
+            if self.from.read_until(b'\n', &mut self.head)? == 0 || self.head.last() != Some(&b'\n') {
+                return Ok(0);
+            }
+            // A chunk ends with an empty line.
+            let line = String::from_utf8_lossy(&self.head).trim().to_owned();
+            self.head.clear();
+            if !line.is_empty() {
+                self.left = usize::from_str_radix(&line, 16).map_err(io::Error::other)?;
+                if self.left == 0 {
+                    return Ok(0);
+                }
+            }
+        }
+        let length = to.len().min(self.left);
+        let read = self.from.read(&mut to[..length])?;
+        self.left -= read;
+        Ok(read)
     }
 }
 

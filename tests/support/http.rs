@@ -44,7 +44,7 @@ impl Message {
     }
 
     /// Reads the first line and the headers.
-    fn read_head(stream: &mut impl BufRead) -> Option<Self> {
+    pub fn read_head(stream: &mut impl BufRead) -> Option<Self> {
         let mut line = || {
             let mut line = Vec::new();
             stream.read_until(b'\n', &mut line).ok()?;

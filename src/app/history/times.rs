@@ -4,7 +4,8 @@ use crate::app::bounds::LEEWAY;
 
 /// How long before a cursor a message may be stored that its client has not seen. A message takes up to [`LATE`] to be
 /// published, by a sandbox whose clock may be [`AHEAD`]; the cursor may be an id that its publisher made [`LEEWAY`] ahead; and an
-/// event stream may end before the messages of its [`gap`](super::gap) have followed, but after younger ones came.
+/// event stream may end before the messages of its [`gap`](super::gap) have followed, but after younger ones came. Others measured
+/// 3 s until another place of Fastly sees a write, which this covers, too.
 pub(super) const OVERLAP: u64 = BEFORE + LEEWAY * 1000 + GAP;
 
 /// How long the gap of an event stream stays open: until the service has looked again.
