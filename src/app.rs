@@ -21,7 +21,7 @@ pub mod settings;
 
 use ::http::header::HeaderValue;
 
-pub use self::history::gap::Gap;
+pub use self::exchange::Later;
 use self::{
     access::origins,
     endpoints::{broadcast, disconnect, events, files, health, history as missed, next, poll, websocket},
@@ -79,8 +79,8 @@ pub fn decide(exchange: &mut Exchange<'_>) -> Outcome {
 }
 
 /// Does what is left to do when a response has been sent, at a time in seconds since 1970. Returns a line for the log if it fails.
-pub fn later(gap: Gap, settings: &Settings, platform: &mut dyn Platform, now: u64) -> Option<String> {
-    gap.close(settings, platform, now).err().and_then(|error| error.log())
+pub fn later(later: Later, settings: &Settings, platform: &mut dyn Platform, now: u64) -> Option<String> {
+    later.run(settings, platform, now).err().and_then(|error| error.log())
 }
 
 fn route(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {

@@ -149,8 +149,6 @@ pub enum Error {
     Since,
     /// A client wants to know what it missed, in a form that cannot say all of it.
     SinceFormat,
-    /// A WebSocket has a cursor in its URL.
-    SinceInUrl,
     /// A client asks more than once in a batch what it missed.
     SyncTooOften,
     /// A request for what a client missed does not say since when.
@@ -211,7 +209,6 @@ impl Error {
             | Self::MessageId
             | Self::Since
             | Self::SinceFormat
-            | Self::SinceInUrl
             | Self::NoSince
             | Self::SyncTooOften
             | Self::UpgradeSpelling

@@ -22,7 +22,34 @@ pub struct Exchange<'a> {
     /// What happens on a WebSocket.
     pub on_websocket: Handler,
     /// What an endpoint wants to be done when its response has been sent: see [`later`](super::later).
-    pub later: Option<Gap>,
+    pub later: Option<Later>,
+}
+
+/// What is done when a response has been sent: nobody waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// Makes sure that what is published from now on can be read back.
+    BeginHistory,
+    /// Closes the gap of an event stream.
+    Gap(Gap),
+}
+
+impl Later {
+    /// Does it, at a time in seconds since 1970.
+    ///
+    /// # Errors
+    /// As [`Gap::close`].
+    pub(super) fn run(self, settings: &Settings, platform: &mut dyn Platform, now: u64) -> Result<(), Error> {
+        match self {
+            Self::BeginHistory => {
+                if let Some(history) = settings.history.as_ref()? {
+                    history.begin(platform);
+                }
+                Ok(())
+            }
+            Self::Gap(gap) => gap.close(settings, platform, now),
+        }
+    }
 }
 
 /// What handles the requests of a path and a method.

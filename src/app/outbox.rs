@@ -236,8 +236,11 @@ pub(crate) fn send(requests: Requests<'_>, platform: &mut dyn Platform) -> Resul
     if kept.is_ok() && history.is_late(begun, platform) {
         kept = Err(StoreError::TooSlow);
         if may_keep_again {
-            history.begin_inserts(&values, platform);
+            let begun = history.begin_inserts(&values, platform);
             kept = platform.finish_inserts();
+            if kept.is_ok() && history.is_late(begun, platform) {
+                kept = Err(StoreError::TooSlow);
+            }
         }
     }
     if kept.is_ok() && may_begin {

@@ -41,13 +41,22 @@ pub trait Store {
     /// [`StoreError`].
     fn lookup(&mut self, keys: &[String], limit: usize) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
 
-    /// Lists the keys that begin with each of the prefixes, in no known order, together of about `limit` bytes at most; `None`
-    /// if there are more of them, or more than the store lists at once. Prefixes have letters, digits and `-`, as Fastly rejects
-    /// some of the others.
+    /// Lists the keys that begin with each of the prefixes, together of about `limit` bytes at most. Prefixes have letters, digits
+    /// and `-`, as Fastly rejects some of the others.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Vec<Option<Vec<String>>>, StoreError>;
+    fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Listed, StoreError>;
+}
+
+/// Keys of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Those that begin with each prefix, in no known order; `None` if there are more than the limit allows, or than the store lists
+    /// at once.
+    pub keys: Vec<Option<Vec<String>>>,
+    /// How many bytes were read for that.
+    pub bytes: usize,
 }
 
 /// A page of the keys of a store.

@@ -22,7 +22,7 @@ export interface Options {
   buffer?: number;
   /**
    * After how many seconds the client asks a WebSocket's service whether all messages have arrived, while some do: the proxy
-   * drops some if the connection is slow. 0: never. Default: 60.
+   * drops some if the connection is slow. 0: never. Default: 60, which is the most.
    */
   verify?: number;
   /** A WebSocket class, for Node.js 20: that of the package `ws`. */

@@ -12,15 +12,17 @@ const SILENCE = 35_000; // The proxy sends something at least every 25 s.
 const OPENING = 10_000;
 const STABLE = 5_000;
 const BACKOFF = { first: 500, longest: 20_000 };
-const SUBSCRIBED = 1_500; // After so long, the proxy has the subscription.
-const GAP = 4_000; // After so long, an event stream has what was published before that.
+const SUBSCRIBED = 2_000; // After so long, the proxy has the subscription, and what was published before can be read.
+const GAP = 4_000; // After so long, an event stream has it.
 const OVERLAP = 5_000; // A cursor says nothing of what was published so long before it.
 const VERIFY = 60; // seconds
+const RETRY = 30_000;
 // The proxy drops messages for a connection that is slow to take them. Then many come at once, or late.
 const BURST = { bytes: 6_000, within: 100 };
 const LATE = 2_000;
 const DOUBT = { first: 3_000, longest: 60_000 };
 const REMEMBERED = 2_000; // ids
+const OLDEST = 70_000; // The id of a message that was sent again may be a minute old.
 
 /** @param {string | URL} url @param {Options} [options] @returns {Client} */
 export function connect(url, options = {}) {
@@ -78,13 +80,15 @@ class Live extends EventTarget {
   #least = Infinity;
   /** Why messages were lost, until that has been told. @type {string | undefined} */
   #lost;
+  /** The first cursor: what was published before it is not for this client. @type {string | undefined} */
+  #first;
 
   /** @param {string | URL} url @param {Options} options */
   constructor(url, options) {
     super();
     this.#url = new URL(url, globalThis.location?.href);
     this.#options = options;
-    this.#verify = (options.verify ?? VERIFY) * 1_000;
+    this.#verify = Math.min(options.verify ?? VERIFY, VERIFY) * 1_000;
     this.#channels = checked(options.channels ?? ['test']);
     this.#transports = options.transports ?? /** @type {Transport[]} */ (Object.keys(transports));
     if (options.since) this.#cursor = { since: options.since, at: now(), alive: now() };
@@ -150,12 +154,10 @@ class Live extends EventTarget {
     link.on = {
       open: () => this.#opened(link),
       alive: () => {
-        // A poll has a new cursor with each response.
-        const isVerified = !link.hasNews || !link.send || !this.#verify;
-        const tells = link.isSettled && isVerified && link === this.#link && link.transport !== 'poll';
-        if (this.#cursor && tells) this.#cursor.alive = now();
+        if (link.transport === 'events') this.#quiet(link, now());
       },
       envelope: (envelope) => this.#receive(link, envelope),
+      frame: (size) => this.#arrived(link, size),
       cursor: (since) => this.#advance(link, since),
       settle: () => this.#settle(link),
       end: (end) => this.#ended(link, end),
@@ -177,7 +179,7 @@ class Live extends EventTarget {
     const query = new URLSearchParams(this.#options.params);
     for (const channel of this.#channels) query.append('channel', channel);
     query.set('format', 'json');
-    const since = this.since;
+    const since = link.since = this.since;
     link.resumes = since !== undefined;
     // A WebSocket asks when it has its subscription.
     if (since && link.transport !== 'websocket') query.set('since', since);
@@ -205,9 +207,13 @@ class Live extends EventTarget {
 
   /** Asks for what was missed. @param {Link} link */
   #sync(link) {
-    link.hasNews = false;
+    link.hasNews = link.hasDropped = false;
+    link.isAsking = true;
+    link.wasDoubtful = link.isDoubtful;
+    link.isDoubtful = false;
     link.asked = now();
-    link.send?.({ type: 'sync', since: this.since });
+    link.since = this.since;
+    link.send?.({ type: 'sync', since: link.since });
   }
 
   /** Asks after a time, or earlier if that was due already. @param {Link} link @param {number} delay */
@@ -222,9 +228,14 @@ class Live extends EventTarget {
     });
   }
 
+  /** There was nothing until then. @param {Link} link @param {number} at */
+  #quiet(link, at) {
+    if (this.#cursor && link.isSettled && link === this.#link) this.#cursor.alive = Math.max(this.#cursor.at, at);
+  }
+
   /** @param {Link} link @param {Envelope} envelope */
-  #synced(link, { since, more, recovered, reason, error }) {
-    const { isDoubtful } = link;
+  #synced(link, { since, more, recovered, reason = 'unknown', error }) {
+    link.isAsking = false;
     if (error) {
       this.#dispatch('error', { message: error });
       if (error.startsWith('Invalid since')) {
@@ -233,59 +244,91 @@ class Live extends EventTarget {
         this.#lost = error;
         return this.#sync(link);
       }
-      return this.#syncAfter(link, DOUBT.longest / 2);
+      return this.#syncAfter(link, RETRY);
     }
     if (more) {
       const isAhead = link.hasNews || (this.#cursor && timeOf(since) - timeOf(this.#cursor.since) >= 1_000);
       if (since) this.#advance(link, since);
       return this.#syncAfter(link, isAhead ? 0 : 1_000);
     }
-    // Nothing was missed on a first connection to a service that keeps nothing.
+    // The same cursor again: the store could not be read. What it has will follow.
+    const isUnread = recovered === false && since && link.since && timeOf(since) <= timeOf(link.since);
+    if (isUnread) this.#syncAfter(link, RETRY);
+    if (isUnread && link.isSettled) return;
+    // A first connection has missed nothing, as far as that is known.
     const isFirst = !this.#hasSettled && !link.resumes;
-    if (recovered === false && (since || !isFirst)) this.#lost = reason ?? 'unknown';
-    if (since) this.#advance(link, since);
-    else this.#cursor = undefined;
+    if (recovered === false && (isUnread || !isFirst)) this.#lost = reason;
+    if (since) {
+      this.#least = Math.min(this.#least, Date.now() - timeOf(since));
+      this.#advance(link, since);
+    } else this.#cursor = undefined;
     link.isKept = since !== undefined;
-    link.isDoubtful = false;
+    link.isVerified = !link.hasNews && !isUnread;
     // What is checked in vain is checked less often.
-    if (isDoubtful) this.#doubt = link.hasNews ? DOUBT.first : Math.min(2 * this.#doubt, DOUBT.longest);
+    if (link.wasDoubtful) this.#doubt = link.hasDropped ? DOUBT.first : Math.min(2 * this.#doubt, DOUBT.longest);
     // What arrived since it asked is not verified yet.
     if (link.hasNews && this.#verify) this.#syncAfter(link, this.#verify);
     this.#settle(link);
   }
 
-  /** A message arrived on a WebSocket. @param {Link} link @param {string} id @param {number} size */
-  #arrived(link, id, size) {
-    const time = now(), took = Date.now() - timeOf(id);
-    this.#least = Math.min(this.#least, took);
+  /** A frame arrived on a WebSocket. @param {Link} link @param {number} size */
+  #arrived(link, size) {
+    const time = now();
     if (time - link.burst.from > BURST.within) link.burst = { from: time, bytes: 0 };
     link.burst.bytes += size;
-    if (!link.isSettled || !link.isKept || !this.#verify) return;
-    this.#syncAfter(link, this.#verify);
-    if (link.burst.bytes < BURST.bytes && took - this.#least < LATE) return;
+    if (link.burst.bytes > BURST.bytes) this.#doubted(link);
+  }
+
+  /** Messages may have been dropped. @param {Link} link */
+  #doubted(link) {
+    if (!link.isSettled || !link.isKept || !this.#verify || link.isDoubtful) return;
     link.isDoubtful = true;
-    this.#syncAfter(link, Math.max(DOUBT.first, link.asked + this.#doubt - time));
+    this.#syncAfter(link, Math.max(DOUBT.first, link.asked + this.#doubt - now()));
+  }
+
+  /** A new message arrived on a WebSocket. @param {Link} link @param {string} id */
+  #news(link, id) {
+    link.isVerified = false;
+    const took = Date.now() - timeOf(id);
+    if (link.isAsking) {
+      // It may have been on its way.
+      if (took - this.#least > LATE) link.hasDropped = true;
+      return;
+    }
+    this.#least = Math.min(this.#least, took);
+    if (!link.isSettled || !link.isKept) return;
+    if (!this.#verify) this.#advance(link, id);
+    else this.#syncAfter(link, this.#verify);
+    if (took - this.#least > LATE) this.#doubted(link);
   }
 
   /** @param {Link} link @param {Envelope} envelope */
   #receive(link, envelope) {
     const { type, id, channel, to, data, base64, from, since, recovered, reason = 'unknown' } = envelope;
+    // The link before only delivers.
+    if (link !== this.#link && type !== 'message' && type !== 'close') return;
     switch (type) {
       case 'welcome':
         this.connection = envelope.connection;
         this.user = envelope.user;
-        if (recovered === false) this.#lost = reason;
+        // The same cursor again: the store could not be read, and will be asked again.
+        if (recovered === false && !(link.isSettled && since === this.#cursor?.since)) this.#lost = reason;
         if (link.send) {
           link.isKept = since !== undefined;
           if (!link.isKept) {
             this.#cursor = undefined;
             if (link.resumes) this.#lost = 'The service keeps no messages';
           }
-          if (!this.#cursor) link.first = since;
+          if (!this.#cursor) this.#first = since;
         }
         // That of the last connection is still to be followed up.
         if (since && !(link.send && this.#cursor)) this.#advance(link, since);
         link.isMore = Boolean(envelope.more);
+        break;
+      case 'ping':
+        // This one may be late, but not that before it. A check that is due is due for a time before.
+        if (link.due === Infinity && (link.isVerified || !this.#verify)) this.#quiet(link, link.pinged);
+        link.pinged = now();
         break;
       case 'synced':
         this.connection = envelope.connection;
@@ -293,15 +336,12 @@ class Live extends EventTarget {
         this.#synced(link, envelope);
         break;
       case 'message': {
+        if (id && !this.#isNew(id)) break;
         // What was published before the first connection is not for it.
-        const isBefore = id && link.first && !link.isSettled && timeOf(id) < timeOf(link.first) - 1_000;
-        if (isBefore || (id && !this.#isNew(id))) break;
+        if (id && link.isAsking && this.#first && timeOf(id) < timeOf(this.#first) - 1_000) break;
         const content = base64 === undefined ? data : fromBase64(base64);
         link.hasNews = true;
-        if (id && link.send) {
-          this.#arrived(link, id, (data ?? base64).length);
-          if (link.isSettled && !this.#verify) this.#advance(link, id);
-        }
+        if (id && link.send) this.#news(link, id);
         this.#dispatch('message', { id, channel, to, data: content, from });
         break;
       }
@@ -321,8 +361,8 @@ class Live extends EventTarget {
     if (this.#seen.has(id)) return false;
     this.#seen.add(id);
     if (this.#seen.size > this.#remembered) {
-      // What is older than the cursor does not come again.
-      const oldest = this.#cursor ? timeOf(this.#cursor.since) - 2 * OVERLAP : Infinity;
+      // What is older than the cursor does not come again. Without one there is no replay.
+      const oldest = this.#cursor ? timeOf(this.#cursor.since) - OLDEST : timeOf(id) - OLDEST;
       for (const id of this.#seen) if (timeOf(id) < oldest) this.#seen.delete(id);
       this.#remembered = Math.max(REMEMBERED, 2 * this.#seen.size);
     }
@@ -359,7 +399,7 @@ class Live extends EventTarget {
       if (!this.#link?.isOpen) this.#change(this.#link ? 'connecting' : 'waiting');
     }
     if (link !== this.#link) return;
-    if (link.isMore) {
+    if (link.isMore && link.since !== this.since) {
       // The next page.
       this.#link = undefined;
       return void this.#open();
@@ -442,15 +482,23 @@ class Link {
   isKept = true;
   /** Whether it ends with a page of what was missed, which another one follows. */
   isMore = false;
-  /** Whether messages may have been dropped. */
+  /** Whether messages may have been dropped, and whether that was so before it asked last. */
   isDoubtful = false;
-  /** When it asked last what was missed, and when it will ask. */
+  wasDoubtful = false;
+  /** Whether the last check found that everything has arrived, and nothing has arrived since. */
+  isVerified = false;
+  /** Whether it asks what was missed, since when, when it asked last, and when it will ask. */
+  isAsking = false;
+  /** @type {string | undefined} */
+  since;
   asked = 0;
   due = Infinity;
+  /** Whether it was told of messages that had not arrived. */
+  hasDropped = false;
   /** How much arrived at once. */
   burst = { from: 0, bytes: 0 };
-  /** The cursor that it got first, if there was none. @type {string | undefined} */
-  first;
+  /** When the last ping came. */
+  pinged = 0;
   /** Whether it was opened with a cursor. */
   resumes = false;
   /** Whether it had a new message, since it asked. */
@@ -561,6 +609,7 @@ const transports = {
     };
     socket.onmessage = ({ data }) => {
       try {
+        link.on.frame?.(data.length);
         link.receive(JSON.parse(data));
       } catch (error) {
         link.end({ reason: String(error) });

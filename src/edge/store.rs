@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanout_edge::app::{
     http::BodyError,
-    platform::{HISTORY_STORE, KeyPage, Store, StoreError},
+    platform::{HISTORY_STORE, KeyPage, Listed, Store, StoreError},
 };
 use fastly::{
     Body, KVStore,
@@ -97,31 +97,31 @@ impl Store for Fastly<'_> {
         Ok(values)
     }
 
-    fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Vec<Option<Vec<String>>>, StoreError> {
+    fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Listed, StoreError> {
         /// The longest page that there is.
         const MAX_KEYS: u32 = 1000;
         let store = self.store(prefixes.len())?;
         let begin = |prefix: &String| store.build_list().prefix(prefix).limit(MAX_KEYS).execute_async().map_err(failed);
         let begun: Vec<_> = prefixes.iter().map(begin).collect();
-        let mut rest = limit;
-        let finish = |list: Result<_, _>| {
+        let mut listed = Listed::default();
+        for list in begun {
             let page = match wait_for_list(&list?) {
-                Ok(page) => read(page, rest),
-                Err(StoreError::TooLarge) => return Ok(None),
+                Ok(page) => read(page, limit - listed.bytes),
+                Err(StoreError::TooLarge) => Err(BodyError::TooLarge),
                 Err(error) => {
                     eprintln!("the KV store `{HISTORY_STORE}` failed to list keys: {error:?}");
                     return Err(error);
                 }
             };
-            match page {
+            listed.keys.push(match page {
                 Ok(page) => {
-                    rest -= page.len();
-                    KeyPage::parse(&page).map(KeyPage::into_all).ok_or(StoreError::Failed)
+                    listed.bytes += page.len();
+                    KeyPage::parse(&page).ok_or(StoreError::Failed)?.into_all()
                 }
-                Err(BodyError::TooLarge) => Ok(None),
-                Err(BodyError::Incomplete) => Err(StoreError::Failed),
-            }
-        };
-        begun.into_iter().map(finish).collect()
+                Err(BodyError::TooLarge) => None,
+                Err(BodyError::Incomplete) => return Err(StoreError::Failed),
+            });
+        }
+        Ok(listed)
     }
 }

@@ -183,11 +183,6 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             400,
             "Missing since: add ?since= and the id of the last message, or a time, 2026-01-31T08:00:00Z",
         ),
-        (
-            Error::SinceInUrl,
-            400,
-            r#"Invalid since: connect without it, with format=json, and two seconds later send {"type":"sync","since":"ID"}"#,
-        ),
         (Error::Subprotocol, 400, "Missing subprotocol: offer the one that this service requires"),
         (Error::NotAccepted, 500, "The handler did not accept the connection: call connection.accept()"),
         (Error::reject(402, "Pay first"), 402, "Pay first"),
@@ -241,7 +236,6 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::SinceFormat
             | Error::SyncTooOften
             | Error::NoSince
-            | Error::SinceInUrl
             | Error::Setting(_)
             | Error::HandOff { .. }
             | Error::Backend { .. }
@@ -264,7 +258,7 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (54, 54), "each variant is there once");
+    assert_eq!((variants.len(), all.len()), (53, 53), "each variant is there once");
 }
 
 #[test]

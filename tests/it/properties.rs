@@ -95,7 +95,7 @@ proptest! {
         let missed: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
         prop_assert_eq!(&missed["recovered"], &json!(true), "{}", missed);
         // Messages of the last seconds before the cursor come again.
-        let due = published.iter().filter(|(at, id)| at + 4_500 >= seen_at && *id != seen);
+        let due = published.iter().filter(|(at, id)| at + 5_000 >= seen_at && *id != seen);
         let got = missed["messages"].as_array().expect("a list").iter().map(|message| message["id"].as_str().expect("an id"));
         prop_assert_eq!(got.collect::<Vec<_>>(), due.map(|(_, id)| &**id).collect::<Vec<_>>());
     }

@@ -34,7 +34,7 @@ const SYNC: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 const STACK: usize = 512 * 1024;
 /// How long before its cursor a client gets messages again, in milliseconds.
-const OVERLAP: u64 = 4500;
+const OVERLAP: u64 = 5000;
 
 /// What is published, and to how many clients.
 #[derive(Clone, Copy)]

@@ -5,11 +5,11 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 use super::{LOCAL_GRIP_URL, NOW, handlers::mirror, store::Memory};
 use fanout_edge::{
     app::{
-        self, Gap,
+        self, Later,
         connection::Handler,
         exchange::Exchange,
         http::{BodyError, Outcome, Response},
-        platform::{BackendError, CannotCount, Counter, Platform, Store, StoreError},
+        platform::{BackendError, CannotCount, Counter, Listed, Platform, Store, StoreError},
         settings::{Lookup, Settings},
     },
     grip::{
@@ -40,6 +40,7 @@ pub fn local_settings() -> Settings {
 }
 
 /// A request that a test builds.
+#[derive(Clone)]
 pub struct Request {
     method: String,
     path: String,
@@ -142,6 +143,8 @@ pub struct Host {
     pub clock: u64,
     /// How long each publish request takes, in milliseconds.
     pub publishing: u64,
+    /// How long each operation on the store takes, in milliseconds; inserts take it when they are waited for.
+    pub storing: u64,
     pub has_store: bool,
     pub store: Memory,
     has_valid_fastly_key: bool,
@@ -162,6 +165,7 @@ impl Default for Host {
             ids: 0,
             clock: NOW * 1000,
             publishing: 0,
+            storing: 0,
             has_store: true,
             store: Memory::default(),
             has_valid_fastly_key: false,
@@ -179,6 +183,7 @@ impl Sender for Host {
 
 impl Host {
     fn store(&mut self) -> &mut Memory {
+        self.clock += self.storing;
         self.store.clock = self.clock;
         self.store.is_missing = !self.has_store;
         &mut self.store
@@ -187,7 +192,9 @@ impl Host {
 
 impl Store for Host {
     fn begin_insert(&mut self, key: &str, value: &str, time_to_live: Duration) {
-        self.store().begin_insert(key, value, time_to_live);
+        self.store.clock = self.clock;
+        self.store.is_missing = !self.has_store;
+        self.store.begin_insert(key, value, time_to_live);
     }
 
     fn finish_inserts(&mut self) -> Result<(), StoreError> {
@@ -202,7 +209,7 @@ impl Store for Host {
         self.store().lookup(keys, limit)
     }
 
-    fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Vec<Option<Vec<String>>>, StoreError> {
+    fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Listed, StoreError> {
         self.store().list(prefixes, limit)
     }
 }
@@ -289,7 +296,7 @@ pub struct Service {
     pub now: u64,
     pub on_websocket: Handler,
     /// What is left to do when the last response has been sent.
-    pub later: Option<Gap>,
+    pub later: Option<Later>,
 }
 
 impl Service {
@@ -336,7 +343,7 @@ impl Service {
     }
 
     /// Does what is left to do when a response has been sent. Returns a line for the log if it fails.
-    pub fn finish(&mut self, later: Gap) -> Option<String> {
+    pub fn finish(&mut self, later: Later) -> Option<String> {
         app::later(later, &self.settings, &mut self.host, self.now)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanout_edge::app::platform::{KeyPage, StoreError};
+use fanout_edge::app::platform::{KeyPage, Listed, StoreError};
 use serde_json::json;
 
 /// The store, and how it fails.
@@ -24,7 +24,7 @@ pub struct Memory {
     pub hidden: usize,
     /// Whether the service has no such store.
     pub is_missing: bool,
-    /// The most bytes that one call of `list` returned.
+    /// How many bytes of keys were listed.
     pub listed: usize,
     /// What `finish_inserts` returns.
     inserted: Option<StoreError>,
@@ -94,7 +94,7 @@ impl Memory {
         Ok(values)
     }
 
-    pub fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Vec<Option<Vec<String>>>, StoreError> {
+    pub fn list(&mut self, prefixes: &[String], limit: usize) -> Result<Listed, StoreError> {
         const MAX_KEYS: usize = 1000;
         let (mut lists, mut rest) = (Vec::new(), limit);
         for prefix in prefixes {
@@ -112,8 +112,8 @@ impl Memory {
             let page = fits.and_then(|_| KeyPage::parse(page.as_bytes()).expect("a page").into_all());
             lists.push(page);
         }
-        self.listed = self.listed.max(limit - rest);
-        Ok(lists)
+        self.listed += limit - rest;
+        Ok(Listed { keys: lists, bytes: limit - rest })
     }
 }
 

@@ -66,25 +66,14 @@ impl Limits {
         connection_id: &str,
         (counter, n): (Counter, u32),
     ) -> Result<(), Error> {
-        let entry = request.header(CLIENT).value().filter(|client| is_entry(client)).unwrap_or(connection_id);
-        self.count_for(platform, counter, entry, n)
+        let client = handed_off(request);
+        self.count_for(platform, counter, client.as_deref().unwrap_or(connection_id), n)
     }
 
-    /// Counts the operations on the store that a request took, as so many openings: for the client's address, or for the one that
-    /// it had when it was handed off.
-    pub(crate) fn count_reads(
-        self,
-        request: &dyn Request,
-        platform: &mut dyn Platform,
-        is_proxied: bool,
-        reads: usize,
-    ) {
-        let handed_off = || request.header(CLIENT).value().filter(|client| is_entry(client)).map(str::to_owned);
-        let client = if is_proxied { handed_off() } else { client(request) };
-        if let Some(client) = client {
-            // What is too much is rejected when the client asks again.
-            let _ = self.count_for(platform, Counter::Openings, &client, u32::try_from(reads).unwrap_or(u32::MAX));
-        }
+    /// Counts operations on the store for a client, as so many openings.
+    pub(crate) fn count_reads(self, platform: &mut dyn Platform, client: &str, reads: usize) {
+        // What is too much is rejected when the client asks again.
+        let _ = self.count_for(platform, Counter::Openings, client, u32::try_from(reads).unwrap_or(u32::MAX));
     }
 
     fn count_for(self, platform: &mut dyn Platform, counter: Counter, entry: &str, n: u32) -> Result<(), Error> {
@@ -107,6 +96,11 @@ impl Limits {
 /// The entry of a client; `None` if its address is not known.
 pub(crate) fn client(request: &dyn Request) -> Option<String> {
     request.client_address().map(network)
+}
+
+/// The entry that a client had when it was handed off; `None` if it is not known.
+pub(crate) fn handed_off(request: &dyn Request) -> Option<String> {
+    request.header(CLIENT).value().filter(|client| is_entry(client)).map(str::to_owned)
 }
 
 /// Whether a text may be what [`client`] returns.

@@ -17,7 +17,8 @@ impl<'a> Connection<'a> {
     /// Publishes a message to all subscribers of a channel, on every transport. All that a batch publishes goes out in as
     /// few requests as it fits into, after the handler returns, each message with an id of its own and the
     /// [user](Self::user). If the proxy does not accept it, the connection is closed
-    /// with a code and a reason that says so.
+    /// with a code and a reason that says so. If it does, and the message cannot be kept for the history, the connection stays
+    /// open: a client that gets envelopes gets an error.
     ///
     /// # Errors
     /// [`Error::ChannelName`]; [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if the batch publishes more than 200

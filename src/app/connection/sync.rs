@@ -48,12 +48,10 @@ impl Sync<'_> {
 impl Connection<'_> {
     /// Sends what comes first to a client that gets envelopes.
     pub(super) fn welcome(&mut self) {
-        // Its cursor is of use from now on.
-        let since = self.settings.history.as_ref().ok().and_then(Option::as_ref).map(|history| {
-            self.operations += history.operations_to_begin();
-            history.begin(self.platform);
-            Cursor::now(self.platform)
-        });
+        let has_history = matches!(self.settings.history, Ok(Some(_)));
+        // That of the URL was checked before. What was missed since then follows when the client asks.
+        let asked = self.query.since.as_deref().and_then(|since| Cursor::parse(since, self.platform).ok());
+        let since = has_history.then(|| asked.unwrap_or_else(|| Cursor::now(self.platform)));
         self.ws.send(&Envelope::welcome(Some(self.id()), self.user(), since).to_json());
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::app::{
-    access::{guard, right::Right},
+    access::{guard, limits, right::Right},
     bounds::MAX_READS,
     error::Error,
     exchange::Exchange,
@@ -44,7 +44,9 @@ pub(crate) fn history(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let user = verified.and_then(|verified| verified.identity.channel());
     let covered = History::cover(history, channels.iter(), user);
     let replay = replay(covered, cursor, MAX_READS, exchange.platform);
-    exchange.settings.limits.as_ref()?.count_reads(exchange.request, exchange.platform, false, replay.reads.max(1));
+    if let Some(client) = limits::client(exchange.request) {
+        exchange.settings.limits.as_ref()?.count_reads(exchange.platform, &client, replay.reads.max(1));
+    }
     let reason = replay.reason();
     let Replay { messages, since, more, .. } = replay;
     let envelope = |json| RawValue::from_string(json).expect("an envelope is JSON");

@@ -5,7 +5,7 @@ use crate::{
     app::{
         error::Error,
         exchange::Exchange,
-        history::replay::Replay,
+        history::replay::{Lost, Replay},
         http::{Outcome, Response},
     },
     grip::Hold,
@@ -13,6 +13,9 @@ use crate::{
 
 /// How long a client waits, in seconds, unless its token expires before.
 const TIMEOUT: u32 = 25;
+
+/// How long it waits if the store cannot be read.
+const RETRY: u32 = 5;
 
 /// The longest response that the proxy holds, in bytes. Source: Pushpin 1.41, `proxysession.cpp`.
 const MAX_HELD: usize = 100_000;
@@ -23,7 +26,7 @@ pub(crate) fn poll(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     subscribe(exchange, Kind::Poll, |subscriber| match &subscriber.replay {
         Some(replay) => missed(subscriber, replay),
         None if subscriber.is_kept && subscriber.format.is_json() => now(&list(subscriber, true)),
-        None => held(204, "", subscriber),
+        None => held(204, "", subscriber, TIMEOUT),
     })
 }
 
@@ -32,8 +35,12 @@ pub(crate) fn poll(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
 fn missed(subscriber: &Subscriber<'_>, replay: &Replay) -> Response {
     let can_go_on = replay.lost.as_ref().is_none_or(|lost| lost.can_go_on(replay.since));
     let list = list(subscriber, can_go_on);
-    let waits = replay.lost.is_none() && !subscriber.has_news && list.len() < MAX_HELD;
-    if waits { held(200, &list, subscriber) } else { now(&list) }
+    match replay.lost {
+        None if !subscriber.has_news && list.len() < MAX_HELD => held(200, &list, subscriber, TIMEOUT),
+        // It asks again with the same cursor.
+        Some(Lost::Unreadable) => held(200, &list, subscriber, RETRY),
+        _ => now(&list),
+    }
 }
 
 /// The welcome, with a cursor if it is of use, and what was missed.
@@ -52,11 +59,11 @@ fn now(list: &str) -> Response {
     Response::new(200, "application/json", list)
 }
 
-/// Held, with this response when the time is over.
-fn held(status: u16, body: &str, subscriber: &Subscriber<'_>) -> Response {
+/// Held, with this response when the time is over, in seconds.
+fn held(status: u16, body: &str, subscriber: &Subscriber<'_>, timeout: u32) -> Response {
     let content_type = if subscriber.format.is_json() { "application/json" } else { "text/plain; charset=utf-8" };
     let valid_for = subscriber.token.map(|(expires_at, _)| expires_at.saturating_sub(subscriber.now));
-    let timeout = valid_for.map_or(TIMEOUT, |seconds| seconds.clamp(1, TIMEOUT.into()) as u32);
+    let timeout = valid_for.map_or(timeout, |seconds| seconds.clamp(1, timeout.into()) as u32);
     let hold = subscriber.hold(Hold::response).with_timeout(timeout);
     Response::new(status, content_type, body).held(&hold)
 }

@@ -9,14 +9,14 @@ use super::hand_off::hand_off;
 use crate::{
     app::{
         access::{
-            guard,
+            guard, limits,
             proof::Source,
             right::Right,
             token::{self, Identity},
         },
         bounds::{MAX_CHANNELS, MAX_READS},
         error::Error,
-        exchange::Exchange,
+        exchange::{Exchange, Later},
         history::{
             History,
             cursor::Cursor,
@@ -102,20 +102,21 @@ pub(crate) fn subscribe(
     let replay = asked.map(|cursor| replay(covered, cursor, MAX_READS, exchange.platform));
     if let Some(replay) = &replay {
         let limits = exchange.settings.limits.as_ref()?;
-        limits.count_reads(exchange.request, exchange.platform, true, replay.reads);
-    }
-    if let Some((history, _)) = &kept {
-        // What it is told to be the next cursor is of use from now on.
-        history.begin(exchange.platform);
+        if let Some(client) = limits::handed_off(exchange.request) {
+            limits.count_reads(exchange.platform, &client, replay.reads);
+        }
     }
     let cursor = asked.unwrap_or_else(|| Cursor::now(exchange.platform));
     let has_news = replay.as_ref().is_some_and(|replay| replay.is_news(cursor));
     let is_kept = kept.is_some();
+    // What it is told to be the next cursor is of use from now on.
+    let begins = kept.as_ref().is_some_and(|(history, _)| history.operations_to_begin() > 0);
     let gap = match (&replay, kept) {
         (Some(replay), Some((history, covered)))
             if kind == Kind::Events && !replay.more && channels.iter().count() < limit =>
         {
-            Some(Gap::new(history, format, covered, replay, exchange.platform))
+            let client = limits::handed_off(exchange.request);
+            Some(Gap::new(history, format, covered, replay, client, exchange.platform))
         }
         _ => None,
     };
@@ -125,7 +126,7 @@ pub(crate) fn subscribe(
     let response = respond(&subscriber)
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))
         .with_header(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    exchange.later = subscriber.gap;
+    exchange.later = subscriber.gap.map(Later::Gap).or_else(|| begins.then_some(Later::BeginHistory));
     Ok(response.into())
 }
 

@@ -12,11 +12,12 @@ use crate::{
         bounds::{MAX_BACKEND_REQUESTS, MAX_EVENTS_BODY, MAX_OPERATIONS},
         connection::{Batch, Client, Connection},
         error::Error,
-        exchange::Exchange,
+        exchange::{Exchange, Later},
+        history::cursor::Cursor,
         http::{Outcome, Request, Response},
         messages::envelope::{self, Envelope},
         outbox::{Most, pack, send},
-        platform::Counter,
+        platform::{Counter, Platform},
         query::{Format, Query},
         settings::Settings,
     },
@@ -34,7 +35,7 @@ pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     if query.publishes() {
         exchange.settings.publisher.as_ref()?;
     }
-    check_since(&query)?;
+    check_since(&query, exchange.platform)?;
     // Only this spelling is a WebSocket to the proxy: it would send any other back as a plain GET.
     if exchange.request.header("upgrade") != Header::Value("websocket") {
         // A page asks like this why its WebSocket was refused, as browsers hide that.
@@ -56,7 +57,12 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let (request, settings, now): (&dyn Request, _, _) = (exchange.request, exchange.settings, exchange.now);
     let mut ws = WebSocket::new(request, &body)?;
     if ws.is_opening() {
-        check_since(&query)?;
+        check_since(&query, exchange.platform)?;
+        // The cursor of its welcome is of use from now on.
+        let history = settings.history.as_ref().ok().and_then(Option::as_ref);
+        if history.is_some_and(|history| history.operations_to_begin() > 0) {
+            exchange.later = Some(Later::BeginHistory);
+        }
     }
     let (client, expires_at) = match check_client(request, settings, &query, &proof, now) {
         Ok(checked) => checked,
@@ -100,12 +106,16 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     Ok(Response { log, ..response(ws) }.into())
 }
 
-/// Rejects a cursor in the URL: what is published before the proxy has the subscription would be missed.
+/// Checks the cursor in the URL of a client, which it gets back in its welcome.
 ///
 /// # Errors
-/// [`Error::SinceInUrl`].
-fn check_since(query: &Query) -> Result<(), Error> {
-    if query.since.is_some() { Err(Error::SinceInUrl) } else { Ok(()) }
+/// [`Error::Since`]; [`Error::SinceFormat`] if it does not ask for envelopes.
+fn check_since(query: &Query, platform: &mut dyn Platform) -> Result<(), Error> {
+    let Some(since) = &query.since else { return Ok(()) };
+    if query.format != Format::Json {
+        return Err(Error::SinceFormat);
+    }
+    Cursor::parse(since, platform).map(drop)
 }
 
 /// Checks the access token of a connection, unless its ticket says that it was. Returns who the client is, and when the

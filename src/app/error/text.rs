@@ -132,9 +132,6 @@ impl fmt::Display for Error {
                 "Invalid since: use the id of the last message, or a time that has passed, 2026-01-31T08:00:00Z",
             ),
             Self::SinceFormat => f.write_str("Invalid since: add format=json, or use /api/events"),
-            Self::SinceInUrl => f.write_str(
-                r#"Invalid since: connect without it, with format=json, and two seconds later send {"type":"sync","since":"ID"}"#,
-            ),
             Self::SyncTooOften => f.write_str("Too many syncs: send one, then wait for its response"),
             Self::NoSince => {
                 f.write_str("Missing since: add ?since= and the id of the last message, or a time, 2026-01-31T08:00:00Z")

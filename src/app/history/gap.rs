@@ -30,7 +30,7 @@ use crate::{
 
 /// How long after the response the service looks: then the proxy has the subscription, and what was published before can be
 /// seen in the store.
-const AFTER: Duration = Duration::from_millis(1500);
+const AFTER: Duration = Duration::from_millis(2000);
 
 /// The gap of an event stream that has just been opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +41,12 @@ pub struct Gap {
     own: Channel,
     /// When the store was read, in milliseconds since 1970.
     opened: u64,
-    /// Since when messages have been kept, in milliseconds since 1970, if that is known.
+    /// Since when messages were kept then, in milliseconds since 1970, if that is known.
     epoch: Option<u64>,
     /// The messages of that time that the stream was sent.
     known: Vec<MessageId>,
+    /// The address for which what is read counts.
+    client: Option<String>,
 }
 
 impl Gap {
@@ -54,15 +56,16 @@ impl Gap {
         format: Format,
         channels: Vec<Channel>,
         replay: &Replay,
+        client: Option<String>,
         platform: &mut dyn Platform,
     ) -> Self {
-        let opened = replay.since.time;
+        let opened = replay.read_at;
         // What a stream sees that is sent nothing may be stored, but not published yet.
         let known = replay.messages.iter().filter(|message| message.time >= opened.saturating_sub(BEFORE));
         let known = known.map(|message| message.id).collect();
         let own = format!("stream:{}", MessageId::new(platform).simple());
         let own = Channel::new(own).expect("a UUID has characters of a channel");
-        Self { format, channels, own, opened, epoch: history.begin(platform), known }
+        Self { format, channels, own, opened, epoch: history.epoch.get(), known, client }
     }
 
     /// The stream's own channel.
@@ -79,7 +82,10 @@ impl Gap {
         platform.wait(AFTER);
         let since = Cursor::now(platform);
         let lost = match self.missed(history, platform) {
-            Ok(messages) => {
+            Ok((messages, reads)) => {
+                if let (Ok(limits), Some(client)) = (&settings.limits, &self.client) {
+                    limits.count_reads(platform, client, reads);
+                }
                 let events: Vec<_> = messages.iter().map(|message| message.event(self.format)).collect();
                 match self.publish(&events, settings, platform, now) {
                     Ok(()) => return Ok(()),
@@ -113,16 +119,24 @@ impl Gap {
         packer.finish().into_iter().try_for_each(|request| request.send(platform).map_err(Error::Publish))
     }
 
-    fn missed(&self, history: &History, platform: &mut dyn Platform) -> Result<Vec<Stored>, Lost> {
+    fn missed(&self, history: &History, platform: &mut dyn Platform) -> Result<(Vec<Stored>, usize), Lost> {
         match history.read_epoch(platform)? {
             Some(epoch) if epoch <= self.opened || self.epoch == Some(epoch) => {}
             epoch => return Err(epoch.map_or(Lost::Unreadable, Lost::Begun)),
         }
-        let times = (self.opened.saturating_sub(BEFORE), self.opened + SUBSCRIBED + AHEAD + 1);
-        let page = Reader::new(MAX_READS - 1, platform).page(&self.channels, times, None)?;
-        if page.rest.is_some() {
-            return Err(Lost::Unsent);
+        let to = self.opened + SUBSCRIBED + AHEAD + 1;
+        let mut reader = Reader::new(MAX_READS - 1, platform);
+        let mut page = reader.page(&self.channels, (self.opened.saturating_sub(BEFORE), to), None)?;
+        let mut messages = page.messages;
+        while let Some(rest) = page.rest {
+            let reads = reader.reads;
+            page = reader.page(&self.channels, (rest.from, to), Some(rest.start))?;
+            messages.append(&mut page.messages);
+            if reader.reads == reads {
+                return Err(Lost::Unsent);
+            }
         }
-        Ok(page.messages.into_iter().filter(|message| !self.known.contains(&message.id)).collect())
+        messages.retain(|message| !self.known.contains(&message.id));
+        Ok((messages, reader.reads + 1))
     }
 }

@@ -90,11 +90,11 @@ pub(super) struct Width(u8);
 
 impl Width {
     /// The least width with which the time from one to another, in milliseconds since 1970, has at most so many slices; or one
-    /// that is 64 times as long as that time.
+    /// that is 4,096 times as long as that time.
     pub(super) fn of((from, to): (u64, u64), slices: u64) -> Self {
         const LONGEST: u8 = TIME_DIGITS - 1;
         let least = (0..LONGEST).find(|exponent| (to - from) >> (2 * exponent) == 0).unwrap_or(LONGEST);
-        let most = (least + 3).min(LONGEST);
+        let most = (least + 6).min(LONGEST);
         let fits = |exponent: &u8| (to >> (2 * exponent)) - (from >> (2 * exponent)) < slices;
         Self((least..most).find(fits).unwrap_or(most))
     }
@@ -113,16 +113,16 @@ impl Width {
         (self.0 > 0).then(|| Self(self.0.saturating_sub(powers)))
     }
 
-    /// The largest width for which something that was found in a time fits, in milliseconds, as far as that can be said, and that
-    /// is no longer than the time that is left. `fits` is given what finds the share of a slice of that width.
-    pub(super) fn fitting(self, found_in: u64, left: u64, fits: impl Fn(&dyn Fn(usize) -> usize) -> bool) -> Self {
+    /// The largest width of which a slice probably has no more keys and bytes than these, where so many were found in a time, in
+    /// milliseconds, and that is no longer than the time that is left.
+    pub(super) fn fitting(self, found: (usize, usize), found_in: u64, left: u64, most: (usize, usize)) -> Self {
         let mut width = self;
         // In less time there may be little by chance.
-        while found_in >= width.length() / 2 {
+        while found_in >= width.length() / 2 && width.0 + 1 < TIME_DIGITS {
             let wider = Self(width.0 + 1);
             let share = |found: usize| (found as u64).saturating_mul(wider.length()) / found_in.max(1);
-            let is_possible = wider.0 < TIME_DIGITS && wider.length() <= left;
-            if !is_possible || !fits(&|found| usize::try_from(share(found)).unwrap_or(usize::MAX)) {
+            let fits = share(found.0) <= most.0 as u64 && share(found.1) <= most.1 as u64;
+            if !fits || wider.length() > left {
                 break;
             }
             width = wider;

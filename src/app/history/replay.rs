@@ -12,15 +12,16 @@ use std::{
 
 use super::{
     History,
-    cursor::{Cursor, Next, Rest},
+    cursor::{Cursor, Rest, Start},
     keys::{Key, Width},
+    now,
     times::{AHEAD, VERIFIED},
     value::{Stored, parse},
 };
 use crate::{
     app::{
         bounds::{MAX_LISTED_BYTES, MAX_LISTS, MAX_REPLAYED, MAX_REPLAYED_BYTES},
-        platform::{Platform, StoreError},
+        platform::{Listed, Platform, StoreError},
     },
     grip::Channel,
 };
@@ -29,8 +30,10 @@ use crate::{
 pub(crate) struct Replay {
     /// In the order in which they were stored, and once. The client may have seen the first ones.
     pub(crate) messages: Vec<Stored>,
-    /// The next cursor, once the client has the messages.
+    /// The next cursor, once the client has the messages. It is the same if the store could not be read.
     pub(crate) since: Cursor,
+    /// When the store was read, in milliseconds since 1970.
+    pub(super) read_at: u64,
     /// Whether there is another page.
     pub(crate) more: bool,
     /// Why the client may have missed something that it does not get, if so.
@@ -58,9 +61,9 @@ impl Lost {
     /// Whether the client can go on with the next cursor. Otherwise that would be lost, too, for a while at least.
     pub(crate) const fn can_go_on(&self, since: Cursor) -> bool {
         match self {
-            Self::TooOld(_) | Self::Unsent => true,
+            Self::TooOld(_) | Self::Unsent | Self::Unreadable => true,
             Self::Begun(epoch) => *epoch <= since.time,
-            Self::NotKept(_) | Self::Unreadable => false,
+            Self::NotKept(_) => false,
         }
     }
 }
@@ -107,22 +110,23 @@ pub(crate) fn replay(
     operations: usize,
     platform: &mut dyn Platform,
 ) -> Replay {
-    if covered.as_ref().is_ok_and(|(_, channels)| operations <= channels.len()) {
-        return Replay { messages: Vec::new(), since: cursor, more: true, lost: None, reads: 0 };
-    }
     // Before the store is read: what is stored meanwhile is younger.
-    let since = Cursor::now(platform);
+    let read_at = now(platform);
+    if covered.as_ref().is_ok_and(|(_, channels)| operations <= channels.len()) {
+        return Replay { messages: Vec::new(), since: cursor, read_at, more: true, lost: None, reads: 0 };
+    }
     let mut reader = Reader::new(operations, platform);
     let page = covered.and_then(|(history, channels)| {
-        history.check(cursor, since.time, &mut reader)?;
-        reader.page(&channels, (cursor.from(), since.time + AHEAD + 1), cursor.next)
+        history.check(cursor, read_at, &mut reader)?;
+        let Page { messages, rest } =
+            reader.page(&channels, (cursor.from(), read_at + AHEAD + 1), cursor.start(&channels))?;
+        Ok((messages, rest.is_some(), cursor.after_page(rest, &channels, read_at)))
     });
     let reads = reader.reads;
     match page {
-        Ok(Page { mut messages, rest }) => {
+        Ok((mut messages, more, since)) => {
             messages.retain(|message| Some(message.id) != cursor.id);
-            let (more, since) = (rest.is_some(), cursor.after_page(rest, since));
-            Replay { messages, since, more, lost: None, reads }
+            Replay { messages, since, read_at, more, lost: None, reads }
         }
         Err(lost) => {
             let since = match lost {
@@ -130,9 +134,9 @@ pub(crate) fn replay(
                 Lost::Begun(_) => Cursor::now(platform),
                 // It may be readable later.
                 Lost::Unreadable => cursor,
-                _ => since,
+                _ => Cursor::at(read_at),
             };
-            Replay { messages: Vec::new(), since, more: false, lost: Some(lost), reads }
+            Replay { messages: Vec::new(), since, read_at, more: false, lost: Some(lost), reads }
         }
     }
 }
@@ -196,27 +200,30 @@ impl<'a> Reader<'a> {
         &mut self,
         channels: &[Channel],
         (from, to): (u64, u64),
-        next: Option<Next>,
+        start: Option<Start>,
     ) -> Result<Page, Lost> {
         // A client may have made up its cursor.
         if channels.is_empty() || from >= to {
             return Ok(Page { messages: Vec::new(), rest: None });
         }
         let slices = 2.min(MAX_LISTS / channels.len()).max(1);
-        let width = next.map_or_else(|| Width::of((from, to), slices as u64), |next| next.width);
+        let width = start.map_or_else(|| Width::of((from, to), slices as u64), |start| start.width);
         let Keys { mut sorted, end, width } = self.keys(channels, (from, to), width, slices)?;
-        let skipped = next.map_or(0, |next| next.skip);
+        let skip = start.map_or(0, |start| start.skip);
         let has_time = |time: u64| move |(key, _): &&(Key, usize)| key.time == time;
-        let skipped = sorted.iter().take(skipped).take_while(has_time(from)).count();
+        let skipped = sorted.iter().take(skip).take_while(has_time(from)).count();
         sorted.drain(..skipped);
         let (messages, taken) = self.messages(channels, &sorted)?;
         let rest = match sorted.get(taken) {
             Some((key, _)) => {
                 let same = sorted[..taken].iter().rev().take_while(has_time(key.time)).count();
                 let skipped = if key.time == from { skipped } else { 0 };
-                Some(Rest { from: key.time, width, skip: same + skipped })
+                Some(Rest { from: key.time, start: Start { width, skip: same + skipped } })
             }
-            None => (end < to).then_some(Rest { from: end, width, skip: if end == from { skipped } else { 0 } }),
+            None => {
+                let start = Start { width, skip: if end == from { skip } else { 0 } };
+                (end < to).then_some(Rest { from: end, start })
+            }
         };
         Ok(Page { messages, rest })
     }
@@ -244,7 +251,9 @@ impl<'a> Reader<'a> {
             let prefixes: Vec<_> = starts.iter().copied().flat_map(of_slice).collect();
             self.reads += prefixes.len();
             lists = lists.saturating_sub(prefixes.len());
-            let mut listed = self.platform.list(&prefixes, bytes)?.into_iter();
+            let Listed { keys, bytes: read } = self.platform.list(&prefixes, bytes)?;
+            bytes = bytes.saturating_sub(read);
+            let mut listed = keys.into_iter();
             let mut is_whole = true;
             for start in starts {
                 let slice: Option<Vec<_>> = listed.by_ref().take(channels.len()).collect();
@@ -259,16 +268,13 @@ impl<'a> Reader<'a> {
                 }
                 end = width.end_of(start);
             }
-            bytes = MAX_LISTED_BYTES.saturating_sub(length).min(bytes);
             if !is_whole {
-                // What was listed in vain took of the CPU, too. A page with many channels has no other try.
-                bytes /= 2;
+                // A page with many channels has no other try.
                 width = width.narrower(if slices > 1 { 1 } else { 2 }).ok_or(Lost::Unreadable)?;
             }
         }
-        let width = width.fitting(end.min(to) - from, to.saturating_sub(end), |share| {
-            share(sorted.len()) <= MAX_REPLAYED / 2 && share(length) <= MAX_LISTED_BYTES / 2
-        });
+        let (found, most) = ((sorted.len(), length), (MAX_REPLAYED / 2, MAX_LISTED_BYTES / 2));
+        let width = width.fitting(found, end.min(to) - from, to.saturating_sub(end), most);
         sorted.sort_by_key(|(key, _): &(Key, usize)| (key.time, key.id));
         Ok(Keys { sorted, end, width })
     }
