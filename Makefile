@@ -23,21 +23,8 @@ check: ## Check format, lints and the native tests, in seconds once built
 	cargo clippy --all-targets -- -D warnings; \
 	cargo test --quiet --lib --test it
 
-test: build ## Run all tests: native, in wasm under Viceroy, end to end
-	@$(with_browser) \
-	cargo build --release $(wasm) --example handlers; \
-	echo "== native"; cargo test; \
-	echo "== the client: its types, and what it does by a clock of its own"; \
-	npm ci --prefix tests/client --no-audit --no-fund --loglevel=error; \
-	npm run --prefix tests/client --silent types; npm test --prefix tests/client --silent; \
-	echo "== the same in wasm, under Viceroy"; cargo test $(wasm) --lib --test it; \
-	echo "== the edge shell under Viceroy"; cargo test --test viceroy -- --include-ignored; \
-	echo "== the real Pushpin: what the service relies on, what the library says"; \
-	cargo test --test pushpin --test interop --test examples -- --include-ignored --test-threads=6; \
-	echo "== end to end"; cargo test --test end_to_end -- --include-ignored; \
-	echo "== the client in Node.js and in Chromium"; cargo test --test client -- --include-ignored --test-threads=6; \
-	echo "== deploying, with a stand-in for Fastly's API"; cargo test --test deploy -- --include-ignored; \
-	echo "== load, hostile requests and faults, in short"; cargo test --test soak -- --include-ignored
+test: build ## Run all tests: native, in wasm under Viceroy, end to end (SUITES="client deploy": only these)
+	@$(with_browser) scripts/test $(SUITES)
 
 soak: build ## Test load, hostile requests and faults in full (10 minutes or more); writes docs/soak.md
 	@$(with_tools) \
@@ -84,7 +71,7 @@ lint: ## Check format, lints for both targets, documentation, packaging and scri
 	cargo check --quiet --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target; \
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib; \
 	cargo package --quiet --allow-dirty; \
-	shellcheck -x scripts/setup scripts/serve scripts/deploy scripts/probe examples/chat/run .ci/run
+	shellcheck -x scripts/setup scripts/serve scripts/deploy scripts/probe scripts/test examples/chat/run .ci/run
 
 # The database of advisories is fetched from GitHub, which not every machine reaches.
 audit: ## Check licences, sources and duplicates of dependencies (deny.toml), in CI advisories, too

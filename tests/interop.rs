@@ -114,15 +114,22 @@ fn traffic_delays_an_idle_keep_alive_but_not_an_interval_keep_alive() {
     for (kind, expected) in [("idle", 0), ("interval", 2)] {
         let mut client = subscribed(&setup);
         client.send(kind);
-        // A message to the client every half second, for 7 seconds: more than twice the timeout of the keep-alive.
-        let mut alive = 0;
-        for _ in 0..14 {
-            setup.publish_items(&[text(&TEST, "traffic")]);
-            let end = Instant::now() + Duration::from_millis(500);
-            while let Some(rest) = end.checked_duration_since(Instant::now()) {
-                alive += usize::from(client.next_within(rest) == Some(Received::text("alive")));
+        // A message to the client every half second, for 7 seconds: more than twice the timeout of the keep-alive. If the machine
+        // itself was silent for so long, that says nothing.
+        let mut busy = || {
+            let (mut alive, mut longest) = (0, Duration::ZERO);
+            for _ in 0..14 {
+                let start = Instant::now();
+                setup.publish_items(&[text(&TEST, "traffic")]);
+                let end = start + Duration::from_millis(500);
+                while let Some(rest) = end.checked_duration_since(Instant::now()) {
+                    alive += usize::from(client.next_within(rest) == Some(Received::text("alive")));
+                }
+                longest = longest.max(start.elapsed());
             }
-        }
+            (longest < Duration::from_millis(1_500)).then_some(alive)
+        };
+        let alive = (0..10).find_map(|_| busy()).expect("the machine has a moment");
         assert!(if expected == 0 { alive == 0 } else { alive >= expected }, "{kind}: {alive}");
         wait_until("the keep-alive comes in silence", || {
             client.next_within(Duration::from_secs(4)) == Some(Received::text("alive"))
@@ -403,10 +410,11 @@ fn items_with_ids_are_sent_once_and_in_order() {
     for expected in ["one", "two", "three"] {
         assert_eq!(next(&mut client), Received::text(expected));
     }
-    let start = Instant::now();
+    // One that waits for the item before it arrives after one that does not.
+    setup.publish_items(&[item("7", Some("6"), "seven")]);
     setup.publish_items(&[Item { no_seq: true, ..item("9", Some("8"), "nine") }]);
     assert_eq!(next(&mut client), Received::text("nine"));
-    assert!(start.elapsed() < Duration::from_secs(4), "it waited for the item before it");
+    assert_eq!(next(&mut client), Received::text("seven"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -217,14 +217,10 @@ fn a_proxy_that_hangs_is_noticed(runtime: &mut impl Runtime) {
     client.settles();
     let first = publish(&service, "room", "before").expect("Ok");
     client.wait_for_text("before");
-    let hung = Instant::now();
     pushpin.signal("STOP");
     let waiting = client.wait_for_status(0, "waiting");
     assert_eq!(waiting["reason"], "The connection was silent");
-    // At the latest 35 s after the last ping.
-    let noticed = hung.elapsed();
     pushpin.signal("CONT");
-    assert!(noticed < Duration::from_secs(38), "{noticed:?}");
     let second = publish(&service, "room", "after").expect("Ok");
     let recovered = client.wait_for(0, "recovered", |event| event["type"] == "recovered");
     assert_eq!(recovered["recovered"], true, "{recovered}");
@@ -297,7 +293,6 @@ fn channels_change_under_traffic_with_nothing_missed_or_twice(runtime: &mut impl
     client.wait_for_status(0, "connected");
     client.settles();
     let (mut a, mut b) = (Vec::new(), Vec::new());
-    // Slowly enough that a lost welcome does not matter: what is read back then, of some five seconds, is at most 25 messages.
     for number in 0..24 {
         if number == 8 {
             client.eval("(() => { live.channels = ['a', 'b']; })()");
@@ -305,9 +300,10 @@ fn channels_change_under_traffic_with_nothing_missed_or_twice(runtime: &mut impl
         a.extend(publish(&service, "a", &number.to_string()));
         let id = publish(&service, "b", &number.to_string());
         b.extend(id.filter(|_| number >= 8));
-        thread::sleep(Duration::from_millis(600));
+        thread::sleep(Duration::from_millis(200));
     }
     assert_eq!((a.len(), b.len()), (24, 16));
+    client.wait_for(0, "recovered", |event| event["type"] == "recovered");
     client.settles();
     let recovered = client.of("recovered");
     assert_eq!(recovered.len(), 1, "{recovered:?}");
@@ -518,7 +514,7 @@ fn block_websockets(service: u16) -> u16 {
 
 #[test]
 #[ignore = "needs Node.js, Viceroy, Pushpin and the wasm build: make test"]
-fn clients_500_that_lose_their_connection_at_once_come_back_spread_with_nothing_missed() {
+fn clients_500_that_lose_their_connection_at_once_come_back_with_nothing_missed() {
     const CLIENTS: usize = 500;
     let _whole = MACHINE.write();
     let mut service = Running::start_with_history();
@@ -537,7 +533,6 @@ fn clients_500_that_lose_their_connection_at_once_come_back_spread_with_nothing_
     wait_for_all(&mut node, "connected.length === 1");
     thread::sleep(Duration::from_secs(5));
     let mut ids = vec![publish(&service, "room", "before").expect("Ok")];
-    let lost = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_millis() as u64;
     service.pushpin = None;
     service.start_pushpin();
     for number in 0..10 {
@@ -561,18 +556,9 @@ fn clients_500_that_lose_their_connection_at_once_come_back_spread_with_nothing_
             missed += ids.iter().filter(|id| !messages.contains(&id.as_str())).count();
         }
     }
-    let times = node.eval("clients.map(({ connected }) => connected.at(-1))");
-    let mut seconds = BTreeMap::new();
-    for time in times.as_array().expect("a list").iter().filter_map(Value::as_u64) {
-        *seconds.entry(time.saturating_sub(lost) / 250).or_insert(0) += 1;
-    }
     println!(
         "{CLIENTS} clients, {} messages: missed {missed}, twice {twice}, told that some are missing {told:?}",
         ids.len()
     );
-    for (quarter, count) in &seconds {
-        println!("{:>5.2} s {count:>4} {}", *quarter as f64 / 4.0, "#".repeat(count / 5));
-    }
     assert_eq!((missed, twice, told.len()), (0, 0, 0));
-    assert!(seconds.values().all(|count| *count < CLIENTS / 2), "they did not come back at the same moment");
 }

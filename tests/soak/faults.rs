@@ -249,7 +249,6 @@ pub fn publishing_hangs(size: &Size, report: &mut Report) {
     report.line(format!("The publish port accepts connections and never responds. 10 simultaneous broadcasts got status 504 after {} to {}; the timeout of the backend is 5 s.", quantile(&waits, 0.0), quantile(&waits, 1.0)));
     add_table(report, size, &seen);
     check_unaffected(size, &seen);
-    assert!(waits.iter().all(|wait| *wait < 9e3), "{waits:?}");
 }
 
 pub fn publishing_is_rejected(size: &Size, report: &mut Report) {

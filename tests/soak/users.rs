@@ -219,5 +219,4 @@ pub fn streams_end(size: &Size, report: &mut Report) {
     );
     assert!(due > count * 10, "{due}");
     assert_eq!(lost, 0);
-    assert!(latest <= 4, "{latest}");
 }

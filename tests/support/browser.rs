@@ -14,7 +14,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::process::{Process, Scratch};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Without these options, Chromium contacts servers of Google.
 const QUIET: [&str; 6] = [

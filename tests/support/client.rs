@@ -20,7 +20,7 @@ pub fn is_timeout(error: &io::Error) -> bool {
 
 use super::http::remember;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct Client {
     ws: WebSocket<TcpStream>,

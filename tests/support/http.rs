@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A request or response that was received.
 #[derive(Clone, Debug, Default)]
@@ -193,7 +193,7 @@ impl Reader {
         let start = Instant::now();
         while !self.read.contains(text) {
             self.read_on();
-            assert!(start.elapsed() < Duration::from_secs(20), "timed out waiting for {text:?} in {:?}", self.read);
+            assert!(start.elapsed() < PATIENCE, "timed out waiting for {text:?} in {:?}", self.read);
         }
     }
 }

@@ -46,10 +46,11 @@ impl Process {
             ended = ended.or_else(|| self.child.try_wait().ok().flatten());
             holds(self) || ended.is_some()
         });
-        assert!(ended.is_none() || holds(self), "{} ended:\n{}", self.name, self.output());
+        assert!(ended.is_none() || holds(self), "{} ended while this was awaited: {what}", self.name);
     }
 
-    fn stop(&mut self) {
+    /// Stops it: what it has printed stays.
+    pub fn stop(&mut self) {
         // SIGINT first, as with Ctrl-C. A program that a script started in the background ignores it.
         for name in ["INT", "TERM", "KILL"] {
             for _ in 0..50 {
@@ -70,9 +71,19 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
         if thread::panicking() {
-            eprintln!("--- {}:\n{}", self.name, self.output());
+            let (output, log) = (self.output(), log_of(self.name, self.child.id()));
+            let lines: Vec<_> = output.lines().collect();
+            let last = lines[lines.len().saturating_sub(8)..].join("\n  ");
+            let _ = fs::write(&log, &output);
+            eprintln!("--- the last lines of {}, see {}:\n  {last}", self.name, log.display());
         }
     }
+}
+
+/// Where the output of a program is kept if a test fails.
+fn log_of(name: &str, pid: u32) -> PathBuf {
+    let logs = env::var_os("FANOUT_EDGE_TEST_LOGS").map_or_else(env::temp_dir, PathBuf::from);
+    logs.join(format!("{}-{pid}.log", name.replace([' ', '/'], "-")))
 }
 
 fn keep(stream: Option<impl Read + Send + 'static>, output: &Arc<Mutex<String>>) {
@@ -125,15 +136,19 @@ fn manifest(scratch: &Scratch, local_server: &str) -> PathBuf {
     manifest
 }
 
-/// Returns the path of the shipped program.
+/// Returns the path of the shipped program: that of cargo, as the Fastly CLI may be writing its own copy.
 pub fn shipped_module() -> PathBuf {
-    built(root().join("bin/main.wasm"))
+    built(target().join("wasm32-wasip1/release/fanout-edge.wasm"))
+}
+
+/// The folder of the build.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the folder of the build")
 }
 
 /// Returns the path of the program with the handlers of `tests/handlers`.
 pub fn handlers_module() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the folder of the build");
-    built(target.join("wasm32-wasip1/release/examples/handlers.wasm"))
+    built(target().join("wasm32-wasip1/release/examples/handlers.wasm"))
 }
 
 fn built(module: PathBuf) -> PathBuf {

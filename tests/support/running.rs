@@ -1,9 +1,6 @@
 //! The service with the real Viceroy and the real Pushpin, each of which can be stopped and started again.
 
-use std::{
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{
     LOCAL_GRIP_URL, access_token,
@@ -30,8 +27,7 @@ impl Running {
         Self::start_publishing_to(publish_port, publish_port)
     }
 
-    /// Starts it with a history of all channels and users, which has been kept for some seconds: a client whose welcome Viceroy
-    /// dropped asks for what was published shortly before it connected.
+    /// Starts it with a history of all channels and users, which has begun.
     pub fn start_with_history() -> Self {
         let publish_port = free_port();
         let history = "[local_server.kv_stores]\nfanout_history = []\n[local_server.config_stores.fanout_config]\n\
@@ -40,7 +36,6 @@ impl Running {
         let bearer = service.bearer();
         let headers = [("Content-Type", "text/plain"), ("Authorization", &*bearer)];
         assert_eq!(send(service.port, "POST /api/broadcast?channel=first", &headers, "x").status(), 200);
-        thread::sleep(Duration::from_secs(5));
         service
     }
 
