@@ -172,7 +172,7 @@ fn the_skip_self_filter_leaves_out_the_sender() {
         assert_eq!(client.next(), Received::text("ready"));
         client
     });
-    thread::sleep(Duration::from_millis(500));
+    wait_for_subscriptions(&setup, &mut clients);
     setup.publish_items(&[
         Item { meta: &[("sender", "alice")], ..text(&ROOM, "from alice") },
         Item { meta: &[("sender", "bob")], ..text(&ROOM, "from bob") },
@@ -199,7 +199,7 @@ fn filters_skip_users_and_substitute_variables() {
         assert_eq!(client.next(), Received::text("ready"));
         client
     });
-    thread::sleep(Duration::from_millis(500));
+    wait_for_subscriptions(&setup, &mut clients);
     setup.publish_items(&[
         Item { meta: &[("skip_users", "alice, bob")], ..text(&ROOM, "Hello %(user)s") },
         Item { meta: &[("skip_users", "carol")], ..text(&ROOM, "for %(missing)s") },
@@ -219,7 +219,8 @@ fn stream_filters_require_a_subscription_and_build_ids() {
         let hold = Hold::stream(&ROOM).with_filter(Filter::RequireSub);
         let hold = match message.start.split(' ').nth(1) {
             Some("/vip") => Ok(hold.with_channel(&VIPS)),
-            Some("/id") => {
+            // Also when the proxy asks again, a second after the first subscription.
+            Some("/id" | "/next") => {
                 hold.with_filter(Filter::BuildId).with_meta("id_format", "%(room:1)s-x").and_then(with_a_position)
             }
             _ => Ok(hold),
@@ -231,6 +232,7 @@ fn stream_filters_require_a_subscription_and_build_ids() {
         reader.wait_for("begin\n");
         reader
     });
+    // Items without ids would make the proxy forget where the streams are.
     thread::sleep(Duration::from_millis(500));
     let item = |id, prev_id, content| Item {
         id: ItemId::new(id),
@@ -247,6 +249,31 @@ fn stream_filters_require_a_subscription_and_build_ids() {
     }
     let seen = readers.map(|reader| (reader.read.contains("for vips\n"), reader.read.contains("now at 5-x\n")));
     assert_eq!(seen, [(true, false), (false, false), (false, true)]);
+}
+
+/// Waits until WebSocket clients get what is published to the room.
+fn wait_for_subscriptions(setup: &Setup, clients: &mut [Client]) {
+    for client in clients.iter_mut() {
+        wait_until("the client is subscribed", || {
+            setup.publish_items(&[text(&ROOM, "probe")]);
+            client.next_within(Duration::from_millis(200)).is_some()
+        });
+    }
+    setup.publish_items(&[text(&ROOM, "subscribed")]);
+    for client in clients {
+        while client.next() != Received::text("subscribed") {}
+    }
+}
+
+/// The same for streams.
+fn wait_for_streams(setup: &Setup, readers: &mut [Reader]) {
+    for reader in readers {
+        wait_until("the stream is held", || {
+            setup.publish_items(&[stream(HttpStream::Content(Body::Text("probe\n")))]);
+            reader.read_on();
+            reader.read.contains("probe\n")
+        });
+    }
 }
 
 /// Adds the previous ID 4 to a hold, so that the items of the stream have IDs.
@@ -336,10 +363,12 @@ fn a_published_close_leaves_out_its_sender() {
     let setup = on_message(|ws, name| {
         ws.control(&Control::SetMeta { name: "user", value: name }).expect("a valid control");
         ws.subscribe_filtered(&TEST, &[Filter::SkipSelf]);
+        ws.send("ready");
     });
     let mut clients = ["alice", "bob"].map(|name| {
         let mut client = setup.connect();
         client.send(name);
+        while client.next() != Received::text("ready") {}
         wait_until("the client is subscribed", || {
             setup.publish_items(&[text(&TEST, "probe")]);
             !client.is_silent_for(Duration::from_millis(100))
@@ -515,12 +544,13 @@ fn a_stream_fetches_missed_items_by_its_next_link_and_reports_its_end_to_its_gon
     });
     let mut reader = Reader::get(setup.pushpin.port, "/stream");
     reader.wait_for("begin\n");
-    thread::sleep(Duration::from_millis(500));
-    // The client is at 1, and this item follows 2: the proxy requests what the client missed.
-    let item =
-        Item { id: ItemId::new("3"), prev_id: ItemId::new("2"), ..stream(HttpStream::Content(Body::Text("three\n"))) };
-    setup.publish_items(&[item]);
-    reader.wait_for("missed\n");
+    // The client is at 1, and this item follows 2: the proxy requests what the client missed, as soon as it holds the stream.
+    wait_until("the proxy requests what was missed", || {
+        let content = HttpStream::Content(Body::Text("three\n"));
+        setup.publish_items(&[Item { id: ItemId::new("3"), prev_id: ItemId::new("2"), ..stream(content) }]);
+        reader.read_on();
+        reader.read.contains("missed\n")
+    });
     let request = setup.backend.requests().into_iter().find(|request| request.start.starts_with("GET /next "));
     let request = request.expect("a request to the next link");
     let last = last_ids(request.header("grip-last").unwrap_or_default()).map(|(name, id)| format!("{name}={id}"));
@@ -545,7 +575,7 @@ fn the_skip_self_filter_of_a_stream_leaves_out_the_sender() {
         reader.wait_for("begin\n");
         reader
     });
-    thread::sleep(Duration::from_millis(500));
+    wait_for_streams(&setup, &mut readers);
     setup.publish_items(&[
         Item { meta: &[("sender", "alice")], ..stream(HttpStream::Content(Body::Text("from alice\n"))) },
         stream(HttpStream::Content(Body::Text("end\n"))),
@@ -584,16 +614,20 @@ fn a_response_is_held_until_an_item_is_published_or_its_timeout_expires() {
     let news = HttpResponse::Response(news.expect("a valid status"));
     let item = |response| Item::new(&ROOM, Formats { http_response: Some(response), ..Formats::default() });
     let mut reader = Reader::get(setup.pushpin.port, "/poll");
-    thread::sleep(Duration::from_millis(700));
-    setup.publish_items(&[item(news)]);
-    reader.wait_for("news\n");
+    wait_until("the response arrives", || {
+        setup.publish_items(&[item(news.clone())]);
+        reader.read_on();
+        reader.read.contains("news\n")
+    });
     assert!(reader.read.starts_with("HTTP/1.1 201 News\r\n"), "{}", reader.read);
     assert!(reader.read.to_ascii_lowercase().contains("x-c: c"), "{}", reader.read);
 
     let mut hinted = Reader::get(setup.pushpin.port, "/hinted");
-    thread::sleep(Duration::from_millis(700));
-    setup.publish_items(&[item(HttpResponse::Hint)]);
-    hinted.wait_for("requested again\n");
+    wait_until("the request is sent again", || {
+        setup.publish_items(&[item(HttpResponse::Hint)]);
+        hinted.read_on();
+        hinted.read.contains("requested again\n")
+    });
 
     // The first hold on its channel: the proxy does not know what followed 1, so it asks the backend.
     Reader::get(setup.pushpin.port, "/missed").wait_for("missed\n");
