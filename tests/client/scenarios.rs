@@ -351,9 +351,9 @@ fn everything_that_was_missed_comes_back_in_pages(runtime: &mut impl Runtime) {
     let service = Running::start_with_history();
     let rooms = json!(["room0", "room1", "room2", "room3"]);
     for transport in ["websocket", "events", "poll"] {
-        let since = format!("{}Z", humantime_now());
         // What was published before is no part of it.
         thread::sleep(Duration::from_secs(6));
+        let since = format!("{}Z", humantime_now());
         let ids = publish_many(&service, 4, 1_500, 50);
         let options = json!({ "channels": rooms, "transports": [transport], "since": since });
         let mut client = Client::start(runtime, &service, &options);
