@@ -23,7 +23,7 @@ check: ## Check format, lints and the native tests, in seconds once built
 	cargo clippy --all-targets -- -D warnings; \
 	cargo test --quiet --lib --test it
 
-test: build ## Run all tests: native, in wasm under Viceroy, end to end (SUITES="client deploy": only these)
+test: ## Run all tests: native, in wasm under Viceroy, end to end (SUITES="client deploy": only these)
 	@$(with_browser) scripts/test $(SUITES)
 
 soak: build ## Test load, hostile requests and faults in full (10 minutes or more); writes docs/soak.md
