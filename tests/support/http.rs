@@ -205,13 +205,19 @@ pub fn is_open(port: u16) -> bool {
 /// Returns a free port, below the range that the system uses for outgoing connections. Each call in a process returns a
 /// different one, and so do suites that run at the same time.
 pub fn free_port() -> u16 {
+    free_ports_in_a_row(1)
+}
+
+/// Returns the first of so many free ports that follow each other.
+pub fn free_ports_in_a_row(count: u16) -> u16 {
     const SUITES: [&str; 8] = ["client", "deploy", "end_to_end", "examples", "interop", "pushpin", "soak", "viceroy"];
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let suite = SUITES.iter().position(|suite| *suite == env!("CARGO_CRATE_NAME")).unwrap_or(SUITES.len());
     let base = 20_000 + suite as u16 * 1_400 + (process::id() % 9) as u16 * 100;
-    let ports = std::iter::repeat_with(|| base + NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut free = ports.take(500).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.next().expect("a free port")
+    let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let firsts = std::iter::repeat_with(|| base + NEXT.fetch_add(count, Ordering::Relaxed));
+    let mut free = firsts.take(500).filter(|first| (*first..first + count).all(is_free));
+    free.next().expect("free ports")
 }
 
 /// Waits until `holds` returns true; panics after 20 seconds.

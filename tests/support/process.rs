@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     client::Client,
-    http::{PROBE, Reader, free_port, is_open, send, wait_longer, wait_until},
+    http::{PROBE, Reader, free_port, free_ports_in_a_row, is_open, send, wait_longer, wait_until},
 };
 
 /// A running program. It is stopped when dropped; its output is kept.
@@ -367,11 +367,8 @@ fn accepts_websockets(port: u16) -> bool {
 
 fn free_ports() -> [u16; 3] {
     // The CLI also gives Pushpin the three ports after the publish port.
-    let [port, pushpin_port, publish_port] = [free_port(), free_port(), free_port()];
-    for _ in 0..3 {
-        free_port();
-    }
-    [port, pushpin_port, publish_port]
+    let first = free_ports_in_a_row(6);
+    [first, first + 1, first + 2]
 }
 
 /// Returns a fastly.toml with other ports, as scripts/serve writes it.
