@@ -21,7 +21,7 @@ use jwt_simple::prelude::ES256KeyPair;
 use support::{
     backend::{Setup, after_opening, events, recorded, service},
     client::Client,
-    http::{Message, Reader, Response, send, wait_longer, wait_until},
+    http::{Message, PATIENCE, Reader, Response, send, wait_longer, wait_until},
     service::{Service, settings},
 };
 use tungstenite::{Bytes, Message as Received};
@@ -94,7 +94,7 @@ fn a_keep_alive_is_sent_until_it_is_turned_off() {
         assert_eq!(client.next(), expected);
         client.send("off");
         while !client.is_silent_for(Duration::from_millis(2500)) {
-            assert!(start.elapsed() < Duration::from_secs(15), "{kind} does not stop");
+            assert!(start.elapsed() < PATIENCE, "{kind} does not stop");
         }
     }
 }

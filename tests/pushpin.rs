@@ -15,12 +15,9 @@ use support::{
     FORGED_CONTENT_TYPES, LOCAL_KEY,
     backend::{EVENTS, Setup, after_opening, now, service},
     client::Client,
-    http::{Message, Reader, Response, handshake, send, wait_until},
+    http::{Message, PATIENCE, Reader, Response, handshake, send, wait_until},
 };
 use tungstenite::{Bytes, Message as WsMessage};
-
-/// It only ends a hang.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 #[test]
 #[ignore = "needs Pushpin: make test"]

@@ -18,15 +18,13 @@ use crate::{
     runtime::{Chromium, Node, Runtime},
     support::{
         access_token,
-        http::{send, wait_until},
+        http::{PATIENCE, send, wait_until},
         running::{Running, SECRET, now},
     },
 };
 
 /// The clients of one test take the whole machine; all others share it.
 static MACHINE: RwLock<()> = RwLock::new(());
-
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A test for each runtime.
 macro_rules! in_node_and_chromium {

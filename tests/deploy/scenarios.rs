@@ -22,7 +22,7 @@ use crate::{
     fastly::{Fastly, Fault, Service, Version},
     support::{
         LOCAL_ISSUER, LOCAL_KEY,
-        http::free_port,
+        http::{free_port, wait_until},
         process::{Scratch, Stack, root, shipped_module},
     },
 };
@@ -520,6 +520,7 @@ fn no_secret_is_seen_where_it_does_not_belong(edge: u16) {
 struct Terminal {
     child: Child,
     output: Arc<Mutex<String>>,
+    reader: thread::JoinHandle<()>,
 }
 
 impl Terminal {
@@ -533,14 +534,14 @@ impl Terminal {
             .expect("script runs (install it: apt-get install bsdutils)");
         let output: Arc<Mutex<String>> = Arc::default();
         let (shared, mut stdout) = (Arc::clone(&output), child.stdout.take().expect("a pipe"));
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut buffer = [0; 1024];
             while let Ok(count @ 1..) = stdout.read(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
                 shared.lock().expect("no panic under the lock").push_str(&text);
             }
         });
-        Self { child, output }
+        Self { child, output, reader }
     }
 
     fn output(&self) -> String {
@@ -549,19 +550,15 @@ impl Terminal {
 
     #[track_caller]
     fn answer(&mut self, prompt: &str, text: &str) {
-        let started = Instant::now();
-        while !self.output().contains(prompt) {
-            assert!(started.elapsed() < Duration::from_secs(60), "it does not ask: {prompt}: {}", self.output());
-            thread::sleep(Duration::from_millis(10));
-        }
-        thread::sleep(Duration::from_millis(100));
+        wait_until(&format!("it asks: {prompt}"), || self.output().contains(prompt));
         self.child.stdin.as_mut().expect("a pipe").write_all(format!("{text}\n").as_bytes()).expect("sent");
     }
 
     fn wait(mut self) -> Outcome {
         let status = self.child.wait().expect("it ends");
-        thread::sleep(Duration::from_millis(100));
-        Outcome { succeeded: status.success(), output: self.output() }
+        self.reader.join().expect("all is read");
+        let output = self.output.lock().expect("no panic under the lock").clone();
+        Outcome { succeeded: status.success(), output }
     }
 }
 

@@ -16,11 +16,10 @@ use crate::{
     service::{Report, Service, Size, quantile},
     support::{
         client::{Client, is_timeout},
-        http::{Message, Response, Server, free_port, handshake, send},
+        http::{Message, PATIENCE, Response, Server, free_port, handshake, send},
     },
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// From one message of a client to the next.
 const TURN: Duration = Duration::from_millis(200);
 /// How long a part is stopped. Pushpin retries after 1 to 2, 3 to 5 and 7 to 10 s, and gives up after about 33 s.

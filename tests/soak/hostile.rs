@@ -21,12 +21,13 @@ use tungstenite::Message as WsMessage;
 use crate::{
     service::{Report, SECRET, Service, Size, now, quantile},
     support::{
-        FORGED_CONTENT_TYPES, LOCAL_ISSUER, LOCAL_KEY, access_token, client::Client, http::Message, local_signature,
-        with_claims,
+        FORGED_CONTENT_TYPES, LOCAL_ISSUER, LOCAL_KEY, access_token,
+        client::Client,
+        http::{Message, PATIENCE},
+        local_signature, with_claims,
     },
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const WORKERS: usize = 4;
 const REGULAR: usize = 20;
 const EVENTS: &str = "application/websocket-events";

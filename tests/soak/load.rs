@@ -14,11 +14,10 @@ use crate::{
     service::{Report, Service, Size, quantile},
     support::{
         client::{Client, is_timeout},
-        http::{Message, wait_longer},
+        http::{Message, PATIENCE, wait_longer},
     },
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// After such a time without a message, a subscriber expects no more of them.
 const SILENCE: Duration = Duration::from_secs(3);
 /// Pushpin as configured by the Fastly CLI delivers at most 2,500 messages a second: more would only queue up in it.

@@ -20,7 +20,7 @@ use crate::{
     service::{Report, Service, Size},
     support::{
         client::{Client, is_timeout},
-        http::Message,
+        http::{Message, PATIENCE},
     },
 };
 
@@ -31,7 +31,6 @@ const STAYS: u64 = 6000;
 const AWAY: u64 = 3000;
 /// After how long a WebSocket client asks for what it missed before the proxy had its subscription.
 const SYNC: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(20);
 const STACK: usize = 512 * 1024;
 /// How long before its cursor a client gets messages again, in milliseconds.
 const OVERLAP: u64 = 5000;

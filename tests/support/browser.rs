@@ -12,9 +12,10 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-use super::process::{Process, Scratch};
-
-const PATIENCE: Duration = Duration::from_secs(90);
+use super::{
+    http::PATIENCE,
+    process::{Process, Scratch},
+};
 
 /// Without these options, Chromium contacts servers of Google.
 const QUIET: [&str; 6] = [

@@ -18,9 +18,7 @@ pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-use super::http::remember;
-
-const PATIENCE: Duration = Duration::from_secs(90);
+use super::http::{PATIENCE, remember};
 
 pub struct Client {
     ws: WebSocket<TcpStream>,

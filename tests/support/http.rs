@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PATIENCE: Duration = Duration::from_secs(90);
+/// It only ends a hang.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A request or response that was received.
 #[derive(Clone, Debug, Default)]
@@ -220,7 +221,7 @@ pub fn free_ports_in_a_row(count: u16) -> u16 {
     free.next().expect("free ports")
 }
 
-/// Waits until `holds` returns true; panics after 20 seconds.
+/// Waits until `holds` returns true; panics after `PATIENCE`.
 #[track_caller]
 pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
     wait_longer(PATIENCE, what, holds);
