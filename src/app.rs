@@ -1,12 +1,11 @@
 //! What this service decides: a request, a platform, the settings and the time go in, an [`Outcome`] comes out.
 //!
-//! An endpoint is one line of `ROUTES` and one file of `endpoints`. What happens on a WebSocket is [`echo`], the place for
-//! your own code.
+//! An endpoint is one line of `ROUTES` and one file of `endpoints`. What happens on a WebSocket is the
+//! handler that it is given.
 
 mod access;
 pub mod bounds;
 pub mod connection;
-pub mod echo;
 mod endpoints;
 pub mod error;
 pub mod exchange;

@@ -10,7 +10,6 @@
 //!
 //! * [`grip`]: the protocols: WebSocket-over-HTTP, control messages, channels, publishing, `Grip-Sig`.
 //! * [`app`]: what this service decides. A request and a platform go in, an [`Outcome`](app::http::Outcome) comes out.
-//!   Your own code goes into [`app::echo`], which is given a [`Connection`](app::connection::Connection).
 //!
 //! A whole service with [`grip`] alone, natively or at the edge: verify, then talk.
 //!
@@ -50,15 +49,32 @@
 //! }
 //! ```
 //!
-//! Nothing here does I/O, has a clock or names the Fastly SDK: the binary's `edge` module does, and decides nothing.
-#![forbid(unsafe_code)]
+//! Neither does I/O, has a clock or names the Fastly SDK: the module `fastly` does, in wasm only, and decides nothing.
 #![warn(missing_docs, unreachable_pub)]
 
 // A handler in an example names the crate, and can be copied into it as it is.
 extern crate self as fanout_edge;
 
 pub mod app;
+#[cfg(target_os = "wasi")]
+mod fastly;
 pub mod grip;
+
+use app::connection::Handler;
+
+/// Serves requests on Fastly Compute, with this on WebSockets. Elsewhere it says where it runs, and exits with 2.
+pub fn serve(on_websocket: Handler) {
+    #[cfg(target_os = "wasi")]
+    fastly::run(on_websocket);
+    #[cfg(not(target_os = "wasi"))]
+    {
+        let _ = on_websocket;
+        eprintln!(
+            "This runs on Fastly Compute. Build it for wasm32-wasip1 with `make build`, run it with `make serve`."
+        );
+        std::process::exit(2);
+    }
+}
 
 // The code of the document is compiled with the tests.
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
-//! A team chat, as an application has it in `src/app/echo.rs`: rooms, names that nobody can fake, and who is typing.
+//! A team chat, as an application has it in `src/handler.rs`: rooms, names that nobody can fake, and who is typing.
 //!
 //! A client connects with `?format=json&channel=ROOM`, so each message that it gets has the room and, in `from`, the verified user.
 
@@ -12,7 +12,7 @@ const LONGEST: usize = 2000;
 
 /// A client whose token has the claim `speaks` says something to its room. It has no right to publish, so that nothing goes past
 /// this function: see "What goes past it" in docs/handler.md.
-pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
+pub fn on_websocket(connection: &mut Connection<'_>) -> Result<(), Error> {
     if connection.user().is_none() {
         return Err(Error::reject(401, "Sign in to chat"));
     }

@@ -940,7 +940,7 @@ fn the_chat_works_in_a_browser() {
     assert!(!is_open(page_port) && !is_open(chat.port), "the server of the page and the service have stopped");
 }
 
-/// The first steps of the README, with the shipped program. A change of `src/app/echo.rs` may break this test.
+/// The first steps of the README, with the shipped program. A change of `src/handler.rs` may break this test.
 fn the_shipped_service_echoes_and_broadcasts() {
     let stack = Stack::start_shipped();
     let mut client = Client::connect(stack.port);

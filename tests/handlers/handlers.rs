@@ -1,4 +1,4 @@
-//! Whole handlers, as applications have them in `src/app/echo.rs`.
+//! Whole handlers, as applications have them in `src/handler.rs`.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use fanout_edge::{

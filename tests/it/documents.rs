@@ -102,10 +102,10 @@ fn each_block_of_commands_is_run_or_says_why_not() {
 
 #[test]
 fn handlers_to_copy_are_documented_as_the_lints_want_it() {
-    for path in ["examples/chat/chat.rs", "docs/coming-from.md", "src/app/echo.rs"] {
+    for path in ["examples/chat/chat.rs", "docs/coming-from.md", "src/handler.rs"] {
         let text = fs::read_to_string(root().join(path)).expect("a handler");
         let lines: Vec<_> = text.lines().collect();
-        let at = lines.iter().position(|line| line.starts_with("pub fn echo(")).expect("a handler");
+        let at = lines.iter().position(|line| line.starts_with("pub fn on_websocket(")).expect("a handler");
         assert!(lines[at - 1].starts_with("/// "), "{path}: {}", lines[at - 1]);
     }
 }

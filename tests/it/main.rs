@@ -7,12 +7,12 @@ use self::support::{handlers, service};
 
 mod access;
 mod connection;
-mod echo;
 mod endpoints;
 mod errors;
 mod event;
 mod files;
 mod guard;
+mod handler;
 mod headers;
 mod history;
 mod item;

@@ -1,13 +1,15 @@
 //! Your code: what happens on a WebSocket.
 
-use super::{
-    connection::{Connection, Mode},
-    error::Error,
+use fanout_edge::{
+    app::{
+        connection::{Connection, Mode},
+        error::Error,
+    },
+    grip::Message,
 };
-use crate::grip::Message;
 
 /// Accepts a client, subscribes it to its channels, and sends its messages back (or publishes them, with `?mode=publish`).
-pub fn echo(connection: &mut Connection<'_>) -> Result<(), Error> {
+pub fn on_websocket(connection: &mut Connection<'_>) -> Result<(), Error> {
     if connection.is_opening() {
         connection.accept();
         for channel in connection.channels().iter() {

@@ -1,15 +1,18 @@
 //! The shipped handler, and the changes to it that the README shows. These are the only tests that a change of
-//! `src/app/echo.rs` may fail.
+//! `src/handler.rs` may fail.
 
 use fanout_edge::{
     app::{
         connection::{Connection, Handler},
-        echo::echo,
         error::Error,
     },
     grip::Message,
 };
 
+#[path = "../../src/handler.rs"]
+mod shipped;
+
+use self::shipped::on_websocket;
 use crate::{
     service::{ACCEPTED, Request, Service, is, subscribed},
     support::{NOW, local_signature},
@@ -25,7 +28,7 @@ fn batch(query: &str, body: impl AsRef<[u8]>) -> Request {
 
 #[track_caller]
 fn echoes(query: &str, body: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
-    is(&Service::local().with_handler(echo).respond(batch(query, body)), 200, expected);
+    is(&Service::local().with_handler(on_websocket).respond(batch(query, body)), 200, expected);
 }
 
 #[test]
@@ -48,7 +51,7 @@ fn echo_sends_each_message_back() {
 
 #[test]
 fn echo_publishes_if_the_client_asks_for_it() {
-    let mut service = Service::local().with_handler(echo);
+    let mut service = Service::local().with_handler(on_websocket);
     for (query, sender) in [("?mode=publish", None), ("?mode=publish&echo=off", Some("c1"))] {
         is(&service.respond(batch(query, "TEXT 2\r\nhi\r\n")), 200, "");
         let items = service.take_items();
@@ -75,10 +78,10 @@ fn capitals(connection: &mut Connection<'_>) -> Result<(), Error> {
 #[test]
 fn the_readme_shows_the_shipped_handler_and_a_change_that_works() {
     let readme = include_str!("../../README.md");
-    let source = include_str!("../../src/app/echo.rs");
-    let shipped = &source[source.find("pub fn echo").expect("the handler")..];
-    assert!(readme.contains(shipped), "the README shows another handler than src/app/echo.rs has");
-    let own = include_str!("echo.rs");
+    let source = include_str!("../../src/handler.rs");
+    let shipped = &source[source.find("pub fn on_websocket").expect("the handler")..];
+    assert!(readme.contains(shipped), "the README shows another handler than src/handler.rs has");
+    let own = include_str!("handler.rs");
     for line in [
         "Message::Text(\"bye\") => connection.close(None),",
         "Message::Text(text) => connection.send(text.to_uppercase()),",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanout_edge::app::{
+use crate::app::{
     http::BodyError,
     platform::{HISTORY_STORE, KeyPage, Listed, Store, StoreError},
 };

@@ -1,8 +1,6 @@
 //! The only code that names the Fastly SDK: it reads the request and the settings, and carries out what
-//! [`fanout_edge::app`] decides.
+//! [`app`](crate::app) decides.
 
-// With a path, as the examples include this file from elsewhere.
-#[path = "edge/store.rs"]
 mod store;
 
 use std::{
@@ -13,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use fanout_edge::{
+use crate::{
     app::{
         self,
         connection::Handler,
