@@ -5,17 +5,21 @@
 
 mod access;
 pub mod bounds;
+pub mod broadcast;
 pub mod connection;
 mod endpoints;
+pub mod entries;
 pub mod error;
 pub mod exchange;
 mod history;
 pub mod http;
-mod messages;
+pub(crate) mod messages;
 mod outbox;
 pub mod platform;
 mod query;
+pub mod rejection;
 pub mod sandbox;
+pub mod service;
 pub mod settings;
 
 use ::http::header::HeaderValue;
@@ -23,7 +27,7 @@ use ::http::header::HeaderValue;
 pub use self::exchange::Later;
 use self::{
     access::origins,
-    endpoints::{broadcast, disconnect, events, files, health, history as missed, next, poll, websocket},
+    endpoints::{disconnect, events, files, health, history as missed, next, poll, websocket},
     error::Error,
     exchange::{Endpoint, Exchange},
     http::Outcome,
@@ -67,7 +71,7 @@ const ROUTES: &[Route] = &[
     shared("/api/events", "GET", events::events),
     own(next::PATH, "GET", next::next),
     shared("/api/poll", "GET", poll::poll),
-    shared("/api/broadcast", "POST", broadcast::broadcast),
+    shared("/api/broadcast", "POST", endpoints::broadcast::broadcast),
     shared("/api/disconnect", "POST", disconnect::disconnect),
     shared("/api/history", "GET", missed::history),
 ];

@@ -14,12 +14,13 @@ use std::{
 use crate::{
     app::{
         self,
-        connection::Handler,
+        entries::Entries,
         error::Error,
         exchange::Exchange,
         http::{BodyError, CLIENT, Outcome, Request, Response},
         platform::{BackendError, CannotCount, Counter, PUBLISHER_BACKEND, Platform, StoreError},
         sandbox::Usage,
+        service::Service,
         settings::{self, Lookup, Settings, Unreadable},
     },
     grip::{
@@ -50,16 +51,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const FASTLY_KEY: &str = "fastly-key";
 
 /// Serves requests, one after the other, until the sandbox retires. A panic ends the sandbox and that one request.
-pub(crate) fn run(on_websocket: Handler) {
+pub(crate) fn run(service: &Service<'_>) {
     let started = Instant::now();
     let settings = read_settings();
     if let Some(line) = settings.notice() {
         eprintln!("{line}");
     }
-    let mut usage = Usage::default();
+    let (mut usage, mut entries) = (Usage::default(), Entries::default());
     let mut request = fastly::Request::from_client();
     loop {
-        handle(request, &settings, on_websocket, &mut usage);
+        entries.begin_request();
+        handle(request, &settings, service, &mut usage, &mut entries);
         usage.requests += 1;
         usage.age = started.elapsed();
         usage.cpu_ms = elapsed_vcpu_ms().unwrap_or(u64::MAX);
@@ -72,7 +74,13 @@ pub(crate) fn run(on_websocket: Handler) {
     }
 }
 
-fn handle(mut request: fastly::Request, settings: &Settings, on_websocket: Handler, usage: &mut Usage) {
+fn handle(
+    mut request: fastly::Request,
+    settings: &Settings,
+    service: &Service<'_>,
+    usage: &mut Usage,
+    entries: &mut Entries,
+) {
     let mut body = request.has_body().then(|| request.take_body());
     let mut platform = Fastly { request: &request, usage, store: None, inserts: Vec::new() };
     let mut exchange = Exchange {
@@ -80,7 +88,8 @@ fn handle(mut request: fastly::Request, settings: &Settings, on_websocket: Handl
         platform: &mut platform,
         settings,
         now: now(),
-        on_websocket,
+        service,
+        entries,
         later: None,
     };
     let outcome = app::decide(&mut exchange);
@@ -240,6 +249,14 @@ impl Platform for Fastly<'_> {
         Ok(response)
     }
 
+    fn setting(&mut self, name: &str) -> Lookup {
+        read_config(&ConfigStore::try_open(settings::CONFIG_STORE), name)
+    }
+
+    fn secret(&mut self, name: &str) -> Lookup {
+        read_secret(&SecretStore::open(settings::SECRET_STORE), name)
+    }
+
     fn new_uuid(&mut self) -> Uuid {
         Uuid::now_v7()
     }
@@ -279,30 +296,35 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs()
 }
 
-/// A service without the store has no entries: what cannot do without one names it.
 fn read_settings() -> Settings {
-    let store = SecretStore::open(settings::SECRET_STORE);
-    let secret = |name: &'static str| -> Lookup {
-        let store = match &store {
-            Ok(store) => store,
-            // A store that does not exist, or is not linked, must not open the service to everybody.
-            Err(OpenError::SecretStoreDoesNotExist(_)) if name != settings::ACCESS_KEY => return Ok(None),
-            Err(_) => return Err(Unreadable),
-        };
-        let Some(secret) = store.try_get(name).map_err(|_| Unreadable)? else { return Ok(None) };
-        let bytes = secret.try_plaintext().map_err(|_| Unreadable)?;
-        String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| Unreadable)
-    };
-    let config = ConfigStore::try_open(settings::CONFIG_STORE);
-    let config = |name: &'static str| -> Lookup {
-        match &config {
-            Ok(store) => store.try_get(name).map_err(|_| Unreadable),
-            Err(config_store::OpenError::ConfigStoreDoesNotExist) => Ok(None),
-            Err(_) => Err(Unreadable),
-        }
+    let (secrets, config) = (SecretStore::open(settings::SECRET_STORE), ConfigStore::try_open(settings::CONFIG_STORE));
+    let secret = |name: &'static str| match (&secrets, read_secret(&secrets, name)) {
+        // A store that does not exist, or is not linked, must not open the service to everybody.
+        (Err(_), _) if name == settings::ACCESS_KEY => Err(Unreadable),
+        (_, value) => value,
     };
     let service_id = env::var("FASTLY_SERVICE_ID").unwrap_or_default();
-    Settings::read(&secret, &config, &service_id)
+    Settings::read(&secret, &|name| read_config(&config, name), &service_id)
+}
+
+/// A service without the store has no entries: what cannot do without one names it.
+fn read_secret(store: &Result<SecretStore, OpenError>, name: &str) -> Lookup {
+    let store = match store {
+        Ok(store) => store,
+        Err(OpenError::SecretStoreDoesNotExist(_)) => return Ok(None),
+        Err(_) => return Err(Unreadable),
+    };
+    let Some(secret) = store.try_get(name).map_err(|_| Unreadable)? else { return Ok(None) };
+    let bytes = secret.try_plaintext().map_err(|_| Unreadable)?;
+    String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| Unreadable)
+}
+
+fn read_config(store: &Result<ConfigStore, config_store::OpenError>, name: &str) -> Lookup {
+    match store {
+        Ok(store) => store.try_get(name).map_err(|_| Unreadable),
+        Err(config_store::OpenError::ConfigStoreDoesNotExist) => Ok(None),
+        Err(_) => Err(Unreadable),
+    }
 }
 
 fn send(response: Response) {
@@ -316,7 +338,7 @@ fn send(response: Response) {
     to_client.send_to_client();
 }
 
-fn hand_off(mut request: fastly::Request, backend: &'static str, client: Option<String>) {
+fn hand_off(mut request: fastly::Request, backend: &'static str, client: Option<IpAddr>) {
     // It is not for the proxy, which would send it along with each event; and what begins like the others comes from the
     // proxy only.
     let is_reserved = |name: &&HeaderName| {
@@ -327,7 +349,7 @@ fn hand_off(mut request: fastly::Request, backend: &'static str, client: Option<
         request.remove_header(name);
     }
     if let Some(client) = client {
-        request.set_header(CLIENT, client);
+        request.set_header(CLIENT, client.to_string());
     }
     if let Err(error) = request.handoff_fanout(backend) {
         send(Error::HandOff { backend, cause: error.root_cause().to_string() }.response());

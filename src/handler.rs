@@ -1,19 +1,13 @@
 //! Your code: what happens on a WebSocket.
 
-use fanout_edge::{
-    app::{
-        connection::{Connection, Mode},
-        error::Error,
-    },
-    grip::Message,
-};
+use fanout_edge::{Connection, Message, Mode, Rejection};
 
 /// Accepts a client, subscribes it to its channels, and sends its messages back (or publishes them, with `?mode=publish`).
-pub fn on_websocket(connection: &mut Connection<'_>) -> Result<(), Error> {
+pub fn on_websocket(connection: &mut Connection<'_>) -> Result<(), Rejection> {
     if connection.is_opening() {
         connection.accept();
-        for channel in connection.channels().iter() {
-            connection.subscribe(channel.as_str())?;
+        for channel in connection.channels() {
+            connection.subscribe(channel)?;
         }
     }
     while let Some(message) = connection.receive() {

@@ -60,19 +60,35 @@ pub mod app;
 mod fastly;
 pub mod grip;
 
-use app::connection::Handler;
+pub use http;
 
-/// Serves requests on Fastly Compute, with this on WebSockets. Elsewhere it says where it runs, and exits with 2.
-pub fn serve(on_websocket: Handler) {
-    #[cfg(target_os = "wasi")]
-    fastly::run(on_websocket);
-    #[cfg(not(target_os = "wasi"))]
-    {
-        let _ = on_websocket;
-        eprintln!(
-            "This runs on Fastly Compute. Build it for wasm32-wasip1 with `make build`, run it with `make serve`."
-        );
-        std::process::exit(2);
+pub use app::{
+    broadcast::Broadcast,
+    connection::{Channels, Connection, Content, Mode, Reply},
+    messages::{channels::IntoChannel, id::MessageId},
+    rejection::Rejection,
+    service::Service,
+};
+pub use grip::{Channel, CloseCode, Message};
+
+/// Serves requests on Fastly Compute with this on WebSockets: the same as [`Service::new`] and [`Service::serve`].
+pub fn serve(on_websocket: impl Fn(&mut Connection<'_>) -> Result<(), Rejection>) {
+    Service::new(on_websocket).serve();
+}
+
+impl Service<'_> {
+    /// Serves requests on Fastly Compute, one after the other, until the sandbox retires. Elsewhere it says where it runs, and ends
+    /// the program with 2.
+    pub fn serve(&self) {
+        #[cfg(target_os = "wasi")]
+        fastly::run(self);
+        #[cfg(not(target_os = "wasi"))]
+        {
+            eprintln!(
+                "This program runs on Fastly Compute. Build it for wasm32-wasip1, and run it with `fastly compute serve`."
+            );
+            std::process::exit(2);
+        }
     }
 }
 

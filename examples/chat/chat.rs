@@ -2,21 +2,18 @@
 //!
 //! A client connects with `?format=json&channel=ROOM`, so each message that it gets has the room and, in `from`, the verified user.
 
-use fanout_edge::{
-    app::{connection::Connection, error::Error},
-    grip::{CloseCode, Message},
-};
+use fanout_edge::{CloseCode, Connection, Message, Rejection};
 
 /// The longest text, in bytes.
 const LONGEST: usize = 2000;
 
 /// A client whose token has the claim `speaks` says something to its room. It has no right to publish, so that nothing goes past
 /// this function: see "What goes past it" in docs/handler.md.
-pub fn on_websocket(connection: &mut Connection<'_>) -> Result<(), Error> {
+pub fn on_websocket(connection: &mut Connection<'_>) -> Result<(), Rejection> {
     if connection.user().is_none() {
-        return Err(Error::reject(401, "Sign in to chat"));
+        return Err(Rejection::new(401, "Sign in to chat"));
     }
-    let room = connection.channels().first().as_str();
+    let room = connection.channels().first();
     // Not in HISTORY: who comes back is not told who was typing.
     let typing = format!("typing-{room}");
     // Guests read, and nobody hears of them.
@@ -35,11 +32,15 @@ pub fn on_websocket(connection: &mut Connection<'_>) -> Result<(), Error> {
             Message::Text("") => {}
             Message::Text("/typing") if !speaks => {}
             Message::Text(_) if !speaks => connection.send("You may only read in this room"),
-            Message::Text("/typing") => connection.publish_to_others(&typing, "/typing")?,
+            Message::Text("/typing") => {
+                connection.publish_to_others(&typing, "/typing")?;
+            }
             Message::Text(text) if text.len() > LONGEST => {
                 connection.send(format!("Too long: at most {LONGEST} bytes"));
             }
-            Message::Text(text) => connection.publish(room, text)?,
+            Message::Text(text) => {
+                connection.publish(room, text)?;
+            }
             Message::Binary(_) => connection.close_with_reason(CloseCode::UNSUPPORTED_DATA, "text only"),
             end @ (Message::Close(_) | Message::Disconnect) => {
                 if let Message::Close(code) = end {

@@ -60,5 +60,13 @@ pub const MAX_BACKEND_REQUESTS: usize = 6;
 /// does not count the framing: 200,000 messages of one byte make 2.2 MB.
 pub const MAX_EVENTS_BODY: usize = 4_000_000;
 
+/// The most secrets of an application's own that one request reads: Fastly allows five, and a request that begins a
+/// sandbox reads three for the service.
+pub const MAX_SECRET_READS: usize = 2;
+
+/// The most settings of an application's own that one [sandbox](super::sandbox) reads: Fastly allows 32, and the service reads
+/// ten.
+pub const MAX_SETTING_READS: usize = 20;
+
 /// The longest body of a response that a handler fetches, in bytes.
 pub const MAX_FETCHED_BODY: usize = 100_000;

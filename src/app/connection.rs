@@ -5,26 +5,29 @@ mod state;
 mod subscriptions;
 mod sync;
 
-use std::{borrow::Cow, cell::OnceCell, slice};
+use std::{borrow::Cow, cell::OnceCell, net::IpAddr, slice};
 
 use serde_json::Value;
 
 use self::sync::Sync;
 use super::{
     access::{
+        limits,
         right::Right,
         token::{self, Identity},
     },
     bounds::{MAX_BACKEND_REQUESTS, MAX_FETCHED_BODY},
+    entries::Entries,
     error::Error,
     http::{CLIENT, Request},
     messages::{
-        channels,
+        channels::IntoChannel,
         envelope::{self, Decoded, Envelope},
     },
-    outbox::Broadcast,
+    outbox::Outbox,
     platform::{BackendError, Platform},
     query::{Format, Query},
+    rejection::Rejection,
     settings::Settings,
 };
 pub use super::{
@@ -39,19 +42,11 @@ use crate::grip::{
     control::{Content as KeepAlive, KeepAliveMode},
 };
 
-/// What happens on a WebSocket. It is called for each batch of a client's messages, which is a request of its own: what the
-/// next one needs to know is the connection's [state](Connection::state).
-///
-/// # Errors
-/// Rejects an opening connection, or closes an open one: see [`Error::reject`]. Then nothing of the batch is published; what
-/// was sent to the client of an open connection before the error is delivered.
-pub type Handler = fn(&mut Connection<'_>) -> Result<(), Error>;
-
 /// How long a connection may be silent, in seconds, before the proxy sends a heartbeat: proxies and load balancers between
 /// it and the client often wait for 60.
 const HEARTBEAT: u32 = 30;
 
-/// The same for a client that gets envelopes: its script may expect to see one every 30 seconds.
+/// The same for a client that gets envelopes, and the most for it: its script takes 35 seconds of silence for a lost connection.
 const JSON_HEARTBEAT: u32 = 25;
 
 /// What the texts of a batch say, in their order; `None` stands for one that is not a valid envelope.
@@ -67,9 +62,8 @@ pub struct Connection<'a> {
     client: &'a Client,
     settings: &'a Settings,
     platform: &'a mut dyn Platform,
-    outbox: Vec<Broadcast<'a>>,
-    /// In bytes of JSON.
-    outbox_length: usize,
+    entries: &'a mut Entries,
+    outbox: Outbox<'a>,
     /// The channels that the client is subscribed to.
     subscribed: Vec<Channel>,
     fetched: usize,
@@ -79,14 +73,22 @@ pub struct Connection<'a> {
     sync: Option<Option<&'a str>>,
 }
 
+/// What a batch came with.
+pub(super) struct Context<'a> {
+    pub(super) request: &'a dyn Request,
+    pub(super) settings: &'a Settings,
+    pub(super) platform: &'a mut dyn Platform,
+    pub(super) entries: &'a mut Entries,
+    /// In seconds since 1970.
+    pub(super) now: u64,
+}
+
 /// What is left to do when a handler has returned.
 pub(super) struct Batch<'a> {
     pub(super) ws: WebSocket<'a>,
     pub(super) platform: &'a mut dyn Platform,
     /// What is to be published.
-    pub(super) outbox: Vec<Broadcast<'a>>,
-    /// How many requests to backends were made.
-    pub(super) fetched: usize,
+    pub(super) outbox: Outbox<'a>,
     /// How many operations on the KV Store were made.
     pub(super) operations: usize,
     /// What the client asks for, if it wants to know what it missed.
@@ -107,12 +109,11 @@ impl<'a> Connection<'a> {
     pub(super) fn new(
         ws: WebSocket<'a>,
         inbox: Option<Inbox<'a>>,
-        request: &'a dyn Request,
         query: &'a Query,
         client: &'a Client,
-        settings: &'a Settings,
-        platform: &'a mut dyn Platform,
+        context: Context<'a>,
     ) -> Self {
+        let Context { request, settings, platform, entries, now } = context;
         let subscribed = subscriptions::of(&ws, &query.channels);
         Self {
             ws,
@@ -122,8 +123,8 @@ impl<'a> Connection<'a> {
             client,
             settings,
             platform,
-            outbox: Vec::new(),
-            outbox_length: 0,
+            entries,
+            outbox: Outbox::new(settings, now),
             subscribed,
             fetched: 0,
             operations: 0,
@@ -144,10 +145,10 @@ impl<'a> Connection<'a> {
         self.remember_subscriptions();
         let (identity, user) = (self.identity(), self.user());
         let of_url = self.channels();
-        let Self { ws, platform, outbox, subscribed: channels, fetched, operations, sync, .. } = self;
+        let Self { ws, platform, outbox, subscribed: channels, operations, sync, .. } = self;
         let user_channel = identity.and_then(Identity::channel);
         let sync = sync.map(|since| Sync { since, channels, of_url, user, user_channel });
-        Batch { ws, platform, outbox, fetched, operations, sync }
+        Batch { ws, platform, outbox, operations, sync }
     }
 
     /// The id of the connection, the same for all of its batches.
@@ -178,20 +179,20 @@ impl<'a> Connection<'a> {
 
     /// Whether the client may publish to a channel: its access token grants it (`x-fastly-write`), or the service is open.
     /// A handler may publish to any channel and has to decide on whose behalf.
-    pub fn may_publish(&self, channel: &str) -> bool {
+    pub fn may_publish(&self, channel: impl IntoChannel) -> bool {
         self.has_right(Right::Write, channel)
     }
 
     /// Whether the client may subscribe to a channel: its access token grants it (`x-fastly-read`), or the service is open.
     /// For those of [`channels`](Self::channels) this is so.
-    pub fn may_subscribe(&self, channel: &str) -> bool {
+    pub fn may_subscribe(&self, channel: impl IntoChannel) -> bool {
         self.has_right(Right::Read, channel)
     }
 
-    fn has_right(&self, right: Right, channel: &str) -> bool {
+    fn has_right(&self, right: Right, channel: impl IntoChannel) -> bool {
         let is_open = matches!(self.client, Client::Anonymous);
         let grants = |channel| self.identity().is_some_and(|identity| identity.grants(right, &channel));
-        channels::parse(channel).is_ok_and(|channel| is_open || grants(channel))
+        channel.into_channel().is_ok_and(|channel| is_open || grants(channel))
     }
 
     /// A parameter of the URL that the client connected to. The client chose it.
@@ -207,6 +208,29 @@ impl<'a> Connection<'a> {
         let is_reserved =
             name.starts_with("grip-") || name.starts_with("meta-") || name == "connection-id" || name == CLIENT;
         self.request.header(&name).value().filter(|_| !is_reserved)
+    }
+
+    /// The address of the client, as the service saw it when the client connected. `None` if the platform does not know it.
+    pub fn address(&self) -> Option<IpAddr> {
+        limits::handed_off(self.request)
+    }
+
+    /// An entry of the service's Config Store `fanout_config`; `None` if there is none. A sandbox reads each once, when it is asked
+    /// for: 20 in all.
+    ///
+    /// # Errors
+    /// Rejects with 503 if the store cannot be read, and with 500 if that are too many.
+    pub fn setting(&mut self, name: &str) -> Result<Option<String>, Rejection> {
+        Ok(self.entries.setting(name, self.platform)?)
+    }
+
+    /// An entry of the service's Secret Store `fanout`. A sandbox reads each once, when it is asked for: two in one batch, as
+    /// Fastly allows five reads for each request.
+    ///
+    /// # Errors
+    /// Rejects with 503 if there is none or the store cannot be read, and with 500 if that are too many.
+    pub fn secret(&mut self, name: &str) -> Result<String, Rejection> {
+        Ok(self.entries.secret(name, self.platform)?)
     }
 
     /// The subprotocols that the client offers, the preferred one first.
@@ -230,7 +254,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Accepts an opening connection, once; of the subprotocols that the client offers only with `bearer`, which carries its
-    /// token. To reject the connection, return [`Error::reject`].
+    /// token. To reject the connection, return a [`Rejection`].
     pub fn accept(&mut self) {
         if self.ws.is_accepted() {
             return;
@@ -245,8 +269,8 @@ impl<'a> Connection<'a> {
     /// Accepts an opening connection, once, with one of the [subprotocols](Self::protocols) that the client offers.
     ///
     /// # Errors
-    /// [`Error::Subprotocol`] if it does not offer that one.
-    pub fn accept_with_protocol(&mut self, protocol: &str) -> Result<(), Error> {
+    /// Rejects with 400 if it does not offer that one.
+    pub fn accept_with_protocol(&mut self, protocol: &str) -> Result<(), Rejection> {
         if !self.ws.is_accepted() {
             self.ws.accept_with_protocol(protocol).map_err(|_| Error::Subprotocol)?;
             self.set_up();
@@ -272,14 +296,19 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Lets the proxy send a heartbeat: a pong after that many seconds of silence, or `{"type":"ping"}` every so many seconds
-    /// to a client that gets envelopes. No client answers it, so it costs no request. Accepting a connection sets it to 30 or 25; 0 turns it
-    /// off.
+    /// Has the proxy send a heartbeat: a pong after `seconds` of silence, 0 for none. Accepting a connection sets it to 30. A client
+    /// that gets envelopes gets `{"type":"ping"}` every `seconds`, of which 0 and more than 25 become 25: it takes silence for a lost
+    /// connection. No client answers a heartbeat, so it costs no request.
     pub fn heartbeat(&mut self, seconds: u32) {
         // A script waits for the text, whatever the client itself sends in between.
         let (heartbeat, mode) = match self.query.format {
             Format::Raw => (KeepAlive::Pong(b""), KeepAliveMode::Idle),
             Format::Json => (KeepAlive::Text(envelope::PING), KeepAliveMode::Interval),
+        };
+        let seconds = match self.query.format {
+            Format::Json if seconds == 0 => JSON_HEARTBEAT,
+            Format::Json => seconds.min(JSON_HEARTBEAT),
+            Format::Raw => seconds,
         };
         let content = (seconds > 0).then_some(heartbeat);
         let timeout = seconds.clamp(1, crate::grip::control::MAX_TIMEOUT);
@@ -309,6 +338,11 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// The reason that the client gave with the close that was received; empty if it gave none.
+    pub const fn close_reason(&self) -> &'a str {
+        self.ws.close_reason()
+    }
+
     /// Sends a message to the client: text as text, bytes as binary, or either in an envelope if the client asks for that. A
     /// close that it received is answered.
     pub fn send<'m>(&mut self, message: impl Into<Reply<'m>>) {
@@ -334,13 +368,18 @@ impl<'a> Connection<'a> {
     /// 100,000 bytes. A batch may make 6 requests to backends, of which publishing takes at least one.
     ///
     /// # Errors
-    /// [`Error::Backend`] names the backend if there is no such response. An error status of the backend is a response.
-    pub fn fetch(&mut self, backend: &str, request: http::Request<Vec<u8>>) -> Result<http::Response<Vec<u8>>, Error> {
-        if self.fetched >= MAX_BACKEND_REQUESTS {
-            return Err(Error::Backend { name: backend.to_owned(), error: BackendError::TooMany });
+    /// Rejects with 502 to 504 if there is no such response, and with 500 if that was too many requests. An error status of the
+    /// backend is a response.
+    pub fn fetch(
+        &mut self,
+        backend: &str,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<http::Response<Vec<u8>>, Rejection> {
+        if self.fetched + self.outbox.requests() >= MAX_BACKEND_REQUESTS {
+            return Err(Error::Backend { name: backend.to_owned(), error: BackendError::TooMany }.into());
         }
         self.fetched += 1;
         let response = self.platform.fetch(backend, request, MAX_FETCHED_BODY);
-        response.map_err(|error| Error::Backend { name: backend.to_owned(), error })
+        response.map_err(|error| Error::Backend { name: backend.to_owned(), error }.into())
     }
 }

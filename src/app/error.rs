@@ -12,6 +12,7 @@ use http::{
 pub use self::setting::SettingError;
 pub use super::access::right::Right;
 use super::{
+    entries::EntryError,
     http::{BodyError, Response},
     platform::{BackendError, Counter, StoreError},
 };
@@ -20,7 +21,7 @@ use crate::grip::{Channel, CloseCode, publish::PublishError, signature::Signatur
 /// How long a client that exceeded a limit waits, in seconds: the time for which its requests are counted.
 const WINDOW: &str = "60";
 
-/// Why a request is rejected. Handlers return it with `?`, and one of your own with [`Error::reject`].
+/// Why a request is rejected. Handlers see it as a [`Rejection`](super::rejection::Rejection).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// No endpoint has this path.
@@ -171,12 +172,26 @@ pub enum Error {
         /// Why.
         error: BackendError,
     },
+    /// An entry of a store that the handler reads has no value.
+    Entry {
+        /// The store.
+        store: &'static str,
+        /// Its name.
+        name: String,
+        /// Why.
+        error: EntryError,
+    },
     /// The handler stored a value that cannot be stored.
     State,
     /// The client does not offer the subprotocol that the handler requires.
     Subprotocol,
     /// The handler neither accepted nor rejected an opening connection.
     NotAccepted,
+    /// The handler failed.
+    Handler {
+        /// For the log.
+        cause: String,
+    },
     /// The handler rejected the connection.
     Rejected {
         /// With this status.
@@ -187,14 +202,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Rejects a connection: an opening one with the status (400 to 599, else 500) and the text, as an HTTP response; an
-    /// open one by closing it, with 1008 (policy violation) for a status below 500 and 1011 (internal error) from there
-    /// on, and the text as the reason.
-    pub fn reject(status: u16, text: impl Into<String>) -> Self {
-        let status = if (400..600).contains(&status) { status } else { 500 };
-        Self::Rejected { status, text: text.into() }
-    }
-
     /// The status of the response.
     pub const fn status(&self) -> u16 {
         match self {
@@ -232,7 +239,9 @@ impl Error {
             Self::MediaType | Self::Charset | Self::ContentCoding => 415,
             Self::UpgradeRequired => 426,
             Self::TooMany { .. } => 429,
-            Self::State | Self::NotAccepted => 500,
+            Self::Entry { error: EntryError::TooMany, .. } | Self::State | Self::NotAccepted | Self::Handler { .. } => {
+                500
+            }
             Self::Publish(error) | Self::PartlyPublished { error, .. } => match error {
                 PublishError::TimedOut => 504,
                 _ => 502,
@@ -245,7 +254,7 @@ impl Error {
                 BackendError::TimedOut => 504,
                 BackendError::Unreachable | BackendError::TooLarge => 502,
             },
-            Self::Setting(_) | Self::NoAccessKey | Self::HandOff { .. } => 503,
+            Self::Setting(_) | Self::Entry { .. } | Self::NoAccessKey | Self::HandOff { .. } => 503,
             Self::Rejected { status, .. } => *status,
         }
     }
@@ -304,7 +313,8 @@ impl Error {
                 Some(format!("rejected an access token: a user is missing in {}", right.claim()))
             }
             Self::TooMany { counter, .. } => Some(format!("rejected one of too many {}", counted(*counter))),
-            Self::Rejected { status, .. } => Some(format!("the handler rejected a connection with status {status}")),
+            Self::Rejected { status, .. } => Some(format!("the handler rejected a client with status {status}")),
+            Self::Handler { cause } => Some(format!("the handler failed: {cause}")),
             // WebSocket clients hide the body of a failed handshake, so the log says it, too.
             _ => Some(self.to_string()),
         }
@@ -323,7 +333,7 @@ impl Error {
             Self::Forbidden(..) => format!("access token lacks a channel: {RECONNECT}"),
             Self::NoToken => format!("access token is missing: {RECONNECT}"),
             _ if self.is_invalid_token() => format!("access token is not valid: {RECONNECT}"),
-            Self::Setting(_) => "a setting of the service cannot be used".to_owned(),
+            Self::Setting(_) | Self::Entry { .. } => "a setting of the service cannot be used".to_owned(),
             Self::NotKept { published: None, .. } => {
                 "published, but not kept: clients that reconnect may miss it".to_owned()
             }
@@ -363,8 +373,6 @@ impl Error {
         }
     }
 }
-
-impl std::error::Error for Error {}
 
 impl From<&SettingError> for Error {
     fn from(error: &SettingError) -> Self {

@@ -1,11 +1,12 @@
 //! Everything that an endpoint needs to handle one request.
 
 use super::{
-    connection::Handler,
+    entries::Entries,
     error::Error,
     history::gap::Gap,
     http::{Outcome, Request},
     platform::Platform,
+    service::Service,
     settings::Settings,
 };
 
@@ -19,8 +20,10 @@ pub struct Exchange<'a> {
     pub settings: &'a Settings,
     /// The time, in seconds since 1970.
     pub now: u64,
-    /// What happens on a WebSocket.
-    pub on_websocket: Handler,
+    /// The code of the application.
+    pub service: &'a Service<'a>,
+    /// What it has read of the stores.
+    pub entries: &'a mut Entries,
     /// What an endpoint wants to be done when its response has been sent: see [`later`](super::later).
     pub later: Option<Later>,
 }

@@ -139,7 +139,8 @@ impl History {
         let time_to_live = Duration::from_millis(self.window + VERIFIED) + MARGIN;
         for value in values {
             let json = value.json();
-            let key = Key::new(value.channel, time, value.last, &json);
+            let last = value.last();
+            let key = Key::new(&last.channel, time, last.id, &json);
             platform.begin_insert(&key.text, if key.has_value() { "" } else { &json }, time_to_live);
         }
         time

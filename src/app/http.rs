@@ -54,7 +54,7 @@ pub enum Outcome {
         /// The query in place of that of the request, if the proxy cannot take that.
         query: Option<String>,
         /// The value of the header [`CLIENT`], in place of what the client sent.
-        client: Option<String>,
+        client: Option<IpAddr>,
     },
 }
 

@@ -5,4 +5,4 @@ pub(crate) mod content;
 pub(crate) mod envelope;
 pub(crate) mod forms;
 pub(crate) mod id;
-pub(crate) mod sizes;
+pub(crate) mod published;

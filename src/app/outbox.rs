@@ -1,255 +1,184 @@
-//! What is to be published, and the publish requests that do it.
-
-use std::borrow::Cow;
-
-use http::{
-    HeaderMap,
-    header::{CONTENT_TYPE, HeaderValue},
-};
+//! What a request publishes: packed into publish requests as it comes, kept if the history asks for it, and sent in the end.
 
 use super::{
+    bounds::{MAX_MESSAGE, MAX_OPERATIONS},
     error::Error,
     history::{History, value::Value},
     messages::{
-        channels,
-        content::Content,
-        forms::{Forms, close_event},
+        forms::{Closing, Forms},
         id::MessageId,
-        sizes::Sizes,
+        published::Published,
     },
     platform::{Platform, StoreError},
     settings::Settings,
 };
-use crate::grip::{
-    Channel, CloseCode, Formats, Item, WsMessage,
-    item::{Body, HeldResponse, HttpResponse, HttpStream},
-    publish::{Packer, PublishRequest, TooLarge},
-};
+use crate::grip::publish::{MAX_BODY, Mark, Packer, PublishRequest, TooLarge};
 
-/// How long the end of the connections of a channel is in a publish request, at most.
-const CLOSE: usize = 4200;
+/// What a publish request has around its items, in bytes.
+const AROUND: usize = 16;
 
-/// Something for the subscribers of one channel, on all transports.
-pub(crate) struct Broadcast<'a> {
-    channel: Channel,
-    action: Action<'a>,
-    /// The meta `sender`, if somebody is left out: the id of that connection.
-    sender: Option<[(&'static str, &'a str); 1]>,
+/// In how many forms each of the two items of a message has its content.
+const FORMS: usize = 3;
+
+/// What a request publishes.
+pub(crate) struct Outbox<'a> {
+    settings: &'a Settings,
+    /// In seconds since 1970.
+    now: u64,
+    /// There once something is published.
+    packer: Option<Packer<'a>>,
+    /// For each thing the number of requests that publish it and what comes before it.
+    ends: Vec<usize>,
+    /// What is to be kept.
+    values: Vec<Value<'a>>,
 }
 
-enum Action<'a> {
-    Message {
-        id: MessageId,
-        content: Content<'a>,
-        from: Option<&'a str>,
-        sizes: Sizes,
-    },
-    /// With the polls, if they are to end, too.
-    Close {
-        code: CloseCode,
-        reason: Cow<'a, str>,
-        polls: bool,
-    },
-}
+impl<'a> Outbox<'a> {
+    /// Returns an empty one, at a time in seconds since 1970.
+    pub(crate) const fn new(settings: &'a Settings, now: u64) -> Self {
+        Self { settings, now, packer: None, ends: Vec::new(), values: Vec::new() }
+    }
 
-impl<'a> Broadcast<'a> {
-    /// A message whose id begins as this one, by a user if a verified token named one.
+    /// How many things are published, each counted for each of its channels.
+    pub(crate) const fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// How many publish requests that takes.
+    pub(crate) fn requests(&self) -> usize {
+        self.ends.last().copied().unwrap_or_default()
+    }
+
+    /// Adds a message, for all but the connection with the id `except`. One that does not fit into one publish request is divided:
+    /// into its two items, then into one for each format.
     ///
     /// # Errors
-    /// [`Error::MessageTooLarge`].
-    pub(crate) fn message(
-        id: MessageId,
-        channel: Channel,
-        content: Content<'a>,
-        from: Option<&'a str>,
-    ) -> Result<Self, Error> {
-        let sizes = Sizes::of(&content, &channel, from)?;
-        let id = id.of(&channel, &content, from);
-        Ok(Self { channel, action: Action::Message { id, content, from, sizes }, sender: None })
-    }
-
-    /// The end of the connections that stay: a WebSocket gets the code and the reason, so does a stream of envelopes before
-    /// it ends, other streams just end.
-    pub(crate) const fn close(channel: Channel, code: CloseCode, reason: Cow<'a, str>) -> Self {
-        Self { channel, action: Action::Close { code, reason, polls: false }, sender: None }
-    }
-
-    /// The same for polls, too: they get 403.
-    pub(crate) const fn disconnect(channel: Channel, code: CloseCode, reason: Cow<'a, str>) -> Self {
-        Self { channel, action: Action::Close { code, reason, polls: true }, sender: None }
-    }
-
-    /// The id of the message, if it is one.
-    pub(crate) const fn id(&self) -> Option<MessageId> {
-        match &self.action {
-            Action::Message { id, .. } => Some(*id),
-            Action::Close { .. } => None,
-        }
-    }
-
-    /// How long it is in publish requests, in bytes of JSON; at most some hundred bytes more than it is.
-    pub(crate) const fn length(&self) -> usize {
-        match &self.action {
-            Action::Message { sizes, .. } => sizes.all(),
-            Action::Close { .. } => CLOSE,
-        }
-    }
-
-    /// Returns self for all but one connection, by its id.
-    pub(crate) const fn except(mut self, connection_id: &'a str) -> Self {
-        self.sender = Some([("sender", connection_id)]);
-        self
-    }
-}
-
-/// Publish requests, to be sent in their order, and what is kept of the messages in them.
-pub(crate) struct Requests<'a> {
-    requests: Vec<PublishRequest>,
-    /// For each message the number of requests that publish it and what comes before it.
-    ends: Vec<usize>,
-    kept: Option<(&'a History, Vec<Value<'a>>)>,
-    /// Whether there are enough operations to keep it once more.
-    may_keep_again: bool,
-    /// Whether there are enough to make sure that it can be read back.
-    may_begin: bool,
-}
-
-impl Requests<'_> {
-    /// How many operations on the KV Store they may take.
-    pub(crate) fn operations(&self) -> usize {
-        let Some((history, values)) = &self.kept else { return 0 };
-        let times = if self.may_keep_again { 2 } else { 1 };
-        times * values.len() + if self.may_begin { history.operations_to_begin() } else { 0 }
-    }
-}
-
-/// What publishing may take.
-#[derive(Clone, Copy)]
-pub(crate) struct Most {
-    /// Publish requests.
-    pub(crate) requests: usize,
-    /// Operations on the KV Store.
-    pub(crate) operations: usize,
-}
-
-/// The requests that publish messages in their order, as few as they fit into, at a time in seconds since 1970. A message
-/// that does not fit into one request is divided: into its two items, then into one for each format.
-///
-/// # Errors
-/// [`Error::BatchTooLarge`] if that would take more than `most`; [`Error::Setting`].
-pub(crate) fn pack<'a>(
-    messages: &'a [Broadcast<'_>],
-    settings: &'a Settings,
-    most: Most,
-    now: u64,
-) -> Result<Requests<'a>, Error> {
-    let mut packer = settings.publisher.as_ref()?.packer(now);
-    let history = settings.history.as_ref()?.as_ref();
-    let mut ends = Vec::with_capacity(messages.len());
-    for message in messages {
-        let meta = message.sender.as_ref().map_or(&[][..], |sender| &sender[..]);
-        match &message.action {
-            Action::Message { id, content, from, sizes } => {
-                let forms = Forms::new(*id, &message.channel, content, *from, meta);
-                push(&mut packer, &forms, sizes).map_err(too_large)?;
-            }
-            Action::Close { code, reason, polls } => {
-                let json = channels::for_json(&message.channel);
-                let last = close_event(*code, reason);
-                let headers =
-                    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))]);
-                let line = format!("Disconnected: {reason}\n");
-                let response = HeldResponse::ok(&headers, Body::Text(&line)).with_code(403).expect("it is a status");
-                let formats = Formats {
-                    ws_message: Some(WsMessage::Close { code: *code, reason }),
-                    http_stream: Some(HttpStream::Close),
-                    http_response: polls.then_some(HttpResponse::Response(response)),
-                };
-                let event = Formats { http_stream: Some(HttpStream::Content(Body::Text(&last))), ..Formats::default() };
-                let item = |channel, formats| Item { meta, ..Item::new(channel, formats) };
-                let items = [item(&message.channel, formats.clone()), item(&json, event), item(&json, formats)];
-                packer.push(&items).map_err(too_large)?;
-            }
-        }
-        if packer.len() > most.requests {
+    /// [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if all of it would take more than `most` publish requests, or more
+    /// operations on the store than there are; [`Error::Setting`]. Then nothing is added.
+    pub(crate) fn publish(
+        &mut self,
+        message: Published<'a>,
+        except: Option<&str>,
+        most: usize,
+    ) -> Result<MessageId, Error> {
+        let id = message.id;
+        let history = self.settings.history.as_ref()?.as_ref().filter(|history| history.keeps(&message.channel));
+        let is_new = history.is_some() && Value::is_new(&self.values, &message.channel);
+        if self.values.len() + usize::from(is_new) > MAX_OPERATIONS {
             return Err(Error::BatchTooLarge);
         }
-        ends.push(packer.len());
-    }
-    let kept = history.map(|history| (history, values(history, messages))).filter(|(_, values)| !values.is_empty());
-    let operations = kept.as_ref().map_or(0, |(_, values)| values.len());
-    if operations > most.operations {
-        return Err(Error::BatchTooLarge);
-    }
-    let to_begin = history.map_or(0, History::operations_to_begin);
-    let rest = most.operations - operations;
-    let (may_begin, may_keep_again) = (to_begin <= rest, operations + to_begin <= rest);
-    Ok(Requests { requests: packer.finish(), ends, kept, may_keep_again, may_begin })
-}
-
-/// What is to be kept of messages.
-fn values<'m>(history: &History, messages: &'m [Broadcast<'_>]) -> Vec<Value<'m>> {
-    let mut values = Vec::new();
-    for Broadcast { channel, action, .. } in messages {
-        if let Action::Message { id, content, from, .. } = action
-            && history.keeps(channel)
-        {
-            Value::add(&mut values, channel, *id, content, *from);
+        self.pack(most, except, |packer, meta| {
+            let forms = Forms::new(&message, meta);
+            let pushed = if message.content.len() > MAX_MESSAGE { Err(()) } else { push(packer, &forms, &message) };
+            pushed.map_err(|()| Error::MessageTooLarge { limit: most_that_fits(&message, meta) })
+        })?;
+        if history.is_some() {
+            Value::add(&mut self.values, message);
         }
+        Ok(id)
     }
-    values
+
+    /// Adds the end of the connections of a channel, but of the one with the id `except`.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub(crate) fn close(&mut self, closing: &Closing<'_>, except: Option<&str>, most: usize) -> Result<(), Error> {
+        self.pack(most, except, |packer, meta| {
+            closing.with_items(meta, |items| packer.push(items)).map_err(|TooLarge { .. }| Error::BatchTooLarge)
+        })
+    }
+
+    fn pack(
+        &mut self,
+        most: usize,
+        except: Option<&str>,
+        push: impl FnOnce(&mut Packer<'a>, &[(&str, &str)]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let packer = match &mut self.packer {
+            Some(packer) => packer,
+            none => none.insert(self.settings.publisher.as_ref()?.packer(self.now)),
+        };
+        let before: Mark = packer.mark();
+        let sender = except.map(|connection| [("sender", connection)]);
+        let pushed = push(packer, sender.as_ref().map_or(&[], |sender| &sender[..]))
+            .and_then(|()| if packer.len() > most { Err(Error::BatchTooLarge) } else { Ok(()) });
+        match pushed {
+            Ok(()) => self.ends.push(packer.len()),
+            Err(_) => packer.rewind(before),
+        }
+        pushed
+    }
+
+    /// Sends the requests, one after the other, and meanwhile keeps what is to be kept, with at most so many operations on the
+    /// store. Whether that succeeds does not matter to those who are subscribed. Returns how many operations it took.
+    ///
+    /// # Errors
+    /// [`Error::BatchTooLarge`] if there are too few operations; then nothing is sent. [`Error::Publish`] if the proxy did not accept
+    /// the first request, [`Error::PartlyPublished`] if it did not accept a later one. What follows is not sent.
+    /// [`Error::OnlyKept`] if it is kept all the same, [`Error::NotKept`] if it is not.
+    pub(crate) fn send(self, platform: &mut dyn Platform, operations: usize) -> (usize, Result<(), Error>) {
+        let Self { settings, packer, ends, values, .. } = self;
+        let requests = packer.map(Packer::finish).unwrap_or_default();
+        let history = settings.history.as_ref().ok().and_then(Option::as_ref).filter(|_| !values.is_empty());
+        let Some(history) = history else { return (0, send_all(requests, &ends, platform)) };
+        let Some(left) = operations.checked_sub(values.len()) else { return (0, Err(Error::BatchTooLarge)) };
+        let to_begin = history.operations_to_begin();
+        let begun = history.begin_inserts(&values, platform);
+        let published = send_all(requests, &ends, platform);
+        let mut used = values.len();
+        let mut kept = finish(history, begun, platform);
+        if kept == Err(StoreError::TooSlow) && left >= values.len() + to_begin {
+            let begun = history.begin_inserts(&values, platform);
+            kept = finish(history, begun, platform);
+            used += values.len();
+        }
+        if kept.is_ok() && left >= to_begin {
+            history.begin(platform);
+            used += to_begin;
+        }
+        let sent = match (published, kept) {
+            (published, Ok(())) => published.map_err(|error| Error::OnlyKept(Box::new(error))),
+            (published, Err(error)) => Err(Error::NotKept { published: published.err().map(Box::new), error }),
+        };
+        (used, sent)
+    }
 }
 
-fn push(packer: &mut Packer<'_>, forms: &Forms<'_>, sizes: &Sizes) -> Result<(), TooLarge> {
-    if Sizes::fits(sizes.all()) {
-        return packer.push(&forms.items());
+/// Waits until what began at a time, in milliseconds since 1970, is kept.
+fn finish(history: &History, begun: u64, platform: &mut dyn Platform) -> Result<(), StoreError> {
+    platform.finish_inserts()?;
+    if history.is_late(begun, platform) { Err(StoreError::TooSlow) } else { Ok(()) }
+}
+
+/// Packs a message. What cannot fit together is not tried.
+fn push(packer: &mut Packer<'_>, forms: &Forms<'_>, message: &Published<'_>) -> Result<(), ()> {
+    let (items, length) = (forms.items(), message.content.len());
+    if 2 * FORMS * length < MAX_BODY && packer.push(&items).is_ok() {
+        return Ok(());
     }
-    for ((item, parts), length) in forms.items().into_iter().zip(forms.parts()).zip(sizes.items) {
-        if Sizes::fits(length) {
-            packer.push(&[item])?;
-        } else {
-            for part in parts {
-                packer.push(&[part])?;
-            }
+    for (item, parts) in items.into_iter().zip(forms.parts()) {
+        if FORMS * length < MAX_BODY && packer.push(&[item]).is_ok() {
+            continue;
+        }
+        for part in parts {
+            packer.push(&[part]).map_err(|TooLarge { .. }| ())?;
         }
     }
     Ok(())
 }
 
-/// [`Sizes`] never says that something fits which does not.
-fn too_large(TooLarge { .. }: TooLarge) -> Error {
-    Error::BatchTooLarge
-}
-
-/// Sends the requests, one after the other, and meanwhile keeps what is to be kept. Whether that succeeds does not matter to those
-/// who are subscribed.
-///
-/// # Errors
-/// [`Error::Publish`] if the proxy did not accept the first one, [`Error::PartlyPublished`] if it did not accept a later
-/// one. What follows is not sent. [`Error::OnlyKept`] if it is kept all the same, [`Error::NotKept`] if it is not.
-pub(crate) fn send(requests: Requests<'_>, platform: &mut dyn Platform) -> Result<(), Error> {
-    let Requests { requests, ends, kept, may_keep_again, may_begin } = requests;
-    let Some((history, values)) = kept else { return send_all(requests, &ends, platform) };
-    let begun = history.begin_inserts(&values, platform);
-    let published = send_all(requests, &ends, platform);
-    let mut kept = platform.finish_inserts();
-    if kept.is_ok() && history.is_late(begun, platform) {
-        kept = Err(StoreError::TooSlow);
-        if may_keep_again {
-            let begun = history.begin_inserts(&values, platform);
-            kept = platform.finish_inserts();
-            if kept.is_ok() && history.is_late(begun, platform) {
-                kept = Err(StoreError::TooSlow);
-            }
+/// How many bytes at the beginning of a message that is too large would fit.
+fn most_that_fits(message: &Published<'_>, meta: &[(&str, &str)]) -> usize {
+    let mut limit = MAX_MESSAGE.min(message.content.len());
+    while limit > 0 {
+        let longest = Forms::new(&message.prefix(limit), meta).longest() + AROUND;
+        if longest <= MAX_BODY {
+            break;
         }
+        // What is around the content stays, so this approaches the limit from above.
+        limit = (limit * MAX_BODY / longest).min(limit - 1);
     }
-    if kept.is_ok() && may_begin {
-        history.begin(platform);
-    }
-    match (published, kept) {
-        (published, Ok(())) => published.map_err(|error| Error::OnlyKept(Box::new(error))),
-        (published, Err(error)) => Err(Error::NotKept { published: published.err().map(Box::new), error }),
-    }
+    limit
 }
 
 fn send_all(requests: Vec<PublishRequest>, ends: &[usize], platform: &mut dyn Platform) -> Result<(), Error> {

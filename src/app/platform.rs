@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::settings::Lookup;
 use crate::grip::publish::Sender;
 
 /// The backend of the GRIP proxy's publish API.
@@ -113,6 +114,18 @@ pub trait Platform: Sender + Store {
         request: http::Request<Vec<u8>>,
         limit: usize,
     ) -> Result<http::Response<Vec<u8>>, BackendError>;
+
+    /// Reads an entry of the Config Store [`CONFIG_STORE`](super::settings::CONFIG_STORE); `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Unreadable`](super::settings::Unreadable).
+    fn setting(&mut self, name: &str) -> Lookup;
+
+    /// Reads an entry of the Secret Store [`SECRET_STORE`](super::settings::SECRET_STORE); `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Unreadable`](super::settings::Unreadable).
+    fn secret(&mut self, name: &str) -> Lookup;
 
     /// Returns a new UUID version 7, greater than all before it. Source: RFC 9562, section 5.7.
     fn new_uuid(&mut self) -> Uuid;

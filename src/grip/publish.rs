@@ -160,6 +160,19 @@ impl Packer<'_> {
         Ok(())
     }
 
+    /// Returns where it stands, for [`rewind`](Self::rewind).
+    pub const fn mark(&self) -> Mark {
+        Mark { full: self.full.len(), length: self.body.len() }
+    }
+
+    /// Removes what was added since a mark of this packer.
+    pub fn rewind(&mut self, mark: Mark) {
+        if let Some(filled) = self.full.drain(mark.full.min(self.full.len())..).next() {
+            self.body = filled.body;
+        }
+        self.body.truncate(mark.length);
+    }
+
     /// How many requests there are.
     pub const fn len(&self) -> usize {
         self.full.len() + !self.body.is_empty() as usize
@@ -183,6 +196,14 @@ impl Packer<'_> {
         body.extend_from_slice(TAIL);
         self.full.push(self.publisher.request_with(body, self.now));
     }
+}
+
+/// Where a [`Packer`] stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    full: usize,
+    /// In bytes.
+    length: usize,
 }
 
 fn write_item(body: &mut Vec<u8>, item: &Item<'_>) {

@@ -1,9 +1,8 @@
 //! What a handler can do, by the handlers of `tests/handlers`. `tests/end_to_end` runs the same with the real parts.
 
 use fanout_edge::{
+    Connection, Rejection,
     app::{
-        connection::{Connection, Handler},
-        error::Error,
         http::Response,
         platform::{BackendError, Counter},
     },
@@ -14,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     handlers::{ask, chat, game, toolbox},
-    service::{ACCEPTED, Request, Service, header, is, settings, subscribed},
+    service::{ACCEPTED, Handler, Request, Service, UNREADABLE, header, is, settings, subscribed},
     support::{LOCAL_GRIP_URL, NOW, access_token, claims, local_signature, sign_es256},
 };
 
@@ -109,7 +108,7 @@ fn a_chat_names_its_speakers() {
     let response = open(chat).respond(batch("channel=chat", "OPEN\r\n").with("Authorization", "Bearer x"));
     is(&response, 401, "Sign in to chat\n");
     assert_eq!(header(&response, "www-authenticate"), None);
-    assert_eq!(response.log.as_deref(), Some("the handler rejected a connection with status 401"));
+    assert_eq!(response.log.as_deref(), Some("the handler rejected a client with status 401"));
 }
 
 #[test]
@@ -160,8 +159,8 @@ fn a_game_is_for_members_and_remembers_their_level() {
     let response = service.respond(with_token(opening("level=hard"), member));
     is(&response, 200, ACCEPTED);
     assert_eq!(header(&response, "sec-websocket-protocol"), Some("game.v1"));
-    assert_eq!(header(&response, "set-meta-state-level"), Some("hard"));
-    let later = batch("level=hard", text("level?")).with("Meta-State-Level", "hard");
+    assert_eq!(header(&response, "set-meta-state-level"), Some("\"hard\""));
+    let later = batch("level=hard", text("level?")).with("Meta-State-Level", "\"hard\"");
     is(&service.respond(with_token(later, member)), 200, sent("hard"));
 
     let members_only = "For members only: see https://example.com/join\n";
@@ -184,7 +183,7 @@ fn a_game_is_for_members_and_remembers_their_level() {
 /// A connection behind a proxy that signs with ES256: the user is known by the ticket, too.
 #[test]
 fn the_user_is_known_with_a_ticket() {
-    fn who(connection: &mut Connection<'_>) -> Result<(), Error> {
+    fn who(connection: &mut Connection<'_>) -> Result<(), Rejection> {
         connection.accept();
         let text = format!("{:?} {:?} {:?}", connection.user(), connection.claim("team"), connection.claim("exp"));
         connection.send(&text);
@@ -318,27 +317,31 @@ fn a_connection_remembers_values() {
     let response = does(&(text("recall x") + &text("remember x Zo\u{eb},100%") + &text("recall x")));
     let value = "Zo\u{eb},100%";
     is(&response, 200, sent("x=None") + &sent(&format!("x={:?}", Some(value))));
-    assert_eq!(header(&response, "set-meta-state-x"), Some("Zo%C3%AB,100%25"));
+    assert_eq!(header(&response, "set-meta-state-x"), Some("\"Zo%C3%AB,100%25\""));
     let recall = |meta: &str| open(toolbox).respond(batch("", text("recall x")).with("Meta-State-X", meta));
-    is(&recall("Zo%C3%AB,100%25"), 200, sent(&format!("x={:?}", Some(value))));
+    is(&recall("\"Zo%C3%AB,100%25\""), 200, sent(&format!("x={:?}", Some(value))));
     is(&recall(""), 200, sent("x=None"));
     is(&recall("%ff"), 200, sent("x=None"));
+    // Nor is one of another type, or what is no JSON.
+    is(&recall("5"), 200, sent("x=None"));
+    is(&recall("old"), 200, sent("x=None"));
     // A value that the handler did not store is not its state.
     is(&open(toolbox).respond(batch("", text("recall x")).with("Meta-X", "forged")), 200, sent("x=None"));
     // Nor is anything that an opening brings along: no response can have set it.
     let opening = batch("", "OPEN\r\n".to_owned() + &text("recall x") + &text("remember x y") + &text("recall x"));
     let response = open(toolbox).respond(opening.with("Meta-State-X", "forged"));
     is(&response, 200, ACCEPTED.to_owned() + &sent("x=None") + &sent("x=Some(\"y\")"));
-    // An empty value removes.
-    let removed = open(toolbox).respond(batch("", text("remember x ") + &text("recall x")).with("Meta-State-X", "old"));
+    // `()` removes.
+    let removed =
+        open(toolbox).respond(batch("", text("forget x") + &text("recall x")).with("Meta-State-X", "\"old\""));
     is(&removed, 200, sent("x=None"));
     assert_eq!(header(&removed, "set-meta-state-x"), Some(""));
-    assert_eq!(does(&text(&format!("remember x {}", "y".repeat(512)))).log, None);
-    let reason = "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes, percent-encoded";
+    assert_eq!(does(&text(&format!("remember x {}", "y".repeat(510)))).log, None);
+    let reason = "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes, as percent-encoded JSON";
     assert_eq!(does(&text(&format!("remember {} y", "x".repeat(64)))).log, None);
     for command in [
         format!("remember {} y", "x".repeat(65)),
-        format!("remember x {}", "y".repeat(513)),
+        format!("remember x {}", "y".repeat(511)),
         format!("remember x {}", "%".repeat(171)),
         "remember  y".to_owned(),
         "remember a:b y".to_owned(),
@@ -368,7 +371,7 @@ fn a_connection_does_not_see_the_headers_of_the_proxy() {
 
 #[test]
 fn a_connection_knows_its_rights() {
-    fn rights(connection: &mut Connection<'_>) -> Result<(), Error> {
+    fn rights(connection: &mut Connection<'_>) -> Result<(), Rejection> {
         let may = |channel| (connection.may_subscribe(channel), connection.may_publish(channel));
         let text = format!("{:?} {:?} {:?}", may("a"), may("b"), may("b:c"));
         connection.send(&text);
@@ -382,7 +385,7 @@ fn a_connection_knows_its_rights() {
 
 #[test]
 fn a_message_is_relayed_only_if_its_client_asked_for_that() {
-    fn relay(connection: &mut Connection<'_>) -> Result<(), Error> {
+    fn relay(connection: &mut Connection<'_>) -> Result<(), Rejection> {
         while let Some(message) = connection.receive() {
             connection.relay(message)?;
         }
@@ -397,7 +400,7 @@ fn a_message_is_relayed_only_if_its_client_asked_for_that() {
 
 #[test]
 fn a_connection_is_accepted_once() {
-    fn twice(connection: &mut Connection<'_>) -> Result<(), Error> {
+    fn twice(connection: &mut Connection<'_>) -> Result<(), Rejection> {
         let offered: Vec<_> = connection.protocols().collect();
         assert_eq!(offered, ["bearer", "x", "v1"]);
         connection.accept_with_protocol("v1")?;
@@ -411,7 +414,7 @@ fn a_connection_is_accepted_once() {
 
 #[test]
 fn a_handler_need_not_receive_everything() {
-    fn first(connection: &mut Connection<'_>) -> Result<(), Error> {
+    fn first(connection: &mut Connection<'_>) -> Result<(), Rejection> {
         connection.receive();
         Ok(())
     }
@@ -503,4 +506,113 @@ fn an_opening_whose_messages_are_not_published_is_rejected() {
     service.host.results.push_back(Err(SendError::TimedOut));
     let response = service.respond(with_token(batch("", "OPEN\r\n"), r#"{"sub":"alice"}"#));
     is(&response, 504, "The message may or may not be published: the GRIP proxy did not respond in time\n");
+}
+
+#[test]
+fn a_handler_reads_settings_and_secrets_of_its_own() {
+    let mut service = open(toolbox);
+    service.host.entries =
+        vec![("config:GREETING", "hello"), ("API_KEY", "s3cret"), ("OTHER", "x"), ("BAD", UNREADABLE)];
+    let asks = |service: &mut Service, texts: &[&str]| {
+        service.respond(batch("", texts.iter().map(|message| text(message)).collect::<String>()))
+    };
+    let response = asks(&mut service, &["setting GREETING", "setting NONE", "secret API_KEY", "secret API_KEY"]);
+    let expected = ["GREETING=Some(\"hello\")", "NONE=None", "API_KEY=s3cret", "API_KEY=s3cret"];
+    is(&response, 200, expected.map(sent).concat());
+    // A sandbox reads each once, also if there is none.
+    assert_eq!(service.host.entries_read, ["config:GREETING", "config:NONE", "API_KEY"]);
+    let response = asks(&mut service, &["setting NONE", "secret API_KEY", "secret OTHER"]);
+    is(&response, 200, ["NONE=None", "API_KEY=s3cret", "OTHER=x"].map(sent).concat());
+    assert_eq!(service.host.entries_read.len(), 4);
+    // What has no value is logged, by its name; the client is told only that something is wrong.
+    let broken = |service: &mut Service, name: &str, log: &str| {
+        let response = asks(service, &[&*format!("secret {name}")]);
+        is(&response, 200, closed(1011, "a setting of the service cannot be used"));
+        assert_eq!(response.log.as_deref(), Some(log));
+    };
+    broken(&mut service, "NONE", "The entry NONE of the secret store `fanout` is missing: add it");
+    broken(&mut service, "BAD", "The entry BAD of the secret store `fanout` cannot be read as text: correct it");
+    service.host.entries.push(("config:BAD", UNREADABLE));
+    let response = asks(&mut service, &["setting BAD"]);
+    let log = "The entry BAD of the config store `fanout_config` cannot be read as text: correct it";
+    assert_eq!(response.log.as_deref(), Some(log));
+}
+
+#[test]
+fn the_reads_of_settings_and_secrets_are_bounded() {
+    let mut service = open(toolbox);
+    service.host.entries = vec![("A", "1"), ("B", "2"), ("C", "3")];
+    let response = service.respond(batch("", text("secret A") + &text("secret B") + &text("secret C")));
+    let too_many = "The entry C of the secret store `fanout` was not read: read at most 2 new secrets in one batch, and 20 settings in all";
+    assert_eq!(response.log.as_deref(), Some(too_many));
+    assert_eq!(service.host.entries_read, ["A", "B"]);
+    // The next batch may read it.
+    is(&service.respond(batch("", text("secret C"))), 200, sent("C=3"));
+    let asked = |from: u32, to: u32| (from..to).map(|number| text(&format!("setting S{number}"))).collect::<String>();
+    assert_eq!(service.respond(batch("", asked(0, 20))).log, None);
+    let response = service.respond(batch("", asked(20, 21)));
+    assert!(
+        response
+            .log
+            .is_some_and(|log| log.starts_with("The entry S20 of the config store `fanout_config` was not read"))
+    );
+    assert_eq!(service.host.entries_read.len(), 23);
+}
+
+#[test]
+fn a_handler_knows_the_address_and_the_close_reason() {
+    let address = |value: &str| open(toolbox).respond(batch("", text("address")).with("Fanout-Client", value));
+    is(&address("192.0.2.7"), 200, sent("Some(192.0.2.7)"));
+    is(&address("2001:db8:1:2:3::4"), 200, sent("Some(2001:db8:1:2:3::4)"));
+    is(&address("someone"), 200, sent("None"));
+    is(&does(&text("address")), 200, sent("None"));
+    let response = does("CLOSE 5\r\n\x03\u{e8}bye\r\n".replace('\u{e8}', "\u{7f}").as_str());
+    assert_eq!(header(&response, "set-meta-state-reason"), Some("\"bye\""));
+}
+
+#[test]
+fn publishing_returns_the_id_of_the_message() {
+    let mut service = open(toolbox);
+    let response = service.respond(batch("", text("publish room hi")));
+    let id = service.take_items()[0]["id"].clone();
+    assert_eq!(header(&response, "set-meta-state-published"), Some(&*id.to_string()));
+}
+
+#[test]
+fn any_error_ends_a_handler_without_telling_the_client() {
+    let mut service = open(|connection| {
+        connection.accept();
+        let _: u8 = "x".parse()?;
+        Ok(())
+    });
+    let response = service.respond(batch("", "OPEN\r\n"));
+    is(&response, 500, "The handler failed: try again later, the log of the service says why\n");
+    assert_eq!(response.log.as_deref(), Some("the handler failed: invalid digit found in string"));
+}
+
+#[test]
+fn what_is_too_much_is_not_published_in_part() {
+    // A message that takes three requests of six, twice, and a small one: nothing of the large one is left in between.
+    let mut service = open(|connection| {
+        connection.accept();
+        connection.publish("room", "first")?;
+        let large = "\"".repeat(15_000);
+        assert!((0..9).map(|_| connection.publish("room", large.clone())).any(|published| published.is_err()));
+        connection.publish("room", "last")?;
+        Ok(())
+    });
+    is(&service.respond(batch("", "OPEN\r\n")), 200, ACCEPTED);
+    let items = service.take_items();
+    let of = |text: &str| items.iter().filter(|item| item["formats"]["ws-message"]["content"] == text).count();
+    assert_eq!((of("first"), of("last")), (1, 1));
+    // Each large one is there with all of its forms, or not at all.
+    let large = "\"".repeat(15_000);
+    let mut forms = std::collections::BTreeMap::new();
+    for item in items.iter().filter(|item| item.to_string().len() > 10_000) {
+        let id = item["id"].as_str().expect("an id");
+        let formats = item["formats"].as_object().expect("formats").len();
+        *forms.entry(id[..36].to_owned()).or_insert(0) += formats;
+    }
+    assert!(!forms.is_empty() && forms.values().all(|forms| *forms == 6), "{forms:?}");
+    assert_eq!(of(&large), forms.len());
 }

@@ -2,7 +2,9 @@
 
 use fanout_edge::app::error::Right;
 use fanout_edge::{
+    Rejection,
     app::{
+        entries::EntryError,
         error::{Error, SettingError},
         platform::{BackendError, Counter, StoreError},
     },
@@ -142,7 +144,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::State,
             500,
-            "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes, percent-encoded",
+            "Invalid connection state: use a name of letters, digits, - and _, and a value of at most 512 bytes, as percent-encoded JSON",
         ),
         (Error::LookAlike { known: "channel" }, 400, "Misspelled parameter: write it exactly so, ?channel="),
         (
@@ -185,7 +187,27 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         ),
         (Error::Subprotocol, 400, "Missing subprotocol: offer the one that this service requires"),
         (Error::NotAccepted, 500, "The handler did not accept the connection: call connection.accept()"),
-        (Error::reject(402, "Pay first"), 402, "Pay first"),
+        (
+            Error::Entry { store: "fanout", name: "KEY".to_owned(), error: EntryError::Missing },
+            503,
+            "The entry KEY of the secret store `fanout` is missing: add it",
+        ),
+        (
+            Error::Entry { store: "fanout_config", name: "KEY".to_owned(), error: EntryError::Unreadable },
+            503,
+            "The entry KEY of the config store `fanout_config` cannot be read as text: correct it",
+        ),
+        (
+            Error::Entry { store: "fanout", name: "KEY".to_owned(), error: EntryError::TooMany },
+            500,
+            "The entry KEY of the secret store `fanout` was not read: read at most 2 new secrets in one batch, and 20 settings in all",
+        ),
+        (
+            Error::Handler { cause: "a cause".to_owned() },
+            500,
+            "The handler failed: try again later, the log of the service says why",
+        ),
+        (Rejection::new(402, "Pay first").into(), 402, "Pay first"),
     ];
     for (error, ..) in &all {
         // A new variant belongs into the list above.
@@ -242,6 +264,8 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::State
             | Error::Subprotocol
             | Error::NotAccepted
+            | Error::Entry { .. }
+            | Error::Handler { .. }
             | Error::Rejected { .. } => {}
         }
     }
@@ -258,7 +282,7 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (53, 53), "each variant is there once");
+    assert_eq!((variants.len(), all.len()), (55, 57), "each variant is there");
 }
 
 #[test]
@@ -315,7 +339,7 @@ fn every_error_closes_an_open_connection_with_a_reason_that_fits() {
 #[test]
 fn the_log_has_nothing_that_a_client_chose() {
     let secret = Channel::from_static("s3cret");
-    for error in [Error::Forbidden(Right::Read, secret), Error::reject(400, "s3cret")] {
+    for error in [Error::Forbidden(Right::Read, secret), Rejection::new(400, "s3cret").into()] {
         assert!(error.to_string().contains("s3cret"));
         assert!(!error.log().expect("a line").contains("s3cret"));
     }
@@ -353,7 +377,8 @@ fn every_error_has_its_line_for_the_log() {
             Error::ForbiddenUser(_) => Some("rejected an access token: a user is missing in x-fastly-disconnect"),
             Error::Forbidden(..) => Some("rejected an access token: a channel is missing in x-fastly-write"),
             Error::TooMany { .. } => Some("rejected one of too many connections"),
-            Error::Rejected { .. } => Some("the handler rejected a connection with status 402"),
+            Error::Rejected { .. } => Some("the handler rejected a client with status 402"),
+            Error::Handler { .. } => Some("the handler failed: a cause"),
             _ => Some(text),
         };
         assert_eq!(error.log().as_deref(), expected, "{status} {text}");

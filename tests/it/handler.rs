@@ -1,20 +1,14 @@
 //! The shipped handler, and the changes to it that the README shows. These are the only tests that a change of
 //! `src/handler.rs` may fail.
 
-use fanout_edge::{
-    app::{
-        connection::{Connection, Handler},
-        error::Error,
-    },
-    grip::Message,
-};
+use fanout_edge::{Connection, Message, Rejection};
 
 #[path = "../../src/handler.rs"]
 mod shipped;
 
 use self::shipped::on_websocket;
 use crate::{
-    service::{ACCEPTED, Request, Service, is, subscribed},
+    service::{ACCEPTED, Handler, Request, Service, is, subscribed},
     support::{NOW, local_signature},
 };
 
@@ -61,7 +55,7 @@ fn echo_publishes_if_the_client_asks_for_it() {
 }
 
 /// The README's change: capitals, and the end at `bye`.
-fn capitals(connection: &mut Connection<'_>) -> Result<(), Error> {
+fn capitals(connection: &mut Connection<'_>) -> Result<(), Rejection> {
     if connection.is_opening() {
         connection.accept();
     }

@@ -179,7 +179,7 @@ fn what_is_published_reaches_its_subscribers_whatever_becomes_of_the_store() {
         // So is one that opens, and a handler that greets it.
         let mut service = service.with_handler(|connection| {
             connection.accept();
-            connection.publish("room", "joined")
+            connection.publish("room", "joined").map(drop)
         });
         let response = service.respond(events(&format!("{path}&format=json"), "OPEN\r\n"));
         assert_eq!((sent(&response)[0]["type"].clone(), service.take_items().len()), (json!("welcome"), 2));
@@ -871,7 +871,7 @@ fn one_request_makes_at_most_30_operations() {
     // A handler cannot publish to more channels than can be kept.
     let mut service = service.with_handler(|connection| {
         connection.accept();
-        (0..31).try_for_each(|number| connection.publish(&format!("c{number}"), "x"))
+        (0..31).try_for_each(|number| connection.publish(&format!("c{number}"), "x").map(drop))
     });
     let (before, _) = (service.host.store.operations, service.take_published());
     let response = service.respond(events("/api/websocket", "OPEN\r\n"));

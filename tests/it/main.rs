@@ -18,6 +18,7 @@ mod history;
 mod item;
 mod messages;
 mod next;
+mod on_broadcast;
 mod recorded;
 mod sandbox;
 mod signature;

@@ -283,14 +283,14 @@ fn a_handler_publishes_to_a_user() {
     let mut service = service(&[]).with_handler(|connection| {
         connection.accept();
         connection.publish_to_user("bob", "from the handler")?;
-        connection.publish_to_user("", "to nobody")
+        connection.publish_to_user("", "to nobody").map(drop)
     });
     let token = bearer(&json!({ "sub": "alice", "x-fastly-read": ["*"] }));
     let response = service.respond(open("/api/websocket").with("Authorization", token));
     is(&response, 400, "Invalid user: use 1 to 128 characters, ?user=ID\n");
     let mut service = service.with_handler(|connection| {
         connection.accept();
-        connection.publish_to_user("bob", "from the handler")
+        connection.publish_to_user("bob", "from the handler").map(drop)
     });
     let token = bearer(&json!({ "sub": "alice", "x-fastly-read": ["*"] }));
     assert_eq!(service.respond(open("/api/websocket").with("Authorization", token)).status, 200);

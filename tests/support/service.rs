@@ -4,13 +4,14 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::{LOCAL_GRIP_URL, NOW, handlers::mirror, store::Memory};
 use fanout_edge::{
+    Broadcast, Connection, Rejection,
     app::{
         self, Later,
-        connection::Handler,
+        entries::Entries,
         exchange::Exchange,
         http::{BodyError, Outcome, Response},
         platform::{BackendError, CannotCount, Counter, Listed, Platform, Store, StoreError},
-        settings::{Lookup, Settings},
+        settings::{Lookup, Settings, Unreadable},
     },
     grip::{
         Header, Headers,
@@ -18,6 +19,12 @@ use fanout_edge::{
     },
 };
 use uuid::{Builder, Uuid};
+
+/// What happens on a WebSocket.
+pub type Handler = fn(&mut Connection<'_>) -> Result<(), Rejection>;
+
+/// What happens to a broadcast.
+pub type OnBroadcast = fn(&mut Broadcast<'_>) -> Result<(), Rejection>;
 
 /// Settings from these entries, for the service `SERVICE1`. Names of Config Store entries begin with `config:`.
 pub fn settings(entries: &[(&str, &str)]) -> Settings {
@@ -120,6 +127,9 @@ impl app::http::Request for Request {
     }
 }
 
+/// The value of an entry that cannot be read.
+pub const UNREADABLE: &str = "\u{fffd}";
+
 /// A host that returns prepared results and records the calls of the service.
 pub struct Host {
     /// The publish requests.
@@ -146,6 +156,10 @@ pub struct Host {
     /// How long each operation on the store takes, in milliseconds; inserts take it when they are waited for.
     pub storing: u64,
     pub has_store: bool,
+    /// Entries of the stores that the service does not know: names of those of the Config Store begin with `config:`.
+    pub entries: Vec<(&'static str, &'static str)>,
+    /// The names of the entries that were read.
+    pub entries_read: Vec<String>,
     pub store: Memory,
     has_valid_fastly_key: bool,
 }
@@ -167,6 +181,8 @@ impl Default for Host {
             publishing: 0,
             storing: 0,
             has_store: true,
+            entries: Vec::new(),
+            entries_read: Vec::new(),
             store: Memory::default(),
             has_valid_fastly_key: false,
         }
@@ -224,6 +240,19 @@ impl Platform for Host {
         self.fetched.push((backend.to_owned(), request));
         let response = self.responses.pop_front().unwrap_or(Err(BackendError::Missing))?;
         if response.body().len() > limit { Err(BackendError::TooLarge) } else { Ok(response) }
+    }
+
+    fn setting(&mut self, name: &str) -> Lookup {
+        self.secret(&format!("config:{name}"))
+    }
+
+    fn secret(&mut self, name: &str) -> Lookup {
+        self.entries_read.push(name.to_owned());
+        let entry = self.entries.iter().find(|(known, _)| *known == name);
+        if entry.is_some_and(|(_, value)| *value == UNREADABLE) {
+            return Err(Unreadable);
+        }
+        Ok(entry.map(|(_, value)| (*value).to_owned()))
     }
 
     fn new_uuid(&mut self) -> Uuid {
@@ -295,6 +324,8 @@ pub struct Service {
     pub host: Host,
     pub now: u64,
     pub on_websocket: Handler,
+    pub on_broadcast: Option<OnBroadcast>,
+    pub entries: Entries,
     /// What is left to do when the last response has been sent.
     pub later: Option<Later>,
 }
@@ -302,7 +333,15 @@ pub struct Service {
 impl Service {
     /// The service with these settings and the handler [`mirror`].
     pub fn new(settings: Settings) -> Self {
-        Self { settings, host: Host::default(), now: NOW, on_websocket: mirror, later: None }
+        Self {
+            settings,
+            host: Host::default(),
+            now: NOW,
+            on_websocket: mirror,
+            on_broadcast: None,
+            entries: Entries::default(),
+            later: None,
+        }
     }
 
     pub fn local() -> Self {
@@ -313,6 +352,10 @@ impl Service {
         Self { on_websocket, ..self }
     }
 
+    pub fn with_check(self, on_broadcast: OnBroadcast) -> Self {
+        Self { on_broadcast: Some(on_broadcast), ..self }
+    }
+
     pub fn at(self, now: u64) -> Self {
         Self { now, ..self }
     }
@@ -320,12 +363,18 @@ impl Service {
     pub fn decide(&mut self, mut request: Request) -> Outcome {
         self.host.has_valid_fastly_key =
             self.host.fastly_key.is_some_and(|key| request.header("fastly-key") == Header::Value(key));
+        self.entries.begin_request();
+        let mut service = fanout_edge::Service::new(self.on_websocket);
+        if let Some(on_broadcast) = self.on_broadcast {
+            service = service.on_broadcast(on_broadcast);
+        }
         let mut exchange = Exchange {
             request: &mut request,
             platform: &mut self.host,
             settings: &self.settings,
             now: self.now,
-            on_websocket: self.on_websocket,
+            service: &service,
+            entries: &mut self.entries,
             later: None,
         };
         let outcome = app::decide(&mut exchange);

@@ -3,7 +3,7 @@
 use super::{
     proof::{self, Proof, Source},
     right::Right,
-    token::{self, Verified},
+    token::{self, Identity, Verified},
 };
 use crate::{
     app::{
@@ -106,14 +106,14 @@ pub(crate) fn check_opening_limit(exchange: &mut Exchange<'_>) -> Result<(), Err
 pub(crate) enum Sender {
     /// The operator of the service, with a `Fastly-Key`.
     Operator,
-    /// A client, and the user whom its token names.
-    Client(Option<String>),
+    /// A client, and what its token says of it.
+    Client(Option<Identity>),
 }
 
 impl Sender {
-    /// The user whom the token names.
-    pub(crate) fn user(&self) -> Option<&str> {
-        if let Self::Client(user) = self { user.as_deref() } else { None }
+    /// What the token says of it.
+    pub(crate) const fn identity(&self) -> Option<&Identity> {
+        if let Self::Client(Some(identity)) = self { Some(identity) } else { None }
     }
 }
 
@@ -137,7 +137,7 @@ pub(crate) fn check_sender(exchange: &mut Exchange<'_>, right: Right, target: &T
         Err(Error::NoToken) if has_key => return Err(Error::FastlyKey),
         checked => checked?,
     };
-    Ok(Sender::Client(verified.and_then(|verified| verified.identity.into_user())))
+    Ok(Sender::Client(verified.map(|verified| verified.identity)))
 }
 
 /// Counts a broadcast that is published next. Those of the operator's server are for everybody, so they are not counted.

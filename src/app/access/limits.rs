@@ -66,7 +66,7 @@ impl Limits {
         connection_id: &str,
         (counter, n): (Counter, u32),
     ) -> Result<(), Error> {
-        let client = handed_off(request);
+        let client = handed_off(request).map(network);
         self.count_for(platform, counter, client.as_deref().unwrap_or(connection_id), n)
     }
 
@@ -98,20 +98,13 @@ pub(crate) fn client(request: &dyn Request) -> Option<String> {
     request.client_address().map(network)
 }
 
-/// The entry that a client had when it was handed off; `None` if it is not known.
-pub(crate) fn handed_off(request: &dyn Request) -> Option<String> {
-    request.header(CLIENT).value().filter(|client| is_entry(client)).map(str::to_owned)
-}
-
-/// Whether a text may be what [`client`] returns.
-fn is_entry(text: &str) -> bool {
-    const LONGEST: usize = 39;
-    let is_part = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':';
-    (1..=LONGEST).contains(&text.len()) && text.bytes().all(is_part)
+/// The address that a client had when it was handed off; `None` if it is not known.
+pub(crate) fn handed_off(request: &dyn Request) -> Option<IpAddr> {
+    request.header(CLIENT).value()?.parse().ok()
 }
 
 /// The IPv4 address, or the /64 prefix of an IPv6 address, which is what one client mostly has.
-fn network(address: IpAddr) -> String {
+pub(crate) fn network(address: IpAddr) -> String {
     let network: IpAddr = match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

@@ -84,11 +84,6 @@ impl Identity {
         self.user.as_deref()
     }
 
-    /// The user, owned.
-    pub(crate) fn into_user(self) -> Option<String> {
-        self.user
-    }
-
     /// Another claim, except those that RFC 7519, section 4.1 registers.
     pub(crate) fn claim(&self, name: &str) -> Option<&Value> {
         self.claims.get(name)

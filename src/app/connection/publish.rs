@@ -7,66 +7,67 @@ use crate::{
     app::{
         bounds::{MAX_BACKEND_REQUESTS, MAX_PUBLISHED, MAX_USER_LENGTH},
         error::Error,
-        messages::{channels, id::MessageId},
-        outbox::Broadcast,
+        messages::{
+            channels::{self, IntoChannel},
+            forms::Closing,
+            id::MessageId,
+            published::Published,
+        },
+        rejection::Rejection,
     },
-    grip::{Channel, CloseCode, Message, publish::MAX_BODY},
+    grip::{Channel, CloseCode, Message},
 };
 
 impl<'a> Connection<'a> {
-    /// Publishes a message to all subscribers of a channel, on every transport. All that a batch publishes goes out in as
-    /// few requests as it fits into, after the handler returns, each message with an id of its own and the
-    /// [user](Self::user). If the proxy does not accept it, the connection is closed
-    /// with a code and a reason that says so. If it does, and the message cannot be kept for the history, the connection stays
-    /// open: a client that gets envelopes gets an error.
+    /// Publishes a message to all subscribers of a channel, on every transport, and returns its id. All that a batch publishes goes
+    /// out in as few requests as it fits into, after the handler returns, each message with the [user](Self::user). If the proxy does
+    /// not accept it, the connection is closed with a code and a reason that says so. If it does, and the message cannot be kept for
+    /// the history, the connection stays open: a client that gets envelopes gets an error.
     ///
     /// # Errors
-    /// [`Error::ChannelName`]; [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if the batch publishes more than 200
+    /// Rejects with 400 for an invalid name, and with 413 for a message that is too large, or if the batch publishes more than 200
     /// messages, or more than fits into 6 publish requests of 65,536 bytes: about 200 messages of 100 bytes, 48 of 1,000, one of
-    /// 64,000.
-    pub fn publish(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
-        let message = self.message(channel, message.into())?;
-        self.push(message)
+    /// 64,000. Then this message is not published.
+    pub fn publish(
+        &mut self,
+        channel: impl IntoChannel,
+        message: impl Into<Content<'a>>,
+    ) -> Result<MessageId, Rejection> {
+        self.push(channel.into_channel()?, message.into(), None)
     }
 
-    /// Publishes a message to all subscribers of a channel except this connection.
+    /// Publishes a message to all subscribers of a channel except this connection, and returns its id.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
-    pub fn publish_to_others(&mut self, channel: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
-        let message = self.message(channel, message.into())?.except(self.id());
-        self.push(message)
+    pub fn publish_to_others(
+        &mut self,
+        channel: impl IntoChannel,
+        message: impl Into<Content<'a>>,
+    ) -> Result<MessageId, Rejection> {
+        self.push(channel.into_channel()?, message.into(), Some(self.id()))
     }
 
-    /// Publishes a message to all connections of a user, by the `sub` of its token. Which users a client may reach is for the
-    /// handler to decide.
+    /// Publishes a message to all connections of a user, by the `sub` of its token, and returns its id. Which users a client may
+    /// reach is for the handler to decide.
     ///
     /// # Errors
-    /// [`Error::User`] if the id has none or more than 128 characters; otherwise as [`publish`](Self::publish).
-    pub fn publish_to_user(&mut self, user: &str, message: impl Into<Content<'a>>) -> Result<(), Error> {
+    /// Rejects with 400 if the id has none or more than 128 characters; otherwise as [`publish`](Self::publish).
+    pub fn publish_to_user(&mut self, user: &str, message: impl Into<Content<'a>>) -> Result<MessageId, Rejection> {
         if !(1..=MAX_USER_LENGTH).contains(&user.chars().count()) {
-            return Err(Error::User);
+            return Err(Error::User.into());
         }
-        let message = self.message_to(channels::of_user(user), message.into())?;
-        self.push(message)
+        self.push(channels::of_user(user), message.into(), None)
     }
 
-    fn message(&mut self, channel: &str, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
-        self.message_to(channels::parse(channel)?, content)
+    fn push(&mut self, channel: Channel, content: Content<'a>, except: Option<&str>) -> Result<MessageId, Rejection> {
+        self.check_count()?;
+        let message = Published::new(MessageId::new(self.platform), channel, content, self.user());
+        Ok(self.outbox.publish(message, except, MAX_BACKEND_REQUESTS - self.fetched)?)
     }
 
-    fn message_to(&mut self, channel: Channel, content: Content<'a>) -> Result<Broadcast<'a>, Error> {
-        Broadcast::message(MessageId::new(self.platform), channel, content, self.user())
-    }
-
-    /// Checks that all of the outbox can be published at once, before any of it is built.
-    fn push(&mut self, broadcast: Broadcast<'a>) -> Result<(), Error> {
-        self.outbox_length += broadcast.length();
-        if self.outbox.len() >= MAX_PUBLISHED || self.outbox_length > MAX_BACKEND_REQUESTS * MAX_BODY {
-            return Err(Error::BatchTooLarge);
-        }
-        self.outbox.push(broadcast);
-        Ok(())
+    fn check_count(&self) -> Result<(), Error> {
+        if self.outbox.len() < MAX_PUBLISHED { Ok(()) } else { Err(Error::BatchTooLarge) }
     }
 
     /// Publishes a message of the client to each of its channels, if its [mode](Self::mode) asks for that: to all
@@ -74,15 +75,19 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// As [`publish`](Self::publish), each message counted for each channel.
-    pub fn relay(&mut self, message: Message<'a>) -> Result<(), Error> {
-        for channel in self.query.channels.iter().map(Channel::as_str) {
-            match (self.query.mode, message) {
-                (Mode::Publish, Message::Text(text)) => self.publish(channel, text)?,
-                (Mode::Publish, Message::Binary(bytes)) => self.publish(channel, bytes)?,
-                (Mode::PublishToOthers, Message::Text(text)) => self.publish_to_others(channel, text)?,
-                (Mode::PublishToOthers, Message::Binary(bytes)) => self.publish_to_others(channel, bytes)?,
-                (Mode::Echo | Mode::Listen, _) | (_, Message::Close(_) | Message::Disconnect) => {}
-            }
+    pub fn relay(&mut self, message: Message<'a>) -> Result<(), Rejection> {
+        let content = match message {
+            Message::Text(text) => Content::from(text),
+            Message::Binary(bytes) => Content::from(bytes),
+            Message::Close(_) | Message::Disconnect => return Ok(()),
+        };
+        let except = match self.mode() {
+            Mode::Publish => None,
+            Mode::PublishToOthers => Some(self.id()),
+            Mode::Echo | Mode::Listen => return Ok(()),
+        };
+        for channel in self.channels() {
+            self.push(channel.clone(), content.clone(), except)?;
         }
         Ok(())
     }
@@ -93,13 +98,14 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
-    pub fn close_others(
+    pub fn close_others<'r>(
         &mut self,
-        channel: &str,
+        channel: impl IntoChannel,
         code: CloseCode,
-        reason: impl Into<Cow<'a, str>>,
-    ) -> Result<(), Error> {
-        let close = Broadcast::close(channels::parse(channel)?, code, reason.into());
-        self.push(close.except(self.id()))
+        reason: impl Into<Cow<'r, str>>,
+    ) -> Result<(), Rejection> {
+        self.check_count()?;
+        let closing = Closing { channel: channel.into_channel()?, code, reason: reason.into(), polls: false };
+        Ok(self.outbox.close(&closing, Some(self.id()), MAX_BACKEND_REQUESTS - self.fetched)?)
     }
 }

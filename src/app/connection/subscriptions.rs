@@ -9,7 +9,8 @@ use crate::{
     app::{
         bounds::MAX_CHANNELS,
         error::Error,
-        messages::channels::{self, Channels},
+        messages::channels::{self, Channels, IntoChannel},
+        rejection::Rejection,
     },
     grip::{Channel, Filter, WebSocket},
 };
@@ -35,13 +36,13 @@ impl Connection<'_> {
     /// connection open. The proxy allows 20 channels for each connection, of which one is the user's.
     ///
     /// # Errors
-    /// [`Error::ChannelName`]; [`Error::TooManyChannels`] if the client would have more than 20, or 19.
-    pub fn subscribe(&mut self, channel: &str) -> Result<(), Error> {
-        let channel = channels::parse(channel)?;
+    /// Rejects with 400 for an invalid name, or if the client would have more than 20, or 19.
+    pub fn subscribe(&mut self, channel: impl IntoChannel) -> Result<(), Rejection> {
+        let channel = channel.into_channel()?;
         if !self.subscribed.contains(&channel) {
             let limit = MAX_CHANNELS - usize::from(self.user().is_some());
             if self.subscribed.len() >= limit {
-                return Err(Error::TooManyChannels { limit });
+                return Err(Error::TooManyChannels { limit }.into());
             }
             self.subscribed.push(channel.clone());
         }
@@ -52,9 +53,9 @@ impl Connection<'_> {
     /// Unsubscribes the client from a channel.
     ///
     /// # Errors
-    /// [`Error::ChannelName`].
-    pub fn unsubscribe(&mut self, channel: &str) -> Result<(), Error> {
-        let channel = channels::parse(channel)?;
+    /// Rejects with 400 for an invalid name.
+    pub fn unsubscribe(&mut self, channel: impl IntoChannel) -> Result<(), Rejection> {
+        let channel = channel.into_channel()?;
         self.subscribed.retain(|known| *known != channel);
         self.ws.unsubscribe(&self.query.format.at_proxy(&channel));
         Ok(())

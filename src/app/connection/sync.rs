@@ -89,7 +89,7 @@ impl Batch<'_> {
         let reads = u32::try_from(replay.reads).unwrap_or(u32::MAX).max(1);
         let _ = limits.count_of_connection(request, self.platform, id, (Counter::Openings, reads));
         for message in &replay.messages {
-            self.ws.send(&message.envelope());
+            self.ws.send(&message.message.envelope());
         }
         let since = Some(replay.since).filter(|_| !matches!(replay.lost, Some(Lost::NotKept(_))));
         let synced = Envelope::synced(id, sync.user, since);

@@ -8,13 +8,14 @@ use mediatype::{
 
 use crate::{
     app::{
-        access::{guard, right::Right},
+        access::{guard, right::Right, token::Identity},
         bounds::{MAX_BACKEND_REQUESTS, MAX_MESSAGE, MAX_OPERATIONS},
+        broadcast::Broadcast,
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
-        messages::{content::Content, forms::MESSAGE_ID, id::MessageId},
-        outbox::{Broadcast, Most, pack, send},
+        messages::{content::Content, forms::MESSAGE_ID, id::MessageId, published::Published},
+        outbox::Outbox,
         query::Query,
     },
     grip::{Header, Headers},
@@ -28,33 +29,31 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let id = id.map(|id| MessageId::parse(&id, exchange.now)).transpose()?;
     exchange.settings.publisher.as_ref()?;
     let sender = guard::check_sender(exchange, Right::Write, &target)?;
-    let channel = target.channel();
     let kind = kind_of(exchange.request)?;
     let body = exchange.body(MAX_MESSAGE)?;
-    let content = match kind {
+    let mut content = match kind {
         Kind::Binary => Content::from(&*body),
         Kind::Text => {
             let text = str::from_utf8(&body).map_err(|error| Error::NotUtf8 { at: error.valid_up_to() })?;
             Content::from(text)
         }
     };
+    if let Some(check) = &exchange.service.on_broadcast {
+        let mut broadcast = Broadcast { target: &target, sender: &sender, content };
+        check(&mut broadcast)?;
+        content = broadcast.content;
+    }
     let id = id.unwrap_or_else(|| MessageId::new(exchange.platform));
-    let message = Broadcast::message(id, channel, content, sender.user())?;
-    let message = except.iter().fold(message, |message, connection| message.except(connection));
+    let from = sender.identity().and_then(Identity::user);
+    let message = Published::new(id, target.channel(), content, from);
+    let mut outbox = Outbox::new(exchange.settings, exchange.now);
+    let id = outbox.publish(message, except.as_deref(), MAX_BACKEND_REQUESTS)?;
     guard::count_broadcast(exchange, &sender)?;
-    let id = message.id();
     // A retry of what was perhaps published names the same id, so errors have it, too.
-    let response = match publish(exchange, message) {
-        Ok(()) => Response::text(200, "Ok"),
-        Err(error) => error.response(),
-    };
-    let id = id.and_then(|id| HeaderValue::try_from(id.to_string()).ok());
-    Ok(id.into_iter().fold(response, |response, id| response.with_header(MESSAGE_ID, id)).into())
-}
-
-fn publish(exchange: &mut Exchange<'_>, message: Broadcast<'_>) -> Result<(), Error> {
-    let most = Most { requests: MAX_BACKEND_REQUESTS, operations: MAX_OPERATIONS };
-    send(pack(&[message], exchange.settings, most, exchange.now)?, exchange.platform)
+    let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");
+    let (_, sent) = outbox.send(exchange.platform, MAX_OPERATIONS);
+    let response = sent.map_or_else(|error| error.response(), |()| Response::text(200, "Ok"));
+    Ok(response.with_header(MESSAGE_ID, id).into())
 }
 
 #[derive(Clone, Copy)]

@@ -7,7 +7,8 @@ use crate::{
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
-        outbox::{Broadcast, Most, pack, send},
+        messages::forms::Closing,
+        outbox::Outbox,
         query::{Query, Target},
     },
     grip::{CloseCode, close::MAX_REASON},
@@ -26,9 +27,10 @@ pub(crate) fn disconnect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> 
     exchange.settings.publisher.as_ref()?;
     let sender = guard::check_sender(exchange, Right::Disconnect, &target)?;
     guard::count_broadcast(exchange, &sender)?;
-    let close = Broadcast::disconnect(target.channel(), code, reason.into());
-    let most = Most { requests: MAX_BACKEND_REQUESTS, operations: MAX_OPERATIONS };
-    send(pack(&[close], exchange.settings, most, exchange.now)?, exchange.platform)?;
+    let mut outbox = Outbox::new(exchange.settings, exchange.now);
+    let closing = Closing { channel: target.channel(), code, reason: reason.into(), polls: true };
+    outbox.close(&closing, None, MAX_BACKEND_REQUESTS)?;
+    outbox.send(exchange.platform, MAX_OPERATIONS).1?;
     Ok(Response::text(200, "Ok").into())
 }
 

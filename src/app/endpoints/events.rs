@@ -53,7 +53,7 @@ fn body(subscriber: &Subscriber<'_>) -> String {
         body.push_str(&event(replay.since, "reset", &reset.to_json()));
     }
     for message in &replay.messages {
-        body.push_str(&message.event(subscriber.format));
+        body.push_str(&message.message.event(subscriber.format));
     }
     // An `EventSource` waits for so long before it comes back, from now on.
     if replay.more {

@@ -2,13 +2,7 @@
 
 use percent_encoding::percent_encode_byte;
 
-use crate::app::{
-    access::{guard, limits},
-    error::Error,
-    exchange::Exchange,
-    http::Outcome,
-    platform::SELF_BACKEND,
-};
+use crate::app::{access::guard, error::Error, exchange::Exchange, http::Outcome, platform::SELF_BACKEND};
 
 /// Hands a client off that passed all checks but the rate limit.
 ///
@@ -16,7 +10,7 @@ use crate::app::{
 /// As [`guard::count_opening`].
 pub(super) fn hand_off(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     guard::count_opening(exchange)?;
-    let (query, client) = (encoded(exchange.request.query()), limits::client(exchange.request));
+    let (query, client) = (encoded(exchange.request.query()), exchange.request.client_address());
     Ok(Outcome::HandOff { backend: SELF_BACKEND, query, client })
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn history(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let Replay { messages, since, more, .. } = replay;
     let envelope = |json| RawValue::from_string(json).expect("an envelope is JSON");
     let missed = Missed {
-        messages: messages.iter().map(|message| envelope(message.envelope())).collect(),
+        messages: messages.iter().map(|message| envelope(message.message.envelope())).collect(),
         since,
         more: more.then_some(true),
         recovered: (!more).then_some(reason.is_none()),

@@ -27,7 +27,7 @@ use crate::{
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
-        messages::forms::close_event,
+        messages::{channels::STREAM, forms::close_event},
         query::Format,
     },
     grip::{
@@ -49,9 +49,6 @@ const LONGEST: u64 = 3600;
 /// By what part of the time the proxy asks earlier, at most.
 const EARLIER: u64 = 8;
 
-/// The channel that carries the description of a stream. No client can name it.
-static CHANNEL: Channel = Channel::from_static("stream:next");
-
 /// How long a stream may be silent, in seconds: proxies between it and the client often wait for 30 to 60.
 const KEEP_ALIVE: u32 = 20;
 
@@ -66,7 +63,7 @@ pub(crate) fn next(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     }
     let keys = exchange.settings.access.as_ref()?.as_ref();
     let mut ids = exchange.request.list("grip-last").into_iter().flat_map(last_ids);
-    let stream = ids.find(|(channel, _)| *channel == CHANNEL.as_str()).and_then(|(_, id)| Stream::parse(id));
+    let stream = ids.find(|(channel, _)| *channel == STREAM.as_str()).and_then(|(_, id)| Stream::parse(id));
     // Without a hold, the proxy ends the stream.
     let response = |body: &str| Response::new(200, "text/event-stream", body);
     let Some(stream) = stream else { return Ok(response("").into()) };
@@ -108,7 +105,7 @@ impl Stream {
         let id = self.id();
         let number: u64 = id.bytes().map(u64::from).sum();
         let id = ItemId::new(&id).expect("base64url has characters of an id");
-        let hold = self.channels.iter().fold(Hold::stream(&CHANNEL).with_prev_id(id), Hold::with_channel);
+        let hold = self.channels.iter().fold(Hold::stream(&STREAM).with_prev_id(id), Hold::with_channel);
         let left = self.ends_at.saturating_sub(now).clamp(1, LONGEST);
         let seconds = (left - number % (left / EARLIER + 1)) as u32;
         let link = format!("{PATH}/{}", number % LINKS);

@@ -49,7 +49,7 @@ fn list(subscriber: &Subscriber<'_>, has_cursor: bool) -> String {
     let mut list = format!("[{}", welcome.to_json());
     for message in subscriber.replay.iter().flat_map(|replay| &replay.messages) {
         list.push(',');
-        list.push_str(&message.envelope());
+        list.push_str(&message.message.envelope());
     }
     list.push(']');
     list

@@ -103,7 +103,7 @@ pub(crate) fn subscribe(
     if let Some(replay) = &replay {
         let limits = exchange.settings.limits.as_ref()?;
         if let Some(client) = limits::handed_off(exchange.request) {
-            limits.count_reads(exchange.platform, &client, replay.reads);
+            limits.count_reads(exchange.platform, &limits::network(client), replay.reads);
         }
     }
     let cursor = asked.unwrap_or_else(|| Cursor::now(exchange.platform));
@@ -115,7 +115,7 @@ pub(crate) fn subscribe(
         (Some(replay), Some((history, covered)))
             if kind == Kind::Events && !replay.more && channels.iter().count() < limit =>
         {
-            let client = limits::handed_off(exchange.request);
+            let client = limits::handed_off(exchange.request).map(limits::network);
             Some(Gap::new(history, format, covered, replay, client, exchange.platform))
         }
         _ => None,

@@ -1,6 +1,6 @@
 //! `/api/websocket`: with GET a client connects, with POST the GRIP proxy says what a client did.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, mem};
 
 use super::hand_off::hand_off;
 use crate::{
@@ -9,14 +9,14 @@ use crate::{
             guard,
             proof::{Proof, Source},
         },
-        bounds::{MAX_BACKEND_REQUESTS, MAX_EVENTS_BODY, MAX_OPERATIONS},
-        connection::{Batch, Client, Connection},
+        bounds::{MAX_EVENTS_BODY, MAX_OPERATIONS},
+        connection::{Batch, Client, Connection, Context},
         error::Error,
         exchange::{Exchange, Later},
         history::cursor::Cursor,
         http::{Outcome, Request, Response},
         messages::envelope::{self, Envelope},
-        outbox::{Most, pack, send},
+        outbox::Outbox,
         platform::{Counter, Platform},
         query::{Format, Query},
         settings::Settings,
@@ -77,8 +77,9 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         Format::Json => Some(envelope::decode(ws.events())),
     };
     let inbox = decoded.as_deref().map(<[_]>::iter);
-    let mut connection = Connection::new(ws, inbox, request, &query, &client, settings, exchange.platform);
-    let handled = (exchange.on_websocket)(&mut connection);
+    let context = Context { request, settings, platform: exchange.platform, entries: exchange.entries, now };
+    let mut connection = Connection::new(ws, inbox, &query, &client, context);
+    let handled = (exchange.service.on_websocket)(&mut connection).map_err(Error::from);
     let mut batch = connection.finish();
     let accepted = handled.and_then(|()| if batch.ws.is_accepted() { Ok(()) } else { Err(Error::NotAccepted) });
     let published = accepted.and_then(|()| publish(&mut batch, request, settings, now));
@@ -140,20 +141,17 @@ fn check_client(
 }
 
 /// Publishes what the handler wants to be published.
-fn publish(batch: &mut Batch<'_>, request: &dyn Request, settings: &Settings, now: u64) -> Result<(), Error> {
-    if batch.outbox.is_empty() {
+fn publish<'a>(batch: &mut Batch<'a>, request: &dyn Request, settings: &'a Settings, now: u64) -> Result<(), Error> {
+    let outbox = mem::replace(&mut batch.outbox, Outbox::new(settings, now));
+    if outbox.len() == 0 {
         return Ok(());
     }
     let limits = settings.limits.as_ref()?;
-    let most = Most {
-        requests: MAX_BACKEND_REQUESTS.saturating_sub(batch.fetched),
-        operations: MAX_OPERATIONS.saturating_sub(batch.operations),
-    };
-    let requests = pack(&batch.outbox, settings, most, now)?;
-    let count = u32::try_from(batch.outbox.len()).unwrap_or(u32::MAX);
+    let count = u32::try_from(outbox.len()).unwrap_or(u32::MAX);
     limits.count_of_connection(request, batch.platform, batch.ws.connection_id(), (Counter::Broadcasts, count))?;
-    batch.operations += requests.operations();
-    send(requests, batch.platform)
+    let (operations, sent) = outbox.send(batch.platform, MAX_OPERATIONS - batch.operations);
+    batch.operations += operations;
+    sent
 }
 
 /// After how many seconds of silence the proxy asks again for a connection whose checks expire then: a client that only

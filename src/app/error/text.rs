@@ -6,10 +6,12 @@ use super::{Error, Right, WINDOW, counted};
 use crate::{
     app::{
         bounds::{
-            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY, MAX_STATE_LENGTH,
-            MAX_USER_LENGTH,
+            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY, MAX_SECRET_READS,
+            MAX_SETTING_READS, MAX_STATE_LENGTH, MAX_USER_LENGTH,
         },
+        entries::EntryError,
         platform::{BackendError, StoreError},
+        settings::SECRET_STORE,
     },
     grip::publish::{MAX_BODY, PublishError},
 };
@@ -160,12 +162,24 @@ impl fmt::Display for Error {
                 };
                 write!(f, "The backend `{name}` {problem}")
             }
+            Self::Entry { store, name, error } => {
+                let kind = if *store == SECRET_STORE { "secret" } else { "config" };
+                let problem = match error {
+                    EntryError::Missing => "is missing: add it".to_owned(),
+                    EntryError::Unreadable => "cannot be read as text: correct it".to_owned(),
+                    EntryError::TooMany => format!(
+                        "was not read: read at most {MAX_SECRET_READS} new secrets in one batch, and {MAX_SETTING_READS} settings in all"
+                    ),
+                };
+                write!(f, "The entry {name} of the {kind} store `{store}` {problem}")
+            }
             Self::State => write!(
                 f,
-                "Invalid connection state: use a name of letters, digits, - and _, and a value of at most {MAX_STATE_LENGTH} bytes, percent-encoded"
+                "Invalid connection state: use a name of letters, digits, - and _, and a value of at most {MAX_STATE_LENGTH} bytes, as percent-encoded JSON"
             ),
             Self::Subprotocol => f.write_str("Missing subprotocol: offer the one that this service requires"),
             Self::NotAccepted => f.write_str("The handler did not accept the connection: call connection.accept()"),
+            Self::Handler { .. } => f.write_str("The handler failed: try again later, the log of the service says why"),
             Self::Rejected { text, .. } => f.write_str(text),
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     app::{
         bounds::{MAX_BACKEND_REQUESTS, MAX_READS},
         error::Error,
-        messages::{envelope::Envelope, forms::event, id::MessageId},
+        messages::{channels, envelope::Envelope, forms::event, id::MessageId},
         platform::Platform,
         query::Format,
         settings::Settings,
@@ -62,9 +62,8 @@ impl Gap {
         let opened = replay.read_at;
         // What a stream sees that is sent nothing may be stored, but not published yet.
         let known = replay.messages.iter().filter(|message| message.time >= opened.saturating_sub(BEFORE));
-        let known = known.map(|message| message.id).collect();
-        let own = format!("stream:{}", MessageId::new(platform).simple());
-        let own = Channel::new(own).expect("a UUID has characters of a channel");
+        let known = known.map(|stored| stored.message.id).collect();
+        let own = channels::of_stream(MessageId::new(platform));
         Self { format, channels, own, opened, epoch: history.epoch.get(), known, client }
     }
 
@@ -86,7 +85,7 @@ impl Gap {
                 if let (Ok(limits), Some(client)) = (&settings.limits, &self.client) {
                     limits.count_reads(platform, client, reads);
                 }
-                let events: Vec<_> = messages.iter().map(|message| message.event(self.format)).collect();
+                let events: Vec<_> = messages.iter().map(|stored| stored.message.event(self.format)).collect();
                 match self.publish(&events, settings, platform, now) {
                     Ok(()) => return Ok(()),
                     // Some of it may have arrived, or all.
@@ -136,7 +135,7 @@ impl Gap {
                 return Err(Lost::Unsent);
             }
         }
-        messages.retain(|message| !self.known.contains(&message.id));
+        messages.retain(|stored| !self.known.contains(&stored.message.id));
         Ok((messages, reader.reads + 1))
     }
 }

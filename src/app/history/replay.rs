@@ -125,7 +125,7 @@ pub(crate) fn replay(
     let reads = reader.reads;
     match page {
         Ok((mut messages, more, since)) => {
-            messages.retain(|message| Some(message.id) != cursor.id);
+            messages.retain(|stored| Some(stored.message.id) != cursor.id);
             Replay { messages, since, read_at, more, lost: None, reads }
         }
         Err(lost) => {
@@ -299,7 +299,7 @@ impl<'a> Reader<'a> {
             if is_full && !messages.is_empty() {
                 return Ok((messages, taken));
             }
-            messages.extend(stored.into_iter().filter(|message| seen.insert(message.id)));
+            messages.extend(stored.into_iter().filter(|stored| seen.insert(stored.message.id)));
         }
         Ok((messages, keys.len()))
     }

@@ -10,24 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::Key;
 use crate::{
-    app::{
-        messages::{
-            content::Content,
-            envelope::Envelope,
-            forms::{event, raw_event},
-            id::MessageId,
-        },
-        query::Format,
-    },
+    app::messages::{content::Content, id::MessageId, published::Published},
     grip::Channel,
 };
 
-/// What is to be kept of the messages that a request publishes to a channel.
+/// What is to be kept of the messages that a request publishes to a channel: at least one.
 pub(crate) struct Value<'m> {
-    pub(super) channel: &'m Channel,
-    /// The id of the last message.
-    pub(super) last: MessageId,
-    messages: Vec<Kept<'m>>,
+    messages: Vec<Published<'m>>,
 }
 
 #[derive(Serialize)]
@@ -43,60 +32,43 @@ struct Kept<'m> {
 }
 
 impl<'m> Value<'m> {
-    /// Adds a message, by a user if a verified token named one, to the value of its channel.
-    pub(crate) fn add(
-        values: &mut Vec<Self>,
-        channel: &'m Channel,
-        id: MessageId,
-        content: &'m Content<'_>,
-        from: Option<&'m str>,
-    ) {
-        let (data, base64) = match content {
-            Content::Text(text) => (Some(&**text), None),
-            Content::Binary(bytes) => (None, Some(BASE64_STANDARD.encode(bytes))),
-        };
-        let message = Kept { id: None, data, base64, from };
-        match values.iter_mut().find(|value| value.channel == channel) {
-            Some(value) => {
-                if let Some(before) = value.messages.last_mut() {
-                    before.id = Some(value.last);
-                }
-                value.last = id;
-                value.messages.push(message);
-            }
-            None => values.push(Self { channel, last: id, messages: vec![message] }),
+    /// Whether none of the values is that of a channel.
+    pub(crate) fn is_new(values: &[Self], channel: &Channel) -> bool {
+        values.iter().all(|value| value.last().channel != *channel)
+    }
+
+    /// Adds a message to the value of its channel.
+    pub(crate) fn add(values: &mut Vec<Self>, message: Published<'m>) {
+        match values.iter_mut().find(|value| value.last().channel == message.channel) {
+            Some(value) => value.messages.push(message),
+            None => values.push(Self { messages: vec![message] }),
         }
+    }
+
+    /// The last message.
+    pub(super) fn last(&self) -> &Published<'m> {
+        self.messages.last().expect("a value has a message")
     }
 
     /// The value itself.
     pub(super) fn json(&self) -> String {
-        serde_json::to_string(&self.messages).expect("strings under known keys are JSON")
+        let last = self.last().id;
+        let kept = self.messages.iter().map(|message| {
+            let (data, base64) = match &message.content {
+                Content::Text(text) => (Some(&**text), None),
+                Content::Binary(bytes) => (None, Some(BASE64_STANDARD.encode(bytes))),
+            };
+            Kept { id: Some(message.id).filter(|id| *id != last), data, base64, from: message.from.as_deref() }
+        });
+        serde_json::to_string(&kept.collect::<Vec<_>>()).expect("strings under known keys are JSON")
     }
 }
 
 /// A message that was kept.
 pub(crate) struct Stored {
-    pub(super) id: MessageId,
     /// When it was stored, in milliseconds since 1970.
     pub(super) time: u64,
-    content: Content<'static>,
-    channel: Channel,
-    from: Option<String>,
-}
-
-impl Stored {
-    /// Its envelope, as those that were there when it was published got it.
-    pub(crate) fn envelope(&self) -> String {
-        Envelope::published(self.id, &self.channel, &self.content, self.from.as_deref()).to_json()
-    }
-
-    /// The same as a Server-Sent Event.
-    pub(crate) fn event(&self, format: Format) -> String {
-        match format {
-            Format::Raw => raw_event(self.id, &self.content),
-            Format::Json => event(self.id, "message", &self.envelope()),
-        }
-    }
+    pub(crate) message: Published<'static>,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +88,8 @@ pub(super) fn parse(json: &[u8], key: &Key, channel: &Channel) -> Option<Vec<Sto
             _ => return None,
         };
         let id = id.map_or(Some(key.id), |id| MessageId::parse_any(&id))?;
-        Some(Stored { id, time: key.time, content, channel: channel.clone(), from })
+        let message = Published { id, channel: channel.clone(), content, from: from.map(Into::into) };
+        Some(Stored { time: key.time, message })
     };
     let messages: Vec<Read> = serde_json::from_slice(json).ok()?;
     messages.into_iter().map(stored).collect()

@@ -1,13 +1,16 @@
 //! The channels of a request, and their names at the proxy.
 
-use std::fmt::Write;
+use std::{fmt::Write, slice};
 
 use hmac_sha256::Hash;
+
+use super::id::MessageId;
 
 use crate::{
     app::{
         bounds::{MAX_CHANNEL_LENGTH, MAX_CHANNELS},
         error::Error,
+        rejection::Rejection,
     },
     grip::Channel,
 };
@@ -46,8 +49,8 @@ impl Channels {
     }
 
     /// All of them, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &Channel> + Clone {
-        std::iter::once(self.first()).chain(self.0.iter().skip(1))
+    pub fn iter(&self) -> slice::Iter<'_, Channel> {
+        if self.0.is_empty() { slice::from_ref(&DEFAULT).iter() } else { self.0.iter() }
     }
 
     /// The only one.
@@ -59,12 +62,46 @@ impl Channels {
     }
 }
 
+impl<'c> IntoIterator for &'c Channels {
+    type Item = &'c Channel;
+    type IntoIter = slice::Iter<'c, Channel>;
+
+    fn into_iter(self) -> slice::Iter<'c, Channel> {
+        self.iter()
+    }
+}
+
+/// What names a channel: text, or what [`Connection::channels`](crate::Connection::channels) yields.
+pub trait IntoChannel {
+    /// The channel.
+    ///
+    /// # Errors
+    /// Rejects with 400 if that is not the name of a channel that clients may have.
+    fn into_channel(self) -> Result<Channel, Rejection>;
+}
+
+impl<T: AsRef<str> + ?Sized> IntoChannel for &T {
+    fn into_channel(self) -> Result<Channel, Rejection> {
+        Ok(parse(self.as_ref())?)
+    }
+}
+
+impl IntoChannel for &Channel {
+    fn into_channel(self) -> Result<Channel, Rejection> {
+        if is_public(self.as_str()) { Ok(self.clone()) } else { Err(Error::ChannelName.into()) }
+    }
+}
+
+fn is_public(name: &str) -> bool {
+    name.len() <= MAX_CHANNEL_LENGTH && !name.contains(':')
+}
+
 /// Parses the name of a channel. A colon is reserved for names of the service's own.
 ///
 /// # Errors
 /// [`Error::ChannelName`].
 pub(crate) fn parse(name: &str) -> Result<Channel, Error> {
-    if name.len() > MAX_CHANNEL_LENGTH || name.contains(':') {
+    if !is_public(name) {
         return Err(Error::ChannelName);
     }
     Channel::new(name).map_err(|_| Error::ChannelName)
@@ -99,6 +136,15 @@ pub(crate) fn hash(text: &str) -> String {
 /// Whether a channel is that of a user.
 pub(crate) fn is_of_user(channel: &Channel) -> bool {
     channel.as_str().starts_with(USER)
+}
+
+/// The channel that carries the description of an event stream with a token: see [`next`](crate::app::endpoints::next). No client
+/// can name it.
+pub(crate) static STREAM: Channel = Channel::from_static("stream:next");
+
+/// A channel that only one event stream has, by an id that is made for it. No client can name it.
+pub(crate) fn of_stream(id: MessageId) -> Channel {
+    Channel::new(format!("stream:{}", id.simple())).expect("digits are characters of a channel")
 }
 
 /// The proxy's name of a channel for clients that ask for `format=json`.

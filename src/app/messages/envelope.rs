@@ -24,7 +24,7 @@ use std::fmt;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
-use super::{channels, content::Content, id::MessageId};
+use super::{channels, content::Content, id::MessageId, published::Published};
 use crate::grip::{Channel, Event, Events};
 
 /// The heartbeat of a WebSocket.
@@ -109,21 +109,16 @@ impl<'a> Envelope<'a> {
         Self { kind: "close", code: Some(code), reason: Some(reason.to_owned()), ..Self::default() }
     }
 
-    /// A message that was published to a channel, by a user if a verified token named one. The name of a user's channel is not
-    /// shown.
-    pub(crate) fn published(
-        id: MessageId,
-        channel: &'a Channel,
-        content: &'a Content<'_>,
-        from: Option<&'a str>,
-    ) -> Self {
+    /// A message that was published. The name of a user's channel is not shown.
+    pub(crate) fn published(message: &'a Published<'_>) -> Self {
+        let Published { id, channel, content, from } = message;
         let is_user = channels::is_of_user(channel);
         let (to, channel) = (is_user.then_some(TO_USER), Some(channel).filter(|_| !is_user));
         let envelope = match content {
             Content::Text(text) => Self::text(text),
             Content::Binary(bytes) => Self::binary(bytes),
         };
-        Self { id: Some(id), channel, to, from, ..envelope }
+        Self { id: Some(*id), channel, to, from: from.as_deref(), ..envelope }
     }
 
     /// A text for one client.

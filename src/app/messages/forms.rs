@@ -12,7 +12,7 @@ use http::{
     header::{CONTENT_TYPE, HeaderValue},
 };
 
-use super::{channels, content::Content, envelope::Envelope, id::MessageId};
+use super::{channels, content::Content, envelope::Envelope, id::MessageId, published::Published};
 use crate::grip::{
     Channel, CloseCode, Formats, Item, ItemId, WsMessage,
     item::{Body, HeldResponse, HttpResponse, HttpStream},
@@ -24,6 +24,35 @@ pub(crate) const MESSAGE_ID: HeaderName = HeaderName::from_static("message-id");
 /// What a stream of envelopes gets before it ends.
 pub(crate) fn close_event(code: CloseCode, reason: &str) -> String {
     format!("event: message\ndata: {}\n\n", Envelope::close(code.get(), reason).to_json())
+}
+
+/// The end of the connections of a channel: a WebSocket gets the code and the reason, so does a stream of envelopes before it
+/// ends, other streams just end.
+pub(crate) struct Closing<'a> {
+    pub(crate) channel: Channel,
+    pub(crate) code: CloseCode,
+    pub(crate) reason: Cow<'a, str>,
+    /// Whether polls end, too: they get 403.
+    pub(crate) polls: bool,
+}
+
+impl Closing<'_> {
+    /// Calls a function with the items.
+    pub(crate) fn with_items<T>(&self, meta: &[(&str, &str)], push: impl FnOnce(&[Item<'_>]) -> T) -> T {
+        let json = channels::for_json(&self.channel);
+        let last = close_event(self.code, &self.reason);
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))]);
+        let line = format!("Disconnected: {}\n", self.reason);
+        let response = HeldResponse::ok(&headers, Body::Text(&line)).with_code(403).expect("it is a status");
+        let formats = Formats {
+            ws_message: Some(WsMessage::Close { code: self.code, reason: &self.reason }),
+            http_stream: Some(HttpStream::Close),
+            http_response: self.polls.then_some(HttpResponse::Response(response)),
+        };
+        let event = Formats { http_stream: Some(HttpStream::Content(Body::Text(&last))), ..Formats::default() };
+        let item = |channel, formats| Item { meta, ..Item::new(channel, formats) };
+        push(&[item(&self.channel, formats.clone()), item(&json, event), item(&json, formats)])
+    }
 }
 
 /// A message in all of its forms.
@@ -55,14 +84,10 @@ struct Ids {
 }
 
 impl<'a> Forms<'a> {
-    /// The forms of a message with that id, for a channel, by a user if a verified token named one.
-    pub(crate) fn new(
-        id: MessageId,
-        channel: &'a Channel,
-        content: &'a Content<'a>,
-        from: Option<&'a str>,
-        meta: &'a [(&'a str, &'a str)],
-    ) -> Self {
+    /// The forms of a message, with meta values for filters.
+    pub(crate) fn new(message: &'a Published<'_>, meta: &'a [(&'a str, &'a str)]) -> Self {
+        let Published { id, channel, content, .. } = message;
+        let id = *id;
         let content_type = match content {
             Content::Text(_) => "text/plain; charset=utf-8",
             Content::Binary(_) => "application/octet-stream",
@@ -71,7 +96,7 @@ impl<'a> Forms<'a> {
             let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type)), (MESSAGE_ID, id)])
         };
-        let envelope = Envelope::published(id, channel, content, from).to_json();
+        let envelope = message.envelope();
         Self {
             content,
             ids: Ids {
@@ -113,6 +138,11 @@ impl<'a> Forms<'a> {
                 self.item(form, ws, Formats { ws_message, ..Formats::default() }),
             ]
         })
+    }
+
+    /// How long the longest of these is, as JSON.
+    pub(crate) fn longest(&self) -> usize {
+        self.parts().iter().flatten().map(|part| part.to_json().len()).max().unwrap_or_default()
     }
 
     fn item<'s>(&'s self, form: &'s Form<'_>, id: &'s str, formats: Formats<'s>) -> Item<'s> {

@@ -26,7 +26,7 @@ const HASH: u128 = (1 << 48) - 1;
 
 /// The id of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct MessageId(Uuid);
+pub struct MessageId(Uuid);
 
 impl MessageId {
     /// Returns a new id without a hash, less than those of all messages that are made later.
