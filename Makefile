@@ -21,7 +21,7 @@ check: ## Check format, lints and the native tests, in seconds once built
 	@$(with_tools) \
 	cargo fmt --check; \
 	cargo clippy --all-targets -- -D warnings; \
-	cargo test --quiet --lib --test it
+	cargo test --quiet --lib --bins --test it
 
 test: ## Run all tests: native, in wasm under Viceroy, end to end (SUITES="client deploy": only these)
 	@$(with_browser) scripts/test $(SUITES)

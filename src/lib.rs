@@ -59,6 +59,7 @@ pub mod app;
 #[cfg(target_os = "wasi")]
 mod fastly;
 pub mod grip;
+pub mod testing;
 
 pub use http;
 

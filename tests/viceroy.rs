@@ -281,7 +281,7 @@ fn an_access_token_or_a_fastly_key_allows_broadcasting() {
         "Fastly-Key rejected: use a Fastly API token of this service, or an access token",
     );
     is(&post("/api/broadcast?channel=any", &[("Fastly-Key", "valid-fastly-key")]), 200, "Ok");
-    let token = access_token(SECRET, now() + 60, r#"{"x-fastly-write":["room-*"]}"#);
+    let token = access_token(SECRET, now() + 3600, r#"{"x-fastly-write":["room-*"]}"#);
     let bearer = format!("Bearer {token}");
     is(&post("/api/broadcast?channel=room-1", &[("Authorization", &bearer)]), 200, "Ok");
     is(&post(&format!("/api/broadcast?channel=room-1&token={token}"), &[]), 200, "Ok");
@@ -512,14 +512,14 @@ fn signatures_are_checked_in_wasm_with_the_key_from_the_store() {
         headers.extend(content_types.iter().map(|value| ("Content-Type", *value)));
         send(viceroy.port, "POST /api/websocket", &headers, body)
     };
-    let good = sign_es256(&pair, claims(Some("viceroy"), Some(now() + 60)));
+    let good = sign_es256(&pair, claims(Some("viceroy"), Some(now() + 3600)));
     let response = post(&good, &[EVENTS], b"BINARY 4\r\n\x00\xff\r\n\r\n");
     assert_eq!((response.status(), response.values("content-type")), (200, vec![EVENTS]));
     assert_eq!(response.body, b"BINARY 6\r\nm:\x00\xff\r\n\r\n");
     begins(&post(&good, &["text/plain", EVENTS], b"OPEN\r\n"), 400, "[not a websocket request] ");
 
     let expired = sign_es256(&pair, claims(Some("viceroy"), Some(now() - 60)));
-    let another = sign_es256(&ES256KeyPair::generate(), claims(Some("viceroy"), Some(now() + 60)));
+    let another = sign_es256(&ES256KeyPair::generate(), claims(Some("viceroy"), Some(now() + 3600)));
     for (signature, why) in [
         (expired, "expired"),
         (another, "invalid signature"),

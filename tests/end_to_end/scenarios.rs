@@ -1024,7 +1024,7 @@ fn chat_room_and_game_handlers_work() {
     let backend = format!("[local_server.backends.rooms]\nurl = \"http://127.0.0.1:{}/\"\n", rooms.port);
     let entries = [("GRIP_URL", &*uri), ("ACCESS_KEY", &*format!("secret:{ACCESS_KEY}"))];
     let stack = Stack::start_guarded(&entries, "*", &backend).expect("the service starts");
-    let bearer = |claims: &str| format!("Bearer {}", access_token(ACCESS_KEY, now() + 60, claims));
+    let bearer = |claims: &str| format!("Bearer {}", access_token(ACCESS_KEY, now() + 3600, claims));
     let target = |handler: &str| format!("/api/websocket?channel=chat&handler={handler}");
 
     let connect = |user: &str| {

@@ -1,5 +1,6 @@
 //! What the documents say: links that lead somewhere, a README that says it in one screen, commands that are run.
 
+use fanout_edge::{Connection, Message, Rejection, testing::Test};
 use std::{
     collections::HashSet,
     fs,
@@ -98,6 +99,41 @@ fn each_block_of_commands_is_run_or_says_why_not() {
             }
         }
     }
+}
+
+/// The README's change: capitals, and the end at `bye`.
+fn capitals(connection: &mut Connection<'_>) -> Result<(), Rejection> {
+    if connection.is_opening() {
+        connection.accept();
+    }
+    while let Some(message) = connection.receive() {
+        match message {
+            Message::Text("bye") => connection.close(None),
+            Message::Text(text) => connection.send(text.to_uppercase()),
+            message => connection.send(message),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_readme_shows_the_shipped_handler_and_a_change_that_works() {
+    let readme = include_str!("../../README.md");
+    let source = include_str!("../../src/handler.rs");
+    let shipped = source.split("pub fn on_websocket").nth(1).and_then(|rest| rest.split("\n}\n").next());
+    assert!(readme.contains(shipped.expect("the handler")), "the README shows another handler than src/handler.rs has");
+    let own = include_str!("documents.rs");
+    for line in [
+        "Message::Text(\"bye\") => connection.close(None),",
+        "Message::Text(text) => connection.send(text.to_uppercase()),",
+    ] {
+        assert!(readme.contains(line) && own.contains(line), "{line}");
+    }
+    let mut client = Test::new(capitals).connect("");
+    client.send("hi");
+    assert_eq!(client.received(), ["HI"]);
+    client.send("bye");
+    assert_eq!(client.closed(), Some((None, "")));
 }
 
 #[test]

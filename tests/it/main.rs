@@ -12,7 +12,6 @@ mod errors;
 mod event;
 mod files;
 mod guard;
-mod handler;
 mod headers;
 mod history;
 mod item;

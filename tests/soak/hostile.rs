@@ -183,7 +183,7 @@ const KINDS: &[Kind] = &[
         Hostile::new(start, &[("Authorization", &bearer), ("Content-Type", "text/plain")], "x")
     }),
     ("access token for another channel", 3, &["403"], |random, _| {
-        let token = access_token(SECRET, now() + 60, r#"{"x-fastly-read":["other"],"x-fastly-write":["other"]}"#);
+        let token = access_token(SECRET, now() + 3600, r#"{"x-fastly-read":["other"],"x-fastly-write":["other"]}"#);
         let start = random.pick(&["GET /api/poll", "GET /api/events", "GET /api/websocket", "POST /api/broadcast"]);
         let start = format!("{start}?channel=test&token={token}");
         Hostile::new(&start, &[("Content-Type", "text/plain")], "x")
@@ -280,15 +280,15 @@ fn handshake(headers: &str) -> Vec<u8> {
 /// A token that would grant everything, but is invalid for one reason.
 fn forged(random: &mut Random, key: &str) -> String {
     let all = r#"{"x-fastly-read":["*"],"x-fastly-write":["*"]}"#;
-    let good = || with_claims(now() + 60, all);
+    let good = || with_claims(now() + 3600, all);
     let head = |json: &str| BASE64_URL_SAFE_NO_PAD.encode(json);
     let payload =
-        format!(r#"{{"exp":{},"iss":"{LOCAL_ISSUER}","x-fastly-read":["*"],"x-fastly-write":["*"]}}"#, now() + 60);
+        format!(r#"{{"exp":{},"iss":"{LOCAL_ISSUER}","x-fastly-read":["*"],"x-fastly-write":["*"]}}"#, now() + 3600);
     let payload = head(&payload);
     match random.below(7) {
         0 => format!("{}.{payload}.", head(r#"{"alg":"none"}"#)),
         1 => HS512Key::from_bytes(key.as_bytes()).authenticate(good()).expect("a token"),
-        2 => access_token("another secret of some length", now() + 60, all),
+        2 => access_token("another secret of some length", now() + 3600, all),
         3 => access_token(key, now() - 60, all),
         4 => {
             let mut endless = good();

@@ -89,3 +89,15 @@ impl From<Vec<u8>> for Content<'_> {
         Self::Binary(bytes.into())
     }
 }
+
+impl PartialEq<&str> for Content<'_> {
+    fn eq(&self, text: &&str) -> bool {
+        matches!(self, Self::Text(content) if content == text)
+    }
+}
+
+impl PartialEq<&[u8]> for Content<'_> {
+    fn eq(&self, bytes: &&[u8]) -> bool {
+        matches!(self, Self::Binary(content) if content == bytes)
+    }
+}
