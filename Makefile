@@ -8,20 +8,23 @@ with_linters = set -euo pipefail; environment=$$(scripts/setup --env --lint); ev
 with_audit = set -euo pipefail; environment=$$(scripts/setup --env --audit); eval "$$environment";
 with_browser = set -euo pipefail; environment=$$(scripts/setup --env --browser); eval "$$environment";
 wasm = --target wasm32-wasip1
+# The folder of the application that is built, served or deployed.
+APP ?= .
+export APP
 
 .PHONY: help serve check test soak bench build deploy undeploy env lint audit msrv fuzz
 help: ## Print this
 	@echo "fanout-edge: real-time WebSockets at Fastly's edge"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-serve: build ## Run the service on this machine, with Pushpin (PORT=8000 for another port)
+serve: build ## Run the service on this machine, with Pushpin (PORT=8000: another port; WATCH=1: again when a file changes)
 	@scripts/serve
 
 check: ## Check format, lints and the native tests, in seconds once built
 	@$(with_tools) \
 	cargo fmt --check; \
-	cargo clippy --all-targets -- -D warnings; \
-	cargo test --quiet --lib --bins --test it
+	cargo clippy --workspace --all-targets -- -D warnings; \
+	cargo test --quiet --lib --bins --test it --package fanout-edge --package chat
 
 test: ## Run all tests: native, in wasm under Viceroy, end to end (SUITES="client deploy": only these)
 	@$(with_browser) scripts/test $(SUITES)
@@ -45,9 +48,9 @@ bench: build ## Measure against other programs, in one run (10 minutes; BASE=COM
 	cargo bench --bench edge
 
 # Cargo first, as the CLI does not show its progress; its own run then finds everything built.
-build: ## Build bin/main.wasm and the package in pkg/
-	@$(with_tools) \
-	cargo build --bin fanout-edge --release $(wasm); \
+build: ## Build bin/main.wasm and the package in pkg/ (APP=../my-chat: those of an application)
+	@$(with_tools) cd "$(APP)"; \
+	bash -c "$$(sed -n 's/^ *build = "\(.*\)"/\1/p' fastly.toml)"; \
 	fastly compute build --non-interactive --quiet
 
 # A name from the environment may be meant for something else.
@@ -66,8 +69,8 @@ env: ## Print the lines for a shell with the project's tools: eval "$(make -s en
 lint: ## Check format, lints for both targets, documentation, packaging and scripts; warnings are errors
 	@$(with_linters) \
 	cargo fmt --check; \
-	cargo clippy --all-targets -- -D warnings; \
-	cargo clippy --lib --bins --test it --example handlers --example chat $(wasm) -- -D warnings; \
+	cargo clippy --workspace --all-targets -- -D warnings; \
+	cargo clippy --lib --bins --test it --example handlers $(wasm) --package fanout-edge --package chat -- -D warnings; \
 	cargo check --quiet --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target; \
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib; \
 	cargo package --quiet --allow-dirty; \

@@ -759,7 +759,7 @@ fn a_project_that_begins_as_this_one_serves_and_deploys(_: u16) {
     outcome(tests.env("CARGO_TARGET_DIR", root().join("target"))).succeeds();
 
     // The handler of the chat, copied as its README says.
-    fs::copy(root().join("examples/chat/chat.rs"), project.path().join("src/handler.rs")).expect("a copy");
+    fs::copy(root().join("examples/chat/src/handler.rs"), project.path().join("src/handler.rs")).expect("a copy");
     let mut check = checkout.command("cargo", &[]);
     check.args(["check", "--quiet", "--lib", "--bins"]).current_dir(project.path());
     outcome(check.env("CARGO_TARGET_DIR", root().join("target"))).succeeds();

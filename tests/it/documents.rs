@@ -138,7 +138,7 @@ fn the_readme_shows_the_shipped_handler_and_a_change_that_works() {
 
 #[test]
 fn handlers_to_copy_are_documented_as_the_lints_want_it() {
-    for path in ["examples/chat/chat.rs", "docs/coming-from.md", "src/handler.rs"] {
+    for path in ["examples/chat/src/handler.rs", "docs/coming-from.md", "src/handler.rs"] {
         let text = fs::read_to_string(root().join(path)).expect("a handler");
         let lines: Vec<_> = text.lines().collect();
         let at = lines.iter().position(|line| line.starts_with("pub fn on_websocket(")).expect("a handler");
