@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{access::guard::Sender, messages::content::Content, query::Target};
+use super::{access::admit::Sender, messages::content::Content, query::Target};
 
 /// A message that `POST /api/broadcast` is about to publish. Its sender is authorized, its size is not checked yet.
 pub struct Broadcast<'a> {
     pub(super) target: &'a Target,
-    pub(super) sender: &'a Sender,
+    pub(super) sender: &'a Sender<'a>,
     pub(super) content: Content<'a>,
 }
 

@@ -11,7 +11,7 @@ mod endpoints;
 mod errors;
 mod event;
 mod files;
-mod guard;
+mod admit;
 mod headers;
 mod history;
 mod item;

@@ -27,7 +27,7 @@ use crate::{
         messages::channels,
     },
     grip::{
-        Channel, Header,
+        Channel, Header, VerifyKey,
         signature::{Claims, LEEWAY, SignatureError},
     },
 };
@@ -43,8 +43,9 @@ pub(crate) struct Identity {
 }
 
 /// A verified token.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Verified {
+pub(crate) struct Verified<'k> {
+    /// The key that verified it.
+    pub(crate) key: &'k VerifyKey,
     /// When it expires, in seconds since 1970.
     pub(crate) expires_at: u64,
     /// Whose it is.
@@ -55,8 +56,9 @@ pub(crate) struct Verified {
 ///
 /// # Errors
 /// [`Error::Token`], [`Error::NoKeyId`], [`Error::UnknownKeyId`], [`Error::Subject`] or [`Error::Claim`].
-pub(crate) fn verify(token: &str, keys: &Keys, now: u64) -> Result<Verified, Error> {
-    let verified = keys.key_of(token)?.verify(token, None, LEEWAY, now).map_err(Error::Token)?;
+pub(crate) fn verify<'k>(token: &str, keys: &'k Keys, now: u64) -> Result<Verified<'k>, Error> {
+    let key = keys.key_of(token)?;
+    let verified = key.verify(token, None, LEEWAY, now).map_err(Error::Token)?;
     let is_user = |user: &String| (1..=MAX_USER_LENGTH).contains(&user.chars().count());
     if !verified.subject.as_ref().is_none_or(is_user) {
         return Err(Error::Subject);
@@ -68,7 +70,7 @@ pub(crate) fn verify(token: &str, keys: &Keys, now: u64) -> Result<Verified, Err
         }
     }
     let identity = Identity { user: verified.subject, claims: verified.claims };
-    Ok(Verified { expires_at: verified.expires_at, identity })
+    Ok(Verified { key, expires_at: verified.expires_at, identity })
 }
 
 impl Identity {

@@ -8,7 +8,11 @@ use mediatype::{
 
 use crate::{
     app::{
-        access::{guard, right::Right, token::Identity},
+        access::{
+            admit::{Ask, admit},
+            right::Right,
+            token::Identity,
+        },
         bounds::{MAX_BACKEND_REQUESTS, MAX_MESSAGE, MAX_OPERATIONS},
         broadcast::Broadcast,
         error::Error,
@@ -28,7 +32,7 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let target = query.into_target()?;
     let id = id.map(|id| MessageId::parse(&id, exchange.now)).transpose()?;
     exchange.settings.publisher.as_ref()?;
-    let sender = guard::check_sender(exchange, Right::Write, &target)?;
+    let sender = admit(exchange, Ask::Target(Right::Write, &target))?;
     let kind = kind_of(exchange.request)?;
     let body = exchange.body(MAX_MESSAGE)?;
     let mut content = match kind {
@@ -39,16 +43,16 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         }
     };
     if let Some(check) = &exchange.service.on_broadcast {
-        let mut broadcast = Broadcast { target: &target, sender: &sender, content };
+        let mut broadcast = Broadcast { target: &target, sender: sender.sender(), content };
         check(&mut broadcast)?;
         content = broadcast.content;
     }
     let id = id.unwrap_or_else(|| MessageId::new(exchange.platform));
-    let from = sender.identity().and_then(Identity::user);
+    let from = sender.sender().identity().and_then(Identity::user);
     let message = Published::new(id, target.channel(), content, from);
     let mut outbox = Outbox::new(exchange.settings, exchange.now);
     let id = outbox.publish(message, except.as_deref(), MAX_BACKEND_REQUESTS)?;
-    guard::count_broadcast(exchange, &sender)?;
+    sender.count(exchange)?;
     // A retry of what was perhaps published names the same id, so errors have it, too.
     let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");
     let (_, sent) = outbox.send(exchange.platform, MAX_OPERATIONS);

@@ -2,7 +2,10 @@
 
 use crate::{
     app::{
-        access::{guard, right::Right},
+        access::{
+            admit::{Ask, admit},
+            right::Right,
+        },
         bounds::{MAX_BACKEND_REQUESTS, MAX_OPERATIONS},
         error::Error,
         exchange::Exchange,
@@ -25,8 +28,7 @@ pub(crate) fn disconnect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> 
     let target = query.into_target()?;
     let Target::User(_) = target else { return Err(Error::NoUser) };
     exchange.settings.publisher.as_ref()?;
-    let sender = guard::check_sender(exchange, Right::Disconnect, &target)?;
-    guard::count_broadcast(exchange, &sender)?;
+    admit(exchange, Ask::Target(Right::Disconnect, &target))?.count(exchange)?;
     let mut outbox = Outbox::new(exchange.settings, exchange.now);
     let closing = Closing { channel: target.channel(), code, reason: reason.into(), polls: true };
     outbox.close(&closing, None, MAX_BACKEND_REQUESTS)?;

@@ -2,14 +2,14 @@
 
 use percent_encoding::percent_encode_byte;
 
-use crate::app::{access::guard, error::Error, exchange::Exchange, http::Outcome, platform::SELF_BACKEND};
+use crate::app::{access::admit::Admitted, error::Error, exchange::Exchange, http::Outcome, platform::SELF_BACKEND};
 
 /// Hands a client off that passed all checks but the rate limit.
 ///
 /// # Errors
-/// As [`guard::count_opening`].
-pub(super) fn hand_off(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    guard::count_opening(exchange)?;
+/// As [`Admitted::count`].
+pub(super) fn hand_off(exchange: &mut Exchange<'_>, client: &Admitted<'_>) -> Result<Outcome, Error> {
+    client.count(exchange)?;
     let (query, client) = (encoded(exchange.request.query()), exchange.request.client_address());
     Ok(Outcome::HandOff { backend: SELF_BACKEND, query, client })
 }

@@ -4,7 +4,7 @@ use http::header::{CACHE_CONTROL, HeaderValue};
 use serde::Serialize;
 
 use crate::app::{
-    access::guard,
+    access::admit,
     error::{Error, SettingError},
     exchange::Exchange,
     http::{Outcome, Response},
@@ -75,7 +75,7 @@ pub(crate) fn health(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let checks =
         Checks { verifier, publisher, access, origins, limits, history, sandbox, backend_self, backend_publisher };
     let (code, status) = if problems.is_empty() { (200, OK) } else { (503, "problem") };
-    let is_operator = !problems.is_empty() && (platform.is_local() || matches!(guard::is_operator(exchange), Ok(true)));
+    let is_operator = !problems.is_empty() && (platform.is_local() || matches!(admit::is_operator(exchange), Ok(true)));
     let why = if is_operator { problems } else { Vec::new() };
     let health = Health { version: env!("CARGO_PKG_VERSION"), status, checks, why };
     let mut json = serde_json::to_vec(&health).expect("text under names of fields is JSON");

@@ -5,7 +5,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::app::{
-    access::{guard, limits, right::Right},
+    access::{
+        admit::{Ask, admit},
+        limits,
+        right::Right,
+        token::Identity,
+    },
     bounds::MAX_READS,
     error::Error,
     exchange::Exchange,
@@ -35,13 +40,12 @@ struct Missed {
 
 /// Responds with what was published on channels since a cursor.
 pub(crate) fn history(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    guard::check_source(exchange)?;
     let Query { channels, since, .. } = Query::of(exchange.request)?;
     let cursor = Cursor::parse(&since.ok_or(Error::NoSince)?, exchange.platform)?;
-    let verified = guard::check_opening(exchange, &[Right::Read], &channels)?;
-    guard::check_opening_limit(exchange)?;
+    let client = admit(exchange, Ask::Channels(&[Right::Read], &channels))?;
+    client.check_limit(exchange)?;
     let history = exchange.settings.history.as_ref()?.as_ref();
-    let user = verified.and_then(|verified| verified.identity.channel());
+    let user = client.sender().identity().and_then(Identity::channel);
     let covered = History::cover(history, channels.iter(), user);
     let replay = replay(covered, cursor, MAX_READS, exchange.platform);
     if let Some(client) = limits::client(exchange.request) {

@@ -23,7 +23,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
 use crate::{
     app::{
-        access::{guard, keys::Keys, proof::Source},
+        access::{admit::admit_proxy, keys::Keys},
         error::Error,
         exchange::Exchange,
         http::{Outcome, Response},
@@ -55,12 +55,10 @@ const KEEP_ALIVE: u32 = 20;
 /// Holds a stream again, or ends it.
 ///
 /// # Errors
-/// [`Error::NotFound`] for a client; [`Error::Setting`], or as [`guard::check_source`]: the proxy asks again, up to five times
+/// [`Error::NotFound`] for a client; [`Error::Setting`], or as [`admit_proxy`]: the proxy asks again, up to five times
 /// in half a minute, and then ends the stream.
 pub(crate) fn next(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    if guard::check_source(exchange)? == Source::Client {
-        return Err(Error::NotFound);
-    }
+    admit_proxy(exchange).map_err(|error| if error == Error::NotProxied { Error::NotFound } else { error })?;
     let keys = exchange.settings.access.as_ref()?.as_ref();
     let mut ids = exchange.request.list("grip-last").into_iter().flat_map(last_ids);
     let stream = ids.find(|(channel, _)| *channel == STREAM.as_str()).and_then(|(_, id)| Stream::parse(id));

@@ -9,10 +9,10 @@ use super::hand_off::hand_off;
 use crate::{
     app::{
         access::{
-            guard, limits,
-            proof::Source,
+            admit::{Ask, admit},
+            limits,
             right::Right,
-            token::{self, Identity},
+            token::Identity,
         },
         bounds::{MAX_CHANNELS, MAX_READS},
         error::Error,
@@ -34,7 +34,7 @@ use crate::{
 pub(crate) struct Subscriber<'a> {
     pub(crate) format: Format,
     channels: Channels,
-    identity: Option<Identity>,
+    identity: Option<&'a Identity>,
     /// When its access token expires, in seconds since 1970, and the key that verified it, if it needs one.
     pub(crate) token: Option<(u64, &'a VerifyKey)>,
     /// The time, in seconds since 1970.
@@ -63,40 +63,32 @@ pub(crate) enum Kind {
 /// Hands a client off to the proxy, and responds to the proxy when it asks for the client.
 ///
 /// # Errors
-/// As [`guard::check_opening`], [`hand_off`] and [`guard::check_token`]; [`Error::Since`], [`Error::SinceFormat`].
+/// As [`admit`] and [`hand_off`]; [`Error::Since`], [`Error::SinceFormat`].
 pub(crate) fn subscribe(
     exchange: &mut Exchange<'_>,
     kind: Kind,
     respond: impl FnOnce(&Subscriber<'_>) -> Response,
 ) -> Result<Outcome, Error> {
-    let source = guard::check_source(exchange)?;
     let query = Query::of(exchange.request)?;
     let asked = cursor(exchange, kind, &query)?;
     let Query { channels, format, .. } = query;
-    let rights = &[Right::Read];
-    let verified = match source {
-        Source::Client => guard::check_opening(exchange, rights, &channels)?,
-        Source::Proxy { .. } => {
-            guard::check_token(exchange.request, exchange.settings, rights, channels.iter(), exchange.now)?
-        }
-    };
+    let client = admit(exchange, Ask::Channels(&[Right::Read], &channels))?;
+    let verified = client.sender().token();
     // A stream with a token has one channel more: see `next`.
     let more = usize::from(kind == Kind::Events && verified.is_some());
-    let limit = verified.as_ref().map_or(MAX_CHANNELS, |verified| verified.identity.most_channels()) - more;
+    let limit = verified.map_or(MAX_CHANNELS, |verified| verified.identity.most_channels()) - more;
     if channels.iter().count() > limit {
         return Err(Error::TooManyChannels { limit });
     }
-    if source == Source::Client {
-        return hand_off(exchange);
+    if !client.is_proxied() {
+        return hand_off(exchange, &client);
     }
-    let keys = exchange.settings.access.as_ref()?.as_ref();
-    let key = keys.map(|keys| keys.key_of(&token::of_request(exchange.request)?)).transpose()?;
-    let token = verified.as_ref().map(|verified| verified.expires_at).zip(key);
-    let identity = verified.map(|verified| verified.identity);
+    let token = verified.map(|verified| (verified.expires_at, verified.key));
+    let identity = verified.map(|verified| &verified.identity);
     let covered = History::cover(
         exchange.settings.history.as_ref()?.as_ref(),
         channels.iter(),
-        identity.as_ref().and_then(Identity::channel),
+        identity.and_then(Identity::channel),
     );
     let kept = covered.as_ref().ok().cloned();
     let replay = asked.map(|cursor| replay(covered, cursor, MAX_READS, exchange.platform));
@@ -158,13 +150,13 @@ impl Subscriber<'_> {
 
     /// The envelope that it gets first.
     pub(crate) fn welcome(&self, since: Option<Cursor>) -> Envelope<'_> {
-        let welcome = Envelope::welcome(None, self.identity.as_ref().and_then(Identity::user), since);
+        let welcome = Envelope::welcome(None, self.identity.and_then(Identity::user), since);
         self.replay.iter().fold(welcome, |welcome, replay| welcome.with_recovered(replay.more, replay.reason()))
     }
 
     /// All of its channels, as the proxy names them.
     pub(crate) fn channels_at_proxy(&self) -> impl Iterator<Item = Channel> {
-        let user = self.identity.as_ref().and_then(Identity::channel);
+        let user = self.identity.and_then(Identity::channel);
         self.channels.iter().cloned().chain(user).map(|channel| self.format.at_proxy(&channel))
     }
 

@@ -1,14 +1,11 @@
 //! `/api/websocket`: with GET a client connects, with POST the GRIP proxy says what a client did.
 
-use std::{cell::OnceCell, mem};
+use std::mem;
 
 use super::hand_off::hand_off;
 use crate::{
     app::{
-        access::{
-            guard,
-            proof::{Proof, Source},
-        },
+        access::admit::{Ask, admit, admit_connection},
         bounds::{MAX_EVENTS_BODY, MAX_OPERATIONS},
         connection::{Batch, Client, Connection, Context},
         error::Error,
@@ -26,12 +23,12 @@ use crate::{
 
 /// Hands a WebSocket client off to the proxy.
 pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
+    let query = Query::of(exchange.request)?;
+    let client = admit(exchange, Ask::Channels(query.rights(), &query.channels))?;
     // What came through the proxy is never handed to it again: that could go on forever.
-    if guard::check_source(exchange)? != Source::Client {
+    if client.is_proxied() {
         return Err(Error::UpgradeRequired);
     }
-    let query = Query::of(exchange.request)?;
-    guard::check_opening(exchange, query.rights(), &query.channels)?;
     if query.publishes() {
         exchange.settings.publisher.as_ref()?;
     }
@@ -39,16 +36,16 @@ pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     // Only this spelling is a WebSocket to the proxy: it would send any other back as a plain GET.
     if exchange.request.header("upgrade") != Header::Value("websocket") {
         // A page asks like this why its WebSocket was refused, as browsers hide that.
-        guard::check_opening_limit(exchange)?;
+        client.check_limit(exchange)?;
         let is_misspelled = exchange.request.list("upgrade").iter().any(|to| to.eq_ignore_ascii_case("websocket"));
         return Err(if is_misspelled { Error::UpgradeSpelling } else { Error::UpgradeRequired });
     }
-    hand_off(exchange)
+    hand_off(exchange, &client)
 }
 
 /// Responds to the events of a WebSocket.
 pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let proof = guard::check_connection(exchange)?;
+    let connected = admit_connection(exchange)?;
     if !is_websocket_over_http(exchange.request) {
         return Err(Error::NotEvents);
     }
@@ -64,7 +61,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
             exchange.later = Some(Later::BeginHistory);
         }
     }
-    let (client, expires_at) = match check_client(request, settings, &query, &proof, now) {
+    let (client, expires_at) = match connected.client(request, settings, &query, now) {
         Ok(checked) => checked,
         Err(error) if ws.is_opening() => return Err(error),
         Err(error) => return Ok(end(ws, &error).into()),
@@ -101,9 +98,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     };
     batch.answer_sync(request, settings);
     let mut ws = batch.ws;
-    if let Proof::Signature { tickets: Some((tickets, scope)), .. } = proof {
-        tickets.issue(&mut ws, &scope, expires_at);
-    }
+    connected.issue_ticket(&mut ws, expires_at);
     Ok(Response { log, ..response(ws) }.into())
 }
 
@@ -117,27 +112,6 @@ fn check_since(query: &Query, platform: &mut dyn Platform) -> Result<(), Error> 
         return Err(Error::SinceFormat);
     }
     Cursor::parse(since, platform).map(drop)
-}
-
-/// Checks the access token of a connection, unless its ticket says that it was. Returns who the client is, and when the
-/// first of the checks expires, in seconds since 1970.
-fn check_client(
-    request: &dyn Request,
-    settings: &Settings,
-    query: &Query,
-    proof: &Proof<'_>,
-    now: u64,
-) -> Result<(Client, u64), Error> {
-    match *proof {
-        Proof::Ticket { expires_at } if matches!(settings.access, Ok(None)) => Ok((Client::Anonymous, expires_at)),
-        Proof::Ticket { expires_at } => Ok((Client::Ticketed(OnceCell::new()), expires_at)),
-        Proof::Signature { expires_at, .. } => {
-            match guard::check_token(request, settings, query.rights(), query.channels.iter(), now)? {
-                None => Ok((Client::Anonymous, expires_at)),
-                Some(verified) => Ok((Client::Verified(verified.identity), verified.expires_at.min(expires_at))),
-            }
-        }
-    }
 }
 
 /// Publishes what the handler wants to be published.
