@@ -12,7 +12,7 @@ pub mod entries;
 pub mod error;
 pub mod exchange;
 mod history;
-pub mod http;
+
 pub(crate) mod messages;
 mod outbox;
 pub mod platform;
@@ -21,8 +21,9 @@ pub mod rejection;
 pub mod sandbox;
 pub mod service;
 pub mod settings;
+pub mod web;
 
-use ::http::header::HeaderValue;
+use http::header::HeaderValue;
 
 pub use self::exchange::Later;
 use self::{
@@ -30,9 +31,9 @@ use self::{
     endpoints::{disconnect, events, files, health, history as missed, next, poll, websocket},
     error::Error,
     exchange::{Endpoint, Exchange},
-    http::Outcome,
     platform::Platform,
     settings::Settings,
+    web::Outcome,
 };
 
 struct Route {

@@ -17,11 +17,11 @@ use crate::{
         entries::Entries,
         error::Error,
         exchange::Exchange,
-        http::{BodyError, CLIENT, Outcome, Request, Response},
         platform::{BackendError, CannotCount, Counter, PUBLISHER_BACKEND, Platform, StoreError},
         sandbox::Usage,
         service::Service,
         settings::{self, Lookup, Settings, Unreadable},
+        web::{BodyError, CLIENT, Outcome, Request, Response},
     },
     grip::{
         Header, Headers,

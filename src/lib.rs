@@ -9,7 +9,7 @@
 //! ```
 //!
 //! * [`grip`]: the protocols: WebSocket-over-HTTP, control messages, channels, publishing, `Grip-Sig`.
-//! * [`app`]: what this service decides. A request and a platform go in, an [`Outcome`](app::http::Outcome) comes out.
+//! * [`app`]: what this service decides. A request and a platform go in, an [`Outcome`](app::web::Outcome) comes out.
 //!
 //! A whole service with [`grip`] alone, natively or at the edge: verify, then talk.
 //!

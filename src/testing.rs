@@ -48,8 +48,8 @@ use crate::{
         self,
         entries::Entries,
         exchange::Exchange,
-        http::{BodyError, Outcome, Response},
         settings::Settings,
+        web::{BodyError, Outcome, Response},
     },
     grip::{Header, Headers},
 };
@@ -248,7 +248,7 @@ impl Headers for Request {
     }
 }
 
-impl app::http::Request for Request {
+impl app::web::Request for Request {
     fn method(&self) -> &str {
         "POST"
     }

@@ -19,7 +19,6 @@ use super::{
     bounds::{MAX_BACKEND_REQUESTS, MAX_FETCHED_BODY},
     entries::Entries,
     error::Error,
-    http::{CLIENT, Request},
     messages::{
         channels::IntoChannel,
         envelope::{self, Decoded, Envelope},
@@ -29,6 +28,7 @@ use super::{
     query::{Format, Query},
     rejection::Rejection,
     settings::Settings,
+    web::{CLIENT, Request},
 };
 pub use super::{
     messages::{

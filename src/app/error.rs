@@ -13,8 +13,8 @@ pub use self::setting::SettingError;
 pub use super::access::right::Right;
 use super::{
     entries::EntryError,
-    http::{BodyError, Response},
     platform::{BackendError, Counter, StoreError},
+    web::{BodyError, Response},
 };
 use crate::grip::{Channel, CloseCode, publish::PublishError, signature::SignatureError, websocket::RequestError};
 

@@ -4,10 +4,10 @@ use super::{
     entries::Entries,
     error::Error,
     history::gap::Gap,
-    http::{Outcome, Request},
     platform::Platform,
     service::Service,
     settings::Settings,
+    web::{Outcome, Request},
 };
 
 /// Everything that an endpoint needs to handle one request.

@@ -4,8 +4,8 @@ use super::{
     access::right::Right,
     bounds::{MAX_QUERY, MAX_USER_LENGTH},
     error::Error,
-    http::Request,
     messages::channels::{self, Channels},
+    web::Request,
 };
 use crate::grip::Channel;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::app::{
-    http::BodyError,
     platform::{HISTORY_STORE, KeyPage, Listed, Store, StoreError},
+    web::BodyError,
 };
 use fastly::{
     Body, KVStore,

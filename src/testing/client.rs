@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Closed, Test, signature, text_of};
 use crate::{
     Content,
-    app::{http::CLIENT, messages::channels},
+    app::{messages::channels, web::CLIENT},
     grip::{
         Event, Events,
         event::{CONTENT_TYPE, CloseFrame},

@@ -2,8 +2,8 @@
 
 use fanout_edge::{
     app::{
-        http::{Outcome, Response},
         settings::{Settings, Unreadable},
+        web::{Outcome, Response},
     },
     grip::{VerifyKey, key::InvalidKey},
 };

@@ -1,9 +1,9 @@
 //! Origins, rate limits and health: what else a client must pass, and what a monitor sees of it.
 
 use fanout_edge::app::{
-    http::{Outcome, Response},
     platform::Counter,
     settings::Settings,
+    web::{Outcome, Response},
 };
 use serde_json::{Value, json};
 

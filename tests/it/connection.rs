@@ -3,8 +3,8 @@
 use fanout_edge::{
     Connection, Rejection,
     app::{
-        http::Response,
         platform::{BackendError, Counter},
+        web::Response,
     },
     grip::publish::SendError,
 };

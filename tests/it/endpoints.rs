@@ -2,8 +2,8 @@
 
 use fanout_edge::{
     app::{
-        http::Outcome,
         settings::{Settings, Unreadable},
+        web::Outcome,
     },
     grip::publish::SendError,
 };
@@ -18,7 +18,7 @@ const EVENTS: &str = "application/websocket-events";
 const NOT_PROXIED: &str = "[not proxied] Only the GRIP proxy may send this: connect with a WebSocket client\n";
 
 #[track_caller]
-fn responds(request: Request, status: u16, body: impl AsRef<[u8]>) -> fanout_edge::app::http::Response {
+fn responds(request: Request, status: u16, body: impl AsRef<[u8]>) -> fanout_edge::app::web::Response {
     let response = Service::local().respond(request);
     is(&response, status, body);
     response
@@ -43,7 +43,7 @@ fn broadcast() -> Request {
     Request::new("POST", "/api/broadcast").with("Content-Type", "text/plain")
 }
 
-fn text(response: &fanout_edge::app::http::Response) -> String {
+fn text(response: &fanout_edge::app::web::Response) -> String {
     String::from_utf8_lossy(&response.body).into_owned()
 }
 

@@ -1,6 +1,6 @@
 //! The page at `/` and the client module: they are sent whole, are cached, stay small, and the page may do no more than it needs.
 
-use fanout_edge::app::http::Response;
+use fanout_edge::app::web::Response;
 
 use crate::service::{Request, Service, header};
 

@@ -3,8 +3,8 @@
 use fanout_edge::{
     app::{
         Later,
-        http::Response,
         platform::{Counter, StoreError},
+        web::Response,
     },
     grip::{Message, publish::SendError},
 };

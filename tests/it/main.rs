@@ -6,12 +6,12 @@ mod support;
 use self::support::{handlers, service};
 
 mod access;
+mod admit;
 mod connection;
 mod endpoints;
 mod errors;
 mod event;
 mod files;
-mod admit;
 mod headers;
 mod history;
 mod item;

@@ -1,6 +1,6 @@
 //! Messages: their ids, their forms in envelopes, and how a large one is divided.
 
-use fanout_edge::app::http::Response;
+use fanout_edge::app::web::Response;
 use serde_json::{Value, json};
 use uuid::{Builder, Uuid};
 

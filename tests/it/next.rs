@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
-use fanout_edge::app::http::Response;
+use fanout_edge::app::web::Response;
 use jwt_simple::prelude::{ECDSAP256KeyPairLike, ES256KeyPair};
 
 use crate::{

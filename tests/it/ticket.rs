@@ -1,7 +1,7 @@
 //! Connection tickets: when they are issued, and that a forged or stolen ticket is rejected.
 
 use fanout_edge::{
-    app::http::Response,
+    app::web::Response,
     grip::{Headers, Tickets, WebSocket, fanout::Service as Fanout},
 };
 use jwt_simple::prelude::{ES256KeyPair, HS256Key, HS512Key, JWTClaims, MACLike, NoCustomClaims};

@@ -1,7 +1,7 @@
 //! Channels and transports: what subscribes to what, and the form in which a message arrives there.
 
 use fanout_edge::{
-    app::http::{Outcome, Response},
+    app::web::{Outcome, Response},
     grip::publish::SendError,
 };
 use serde_json::{Value, json};

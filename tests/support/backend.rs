@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanout_edge::{
-    app::http::Outcome,
+    app::web::Outcome,
     grip::{
         Item, Publisher, WebSocket,
         publish::{Authorization, PublishRequest, SendError, Sender},

@@ -9,9 +9,9 @@ use fanout_edge::{
         self, Later,
         entries::Entries,
         exchange::Exchange,
-        http::{BodyError, Outcome, Response},
         platform::{BackendError, CannotCount, Counter, Listed, Platform, Store, StoreError},
         settings::{Lookup, Settings, Unreadable},
+        web::{BodyError, Outcome, Response},
     },
     grip::{
         Header, Headers,
@@ -102,7 +102,7 @@ impl Headers for Request {
     }
 }
 
-impl app::http::Request for Request {
+impl app::web::Request for Request {
     fn method(&self) -> &str {
         &self.method
     }

@@ -17,11 +17,11 @@ use crate::{
         connection::Client,
         error::Error,
         exchange::Exchange,
-        http::Request,
         messages::channels::Channels,
         platform::Counter,
         query::{Query, Target},
         settings::Settings,
+        web::Request,
     },
     grip::{Channel, GripStatus, Header, Tickets, WebSocket},
 };

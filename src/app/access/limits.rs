@@ -8,8 +8,8 @@ use std::{
 
 use crate::app::{
     error::Error,
-    http::{CLIENT, Request},
     platform::{CannotCount, Counter, Platform},
+    web::{CLIENT, Request},
 };
 
 /// The most of each in a minute; `None` if it is not limited.

@@ -11,7 +11,7 @@ use http::{
 use url::{Position, Url};
 
 use crate::{
-    app::http::{Request, Response},
+    app::web::{Request, Response},
     grip::Header,
 };
 

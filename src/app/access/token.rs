@@ -23,8 +23,8 @@ use crate::{
     app::{
         bounds::{MAX_CHANNELS, MAX_USER_LENGTH},
         error::Error,
-        http::Request,
         messages::channels,
+        web::Request,
     },
     grip::{
         Channel, Header, VerifyKey,

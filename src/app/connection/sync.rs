@@ -11,11 +11,11 @@ use crate::{
             cursor::Cursor,
             replay::{Lost, replay},
         },
-        http::Request,
         messages::{channels::Channels, envelope::Envelope},
         platform::Counter,
         query::Format,
         settings::Settings,
+        web::Request,
     },
     grip::Channel,
 };

@@ -17,10 +17,10 @@ use crate::{
         broadcast::Broadcast,
         error::Error,
         exchange::Exchange,
-        http::{Outcome, Response},
         messages::{content::Content, forms::MESSAGE_ID, id::MessageId, published::Published},
         outbox::Outbox,
         query::Query,
+        web::{Outcome, Response},
     },
     grip::{Header, Headers},
 };

@@ -9,10 +9,10 @@ use crate::{
         bounds::{MAX_BACKEND_REQUESTS, MAX_OPERATIONS},
         error::Error,
         exchange::Exchange,
-        http::{Outcome, Response},
         messages::forms::Closing,
         outbox::Outbox,
         query::{Query, Target},
+        web::{Outcome, Response},
     },
     grip::{CloseCode, close::MAX_REASON},
 };

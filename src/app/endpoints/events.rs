@@ -8,8 +8,8 @@ use crate::{
     app::{
         error::Error,
         exchange::Exchange,
-        http::{Outcome, Response},
         messages::{envelope::Envelope, forms::event},
+        web::{Outcome, Response},
     },
     grip::Hold,
 };

@@ -7,7 +7,7 @@ use http::header::{
 use crate::app::{
     error::Error,
     exchange::Exchange,
-    http::{Outcome, Response},
+    web::{Outcome, Response},
 };
 
 const CLIENT: &str = include_str!("../../client/client.js");

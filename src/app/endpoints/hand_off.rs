@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_encode_byte;
 
-use crate::app::{access::admit::Admitted, error::Error, exchange::Exchange, http::Outcome, platform::SELF_BACKEND};
+use crate::app::{access::admit::Admitted, error::Error, exchange::Exchange, platform::SELF_BACKEND, web::Outcome};
 
 /// Hands a client off that passed all checks but the rate limit.
 ///

@@ -7,8 +7,8 @@ use crate::app::{
     access::admit,
     error::{Error, SettingError},
     exchange::Exchange,
-    http::{Outcome, Response},
     platform::{PUBLISHER_BACKEND, SELF_BACKEND},
+    web::{Outcome, Response},
 };
 
 /// # Format

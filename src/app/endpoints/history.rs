@@ -19,8 +19,8 @@ use crate::app::{
         cursor::Cursor,
         replay::{Replay, replay},
     },
-    http::{Outcome, Response},
     query::Query,
+    web::{Outcome, Response},
 };
 
 /// # Format

@@ -26,9 +26,9 @@ use crate::{
         access::{admit::admit_proxy, keys::Keys},
         error::Error,
         exchange::Exchange,
-        http::{Outcome, Response},
         messages::{channels::STREAM, forms::close_event},
         query::Format,
+        web::{Outcome, Response},
     },
     grip::{
         Channel, Hold, ItemId,

@@ -6,7 +6,7 @@ use crate::{
         error::Error,
         exchange::Exchange,
         history::replay::{Lost, Replay},
-        http::{Outcome, Response},
+        web::{Outcome, Response},
     },
     grip::Hold,
 };

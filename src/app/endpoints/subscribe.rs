@@ -23,9 +23,9 @@ use crate::{
             gap::Gap,
             replay::{Replay, replay},
         },
-        http::{Outcome, Response},
         messages::{channels::Channels, envelope::Envelope},
         query::{Format, Query},
+        web::{Outcome, Response},
     },
     grip::{Channel, Hold, VerifyKey},
 };

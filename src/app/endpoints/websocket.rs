@@ -11,12 +11,12 @@ use crate::{
         error::Error,
         exchange::{Exchange, Later},
         history::cursor::Cursor,
-        http::{Outcome, Request, Response},
         messages::envelope::{self, Envelope},
         outbox::Outbox,
         platform::{Counter, Platform},
         query::{Format, Query},
         settings::Settings,
+        web::{Outcome, Request, Response},
     },
     grip::{Header, Message, WebSocket, signature::LEEWAY, websocket::is_websocket_over_http},
 };
