@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{access::admit::Sender, messages::content::Content, query::Target};
+use super::{access::admit::Sender, messages::content::Content, messages::target::Target};
 
 /// A message that `POST /api/broadcast` is about to publish. Its sender is authorized, its size is not checked yet.
 pub struct Broadcast<'a> {

@@ -22,10 +22,11 @@ use super::{
     messages::{
         channels::IntoChannel,
         envelope::{self, Decoded, Envelope},
+        format::Format,
     },
     outbox::Outbox,
     platform::{BackendError, Platform},
-    query::{Format, Query},
+    query::Query,
     rejection::Rejection,
     settings::Settings,
     web::{CLIENT, Request},

@@ -4,10 +4,13 @@ use super::{
     access::right::Right,
     bounds::{MAX_QUERY, MAX_USER_LENGTH},
     error::Error,
-    messages::channels::{self, Channels},
+    messages::{
+        channels::{self, Channels},
+        format::Format,
+        target::Target,
+    },
     web::Request,
 };
-use crate::grip::Channel;
 
 /// The parameters of all endpoints. Others are ignored, unless their names look like these.
 const PARAMETERS: [&str; 9] = [CHANNEL, "echo", "format", "id", "mode", "since", "token", "user", "except"];
@@ -40,33 +43,6 @@ pub(crate) struct Query {
     pub(crate) except: Option<String>,
     /// From where on a subscriber wants what it missed: see [`Cursor`](super::history::cursor::Cursor).
     pub(crate) since: Option<String>,
-}
-
-/// To whom a message is sent.
-pub(crate) enum Target {
-    /// To the subscribers of a channel.
-    Channel(Channel),
-    /// To the connections of a user.
-    User(String),
-}
-
-impl Target {
-    /// The channel at the proxy.
-    pub(crate) fn channel(&self) -> Channel {
-        match self {
-            Self::Channel(channel) => channel.clone(),
-            Self::User(user) => channels::of_user(user),
-        }
-    }
-}
-
-/// The form in which a subscriber gets messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// As they were published. This is the default.
-    Raw,
-    /// In an [`envelope`](super::messages::envelope).
-    Json,
 }
 
 /// What is to become of a client's messages.
@@ -156,34 +132,6 @@ impl Query {
     /// The rights that a WebSocket client needs for it on each of its channels.
     pub(crate) const fn rights(&self) -> &'static [Right] {
         if self.publishes() { &[Right::Read, Right::Write] } else { &[Right::Read] }
-    }
-}
-
-impl Format {
-    /// Whether messages are in envelopes.
-    pub(crate) fn is_json(self) -> bool {
-        self == Self::Json
-    }
-
-    /// Its value in a query.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Json => "json",
-        }
-    }
-
-    /// The format with that name.
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Raw, Self::Json].into_iter().find(|format| format.name() == name)
-    }
-
-    /// The proxy's name of a channel, for clients that ask for this format.
-    pub(crate) fn at_proxy(self, channel: &Channel) -> Channel {
-        match self {
-            Self::Raw => channel.clone(),
-            Self::Json => channels::for_json(channel),
-        }
     }
 }
 

@@ -156,12 +156,10 @@ impl VerifyKey {
         if is_private(der) {
             return Err(InvalidKey::Private);
         }
-        let point = p256_point(der).ok_or(InvalidKey::Pem)?;
-        ES256PublicKey::from_bytes(point).map(|key| Self(Kind::Es256(key))).map_err(|_| InvalidKey::Pem)
+        ES256PublicKey::from_der(der).map(|key| Self(Kind::Es256(key))).map_err(|_| InvalidKey::Pem)
     }
 
-    /// Source: RFC 7517, section 4; RFC 7518, sections 6.2.1 and 6.4.1. By hand, as `ES256PublicKey::from_jwk` takes 6 KB more
-    /// of the module.
+    /// Source: RFC 7517, section 4; RFC 7518, sections 6.2.1 and 6.4.1.
     fn from_jwk(jwk: &str) -> Result<Self, InvalidKey> {
         let members: Map<String, Value> = serde_json::from_slice(jwk.as_bytes()).map_err(|_| InvalidKey::Jwk)?;
         // Of keys of whatever kind. Source: RFC 7518, section 6; `priv` is that of newer kinds.
@@ -169,12 +167,13 @@ impl VerifyKey {
             return Err(InvalidKey::Private);
         }
         let member = |name| members.get(name).and_then(Value::as_str).ok_or(InvalidKey::Jwk);
-        let decode = |name| BASE64_URL_SAFE_NO_PAD.decode(member(name)?).map_err(|_| InvalidKey::Jwk);
         match member("kty")? {
-            "oct" => Self::from_secret(&decode("k")?),
+            "oct" => {
+                let secret = BASE64_URL_SAFE_NO_PAD.decode(member("k")?).map_err(|_| InvalidKey::Jwk)?;
+                Self::from_secret(&secret)
+            }
             "EC" if member("crv")? == "P-256" => {
-                let point = [&[UNCOMPRESSED][..], &decode("x")?, &decode("y")?].concat();
-                ES256PublicKey::from_bytes(&point).map(|key| Self(Kind::Es256(key))).map_err(|_| InvalidKey::Jwk)
+                ES256PublicKey::from_jwk(jwk).map(|key| Self(Kind::Es256(key))).map_err(|_| InvalidKey::Jwk)
             }
             _ => Err(InvalidKey::Jwk),
         }
@@ -186,19 +185,6 @@ impl fmt::Debug for VerifyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.algorithm().fmt(f)
     }
-}
-
-/// The point of an encoded P-256 public key (SPKI). DER has one encoding for it, except for the bytes of the key.
-///
-/// It is compared by hand, as a DER parser (`ES256PublicKey::from_der`) would take 10 KB more of the module.
-fn p256_point(der: &[u8]) -> Option<&[u8]> {
-    // AlgorithmIdentifier { id-ecPublicKey, prime256v1 }. Source: RFC 5480, sections 2.1.1 and 2.1.1.1.
-    const ALGORITHM: &[u8] = b"\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
-    // BIT STRING of an uncompressed or compressed point.
-    const POINT: &[u8] = b"\x03\x42\x00";
-    const COMPRESSED: &[u8] = b"\x03\x22\x00";
-    let spki = |head, point| der.strip_prefix(head)?.strip_prefix(ALGORITHM)?.strip_prefix(point);
-    spki(b"\x30\x59".as_slice(), POINT).or_else(|| spki(b"\x30\x39", COMPRESSED))
 }
 
 /// Whether bytes that were marked as a secret cannot be meant as one.

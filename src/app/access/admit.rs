@@ -14,14 +14,8 @@ use super::{
 };
 use crate::{
     app::{
-        connection::Client,
-        error::Error,
-        exchange::Exchange,
-        messages::channels::Channels,
-        platform::Counter,
-        query::{Query, Target},
-        settings::Settings,
-        web::Request,
+        connection::Client, error::Error, exchange::Exchange, messages::channels::Channels, messages::target::Target,
+        platform::Counter, query::Query, settings::Settings, web::Request,
     },
     grip::{Channel, GripStatus, Header, Tickets, WebSocket},
 };

@@ -26,8 +26,7 @@ use crate::{
         access::{admit::admit_proxy, keys::Keys},
         error::Error,
         exchange::Exchange,
-        messages::{channels::STREAM, forms::close_event},
-        query::Format,
+        messages::{channels::STREAM, format::Format, forms::close_event},
         web::{Outcome, Response},
     },
     grip::{

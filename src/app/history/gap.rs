@@ -17,9 +17,8 @@ use crate::{
     app::{
         bounds::{MAX_BACKEND_REQUESTS, MAX_READS},
         error::Error,
-        messages::{channels, envelope::Envelope, forms::event, id::MessageId},
+        messages::{channels, envelope::Envelope, format::Format, forms::event, id::MessageId},
         platform::Platform,
-        query::Format,
         settings::Settings,
     },
     grip::{

@@ -8,7 +8,7 @@ use super::{
     forms::{event, raw_event},
     id::MessageId,
 };
-use crate::{app::query::Format, grip::Channel};
+use crate::{app::messages::format::Format, grip::Channel};
 
 /// A message that is published, or was.
 pub(crate) struct Published<'a> {
