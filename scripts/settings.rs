@@ -1,5 +1,5 @@
 //! Checks settings in the environment as the service does, and prints what is wrong with them. If `ACCESS_KEY` is a secret, prints
-//! an access token for ten minutes that may subscribe and publish to every channel. For scripts/deploy.
+//! an access token of the user `deploy`, for ten minutes, that may subscribe and publish to every channel. For scripts/deploy.
 
 use std::{env, process::exit};
 
@@ -35,7 +35,7 @@ fn main() {
         _ => None,
     };
     let claims = json!({ "x-fastly-read": ["*"], "x-fastly-write": ["*"] });
-    let claims = Claims::with_custom_claims(claims, Duration::from_mins(10));
+    let claims = Claims::with_custom_claims(claims, Duration::from_mins(10)).with_subject("deploy");
     if let Some(token) = secret.and_then(|secret| HS256Key::from_bytes(&secret).authenticate(claims).ok()) {
         println!("{token}");
     }

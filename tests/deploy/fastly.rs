@@ -285,6 +285,9 @@ impl Account {
             ("POST", ["backend"]) => {
                 version.backends.insert(form["name"].clone(), form.clone());
             }
+            ("DELETE", ["backend", name]) => {
+                version.backends.remove(*name).ok_or((404, "Record not found"))?;
+            }
             ("PUT", ["backend", name]) => {
                 let backend = version.backends.get_mut(*name).ok_or((404, "Record not found"))?;
                 backend.extend(form.clone());

@@ -21,9 +21,11 @@ use serde_json::json;
 use crate::{
     fastly::{Fastly, Fault, Service, Version},
     support::{
-        LOCAL_ISSUER, LOCAL_KEY,
-        http::{free_port, wait_until},
+        LOCAL_ISSUER, LOCAL_KEY, access_token,
+        client::Client,
+        http::{PATIENCE, free_port, wait_until},
         process::{Scratch, Stack, root, shipped_module},
+        running::now,
     },
 };
 
@@ -48,6 +50,8 @@ const TESTS: &[Test] = &[
     ("a_service_with_an_access_key_is_checked_with_a_token", a_service_with_an_access_key_is_checked_with_a_token),
     ("a_service_that_does_not_work_is_reported", a_service_that_does_not_work_is_reported),
     ("everything_is_removed_after_a_yes", everything_is_removed_after_a_yes),
+    ("what_an_application_declares_is_made_and_removed", what_an_application_declares_is_made_and_removed),
+    ("an_application_made_as_the_document_says_works", an_application_made_as_the_document_says_works),
     ("a_project_that_begins_as_this_one_serves_and_deploys", a_project_that_begins_as_this_one_serves_and_deploys),
     ("fastly_compute_publish_works_without_questions", fastly_compute_publish_works_without_questions),
 ];
@@ -679,20 +683,154 @@ fn a_service_that_does_not_work_is_reported(edge: u16) {
         .fails("/api/health does not respond as it should after 1 seconds: 000 curl: ");
 }
 
+/// Runs `make undeploy` with an answer to its question.
+fn remove(checkout: &Checkout, answer: &str) -> Outcome {
+    let mut command = checkout.command(checkout.path("scripts/deploy"), &[]);
+    let child = command.arg("--remove").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("the script runs");
+    let _ = child.stdin.take().expect("a pipe").write_all(answer.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    Outcome { succeeded: output.status.success(), output: text }
+}
+
+fn what_an_application_declares_is_made_and_removed(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    let manifest = fs::read_to_string(checkout.path("fastly.toml")).expect("a manifest");
+    let declare = |more: &str| fs::write(checkout.path("fastly.toml"), format!("{manifest}\n{more}")).expect("a file");
+    // As the document has it.
+    let document = fs::read_to_string(root().join("docs/handler.md")).expect("the document");
+    let section = document.split("## Settings, secrets and backends of your own").nth(1).expect("a section");
+    let declared = section.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    declare(&format!(
+        "{declared}\n  [setup.backends.\"plain\"]\n    address = \"plain.example.com\"\n    port = 8080\n"
+    ));
+
+    let from = fastly.requests().len();
+    let output = checkout.deploy(&[]).fails("the secret API_KEY is missing: The key of the rooms");
+    assert!(output.contains("environment variable API_KEY"), "{output}");
+    assert_eq!(fastly.changes(from), [""; 0]);
+    let output = checkout.deploy(&[("API_KEY", "a-key-of-the-rooms")]).succeeds();
+    for line in [
+        "setting GREETING: hello",
+        "secret API_KEY: stored",
+        "backend rooms: created, https://rooms.example.com",
+        "backend plain: created, http://plain.example.com",
+        "kv store my-chat-scores: made",
+        "store scores: linked",
+    ] {
+        assert!(output.contains(line), "{line}: {output}");
+    }
+    assert!(!output.contains("a-key-of-the-rooms"), "{output}");
+    let service = fastly.service("my-chat");
+    let active = service.active().expect("an active version");
+    let of = |backend: &str, field: &str| active.backends[backend].get(field).cloned().unwrap_or_default();
+    assert_eq!((&*of("rooms", "port"), &*of("rooms", "ssl_cert_hostname")), ("443", "rooms.example.com"));
+    assert_eq!((&*of("plain", "port"), &*of("plain", "ssl_cert_hostname")), ("8080", ""));
+    assert!(active.links.contains_key("scores"));
+    assert_eq!(fastly.items("config", "my-chat-config").get("GREETING").map(String::as_str), Some("hello"));
+    assert!(fastly.items("secret", "my-chat-secrets").contains_key("API_KEY"));
+
+    // Again: nothing has changed, and the secret is not needed any more.
+    let output = checkout.deploy(&[]).succeeds();
+    for line in ["backend rooms: kept", "backend plain: kept", "kv store my-chat-scores: kept", "version 1: kept"] {
+        assert!(output.contains(line), "{line}: {output}");
+    }
+    let output = checkout.deploy(&[("GREETING", "hi")]).succeeds();
+    assert!(output.contains("setting GREETING: hi (before: hello)"), "{output}");
+    // Without TLS, which the CLI cannot turn off.
+    let plain = fs::read_to_string(checkout.path("fastly.toml")).expect("a manifest");
+    let rooms = "address = \"rooms.example.com\"\nport = ";
+    fs::write(checkout.path("fastly.toml"), plain.replace(&format!("{rooms}443"), &format!("{rooms}80")))
+        .expect("a file");
+    let output = checkout.deploy(&[]).succeeds();
+    assert!(output.contains("backend rooms: created, http://rooms.example.com"), "{output}");
+    let service = fastly.service("my-chat");
+    let rooms = &service.active().expect("an active version").backends["rooms"];
+    assert_eq!((&*rooms["port"], rooms.contains_key("ssl_cert_hostname")), ("80", false));
+    let output = remove(&checkout, "yes\n").succeeds();
+    assert!(output.contains("would delete the kv store my-chat-scores"), "{output}");
+    assert!(fastly.account().services.is_empty() && fastly.account().stores.is_empty());
+
+    let from = fastly.requests().len();
+    declare("[setup.backends.rooms]\nport = 443\n");
+    checkout.deploy(&[]).fails("the backend rooms in fastly.toml has no address");
+    declare("[setup.secret_stores.fanout.entries.API-KEY]\n");
+    checkout.deploy(&[]).fails("invalid name \"API-KEY\" in fastly.toml");
+    checkout.deploy(&[("APP", "nowhere")]).fails("there is no folder nowhere");
+    let home = checkout.path("home").display().to_string();
+    checkout.deploy(&[("APP", &*home)]).fails("there is no fastly.toml in");
+    assert_eq!(fastly.changes(from), [""; 0]);
+}
+
+/// In an empty folder: its handler is tested, it is served, served again when it has changed, and deployed.
+fn an_application_made_as_the_document_says_works(_: u16) {
+    const KEY: &str = "secret:a-key-for-the-chat-on-this-machine-only";
+    let document = fs::read_to_string(root().join("docs/handler.md")).expect("the document");
+    let block = |heading: &str, language: &str, number: usize| {
+        let section = document.split(heading).nth(1).expect("a section");
+        let fence = format!("```{language}\n");
+        section.split(&fence).nth(number).and_then(|rest| rest.split("```").next()).expect("a block").to_owned()
+    };
+    let app = Scratch::new("my-chat");
+    fs::create_dir_all(app.path().join("src/handler")).expect("a folder");
+    let write = |name: &str, text: &str| fs::write(app.path().join(name), text).expect("a file");
+    let of_app = "## An application of your own";
+    let dependency = format!("path = \"{}\"", root().display());
+    write("Cargo.toml", &block(of_app, "toml", 1).replace("git = \"https://github.com/YOU/fanout-edge\"", &dependency));
+    write("src/main.rs", &block(of_app, "rust", 1));
+    let handler = block(of_app, "rust", 2);
+    write("src/handler.rs", &handler);
+    write("src/handler/tests.rs", &block("## Test it", "rust", 1));
+    let manifest = fs::read_to_string(root().join("examples/chat/fastly.toml")).expect("a manifest");
+    write("fastly.toml", &manifest.replace("\"chat\"", "\"my-chat\"").replace("--bin chat", "--bin my-chat"));
+    // So that what is built for this repository is of use.
+    fs::copy(root().join("Cargo.lock"), app.path().join("Cargo.lock")).expect("a copy");
+    let target = root().join("target");
+
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, 0);
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut tests = Command::new(&cargo);
+    tests.args(["test", "--quiet"]).current_dir(app.path()).env("CARGO_TARGET_DIR", &target);
+    let output = outcome(&mut tests).succeeds();
+    assert!(output.contains("2 passed"), "{output}");
+    let mut build = Command::new("make");
+    build.args(["build", &format!("APP={}", app.path().display())]).current_dir(root());
+    outcome(build.env("CARGO_TARGET_DIR", &target)).succeeds();
+
+    let mut stack = Stack::start_app(app.path(), &target);
+    let claims = r#"{"sub":"alice","x-fastly-read":["*"],"x-fastly-write":["*"]}"#;
+    let token = access_token(KEY.trim_start_matches("secret:"), now() + 3600, claims);
+    let bearer = format!("Bearer {token}");
+    let says = |port: u16, expected: &str| {
+        let headers = [("Authorization", &*bearer)];
+        let Some(mut client) = Client::try_connect(port, "/api/websocket?channel=room-1", &headers, PATIENCE) else {
+            return false;
+        };
+        client.try_send("/help") && client.next_within(PATIENCE).is_some_and(|message| message.to_string() == expected)
+    };
+    wait_until("it is served", || says(stack.port, "Say something"));
+    let edge = Checkout::new(&fastly, stack.port);
+    let app_folder = app.path().display().to_string();
+    let entries = [("FANOUT_API_TOKEN", TOKEN), ("ACCESS_KEY", KEY), ("APP", &*app_folder)];
+    let output = outcome(&mut edge.command(root().join("scripts/deploy"), &entries)).succeeds();
+    assert!(output.contains("1 opened, 1 got their messages back, 1 heard a broadcast"), "{output}");
+    is_whole(&fastly, "my-chat", "my-chat.edgecompute.app");
+
+    write("src/handler.rs", &handler.replace("Say something", "Say anything"));
+    wait_until("the changed one is served", || says(stack.port, "Say anything"));
+    stack.stop();
+    drop(checkout);
+}
+
 fn everything_is_removed_after_a_yes(edge: u16) {
     let fastly = Fastly::start();
     let checkout = Checkout::new(&fastly, edge);
     checkout.deploy(&[]).succeeds();
     checkout.deploy(&[("NAME", "other-chat")]).succeeds();
-    let remove = |answer: &str| {
-        let mut command = checkout.command(checkout.path("scripts/deploy"), &[]);
-        let child = command.arg("--remove").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.expect("the script runs");
-        let _ = child.stdin.take().expect("a pipe").write_all(answer.as_bytes());
-        let output = child.wait_with_output().expect("it ends");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        Outcome { succeeded: output.status.success(), output: text }
-    };
+    let remove = |answer: &str| remove(&checkout, answer);
     let from = fastly.requests().len();
     for answer in ["", "no\n", "y\n"] {
         let output = remove(answer).fails("nothing was deleted");

@@ -422,6 +422,13 @@ impl Stack {
         (stack, page)
     }
 
+    /// Serves an application in its folder, as `make serve APP=… WATCH=1` does.
+    pub fn start_app(folder: &Path, target: &Path) -> Self {
+        let mut command = Command::new(root().join("scripts/serve"));
+        command.env("APP", folder).env("WATCH", "1").env("CARGO_TARGET_DIR", target);
+        Self::ready_with(command, free_ports(), None).expect("the application starts")
+    }
+
     /// Starts the handlers of `tests/handlers` with the shipped fastly.toml.
     pub fn start() -> Self {
         Self::start_on(free_ports())
