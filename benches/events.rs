@@ -57,7 +57,12 @@ mod native {
     fn echo(bencher: Bencher<'_, '_>, size: (usize, usize)) {
         let body = body(size);
         bencher.counter(BytesCount::of_slice(&body)).bench_local(|| {
-            let mut ws = WebSocket::new(&[("connection-id", "c1")], black_box(&body)).expect("a valid request");
+            let mut ws = WebSocket::new(
+                fanout_edge::grip::Signed::unverified(u64::MAX),
+                &[("connection-id", "c1")],
+                black_box(&body),
+            )
+            .expect("a valid request");
             while let Some(message) = ws.receive() {
                 ws.send(message);
             }

@@ -15,8 +15,7 @@ use std::{
 };
 
 use fanout_edge::grip::{
-    Channel, Formats, GripStatus, GripUri, Header, Headers, Item, Verifier, WebSocket, WsMessage,
-    headers::elements,
+    Channel, Formats, GripStatus, GripUri, Headers, Item, Verifier, WebSocket, WsMessage,
     publish::{PublishRequest, SendError, Sender},
     websocket::is_websocket_over_http,
 };
@@ -30,21 +29,11 @@ const MAX_BODY: u64 = 4_000_000;
 /// The headers of a request, as the library reads them.
 struct RequestHeaders<'a>(&'a Request);
 
-impl RequestHeaders<'_> {
-    fn lines(&self, name: &str) -> impl Iterator<Item = Option<&str>> {
-        let headers =
-            self.0.headers().iter().filter(move |header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
-        headers.map(|header| Some(header.value.as_str()))
-    }
-}
-
 impl Headers for RequestHeaders<'_> {
-    fn header(&self, name: &str) -> Header<'_> {
-        Header::of(self.lines(name).collect::<Vec<_>>())
-    }
-
-    fn list(&self, name: &str) -> Vec<&str> {
-        elements(self.lines(name).collect::<Vec<_>>())
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        let headers = self.0.headers().iter();
+        let named = headers.filter(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
+        named.for_each(|header| take(Some(header.value.as_str())));
     }
 }
 
@@ -76,13 +65,11 @@ fn text(status: u16, line: &str) -> Answer {
 fn events(request: &Request, body: &[u8], verifier: &Verifier, now: u64) -> Answer {
     let headers = RequestHeaders(request);
     let status = GripStatus::of(headers.header("grip-sig"), std::slice::from_ref(verifier), now);
-    if !matches!(status, GripStatus::Signed { .. }) {
-        return text(403, "Only the proxy may send this");
-    }
+    let GripStatus::Signed(signed) = status else { return text(403, "Only the proxy may send this") };
     if !is_websocket_over_http(&headers) {
         return text(400, "This is not from a WebSocket");
     }
-    let mut ws = match WebSocket::new(&headers, body) {
+    let mut ws = match WebSocket::new(signed, &headers, body) {
         Ok(ws) => ws,
         Err(error) => return text(400, &error.to_string()),
     };

@@ -24,8 +24,7 @@ use crate::{
         web::{BodyError, CLIENT, Outcome, Request, Response},
     },
     grip::{
-        Header, Headers,
-        headers::elements,
+        Headers,
         publish::{PublishRequest, SendError, Sender},
     },
 };
@@ -119,20 +118,10 @@ struct ClientRequest<'a> {
 }
 
 impl Headers for ClientRequest<'_> {
-    fn header(&self, name: &str) -> Header<'_> {
-        Header::of(self.lines(name))
-    }
-
-    fn list(&self, name: &str) -> Vec<&str> {
-        elements(self.lines(name))
-    }
-}
-
-impl ClientRequest<'_> {
-    /// The lines of a header; `None` stands for one that is not text. The SDK panics for a text that is no header name.
-    fn lines(&self, name: &str) -> impl Iterator<Item = Option<&str>> {
-        let lines = HeaderName::from_bytes(name.as_bytes()).map(|name| self.head.get_header_all(name));
-        lines.into_iter().flatten().map(|value| value.to_str().ok())
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        // The SDK panics for a text that is no header name.
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return };
+        self.head.get_header_all(name).for_each(|value| take(value.to_str().ok()));
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`item`] | items: what is published to a channel |
 //! | [`publish`] | publish requests to the proxy |
 //! | [`signature`] | `Grip-Sig`: the proxy's signature on each request |
+//! | [`signed`] | the proof that a request came through the proxy |
 //! | [`key`] | keys that verify signatures |
 //! | [`ticket`] | connection tickets: a cheaper proof than the signature |
 //! | [`uri`] | `GRIP_URL`: the address, credentials and keys of one proxy |
@@ -31,6 +32,7 @@ pub mod item;
 pub mod key;
 pub mod publish;
 pub mod signature;
+pub mod signed;
 pub mod ticket;
 pub mod uri;
 pub mod websocket;
@@ -45,6 +47,7 @@ pub use item::{Formats, Item, ItemId, WsMessage};
 pub use key::VerifyKey;
 pub use publish::Publisher;
 pub use signature::{GripStatus, Verifier};
+pub use signed::Signed;
 pub use ticket::Tickets;
 pub use uri::GripUri;
 pub use websocket::{Message, WebSocket};

@@ -25,13 +25,11 @@
 //! /// The response to the proxy: 200 and this, or a status that rejects the request.
 //! fn on_request(headers: &dyn Headers, body: &[u8], verifiers: &[Verifier], now: u64) -> Result<Response, u16> {
 //!     let status = GripStatus::of(headers.header("grip-sig"), verifiers, now);
-//!     if !matches!(status, GripStatus::Signed { .. }) {
-//!         return Err(403);
-//!     }
+//!     let GripStatus::Signed(signed) = status else { return Err(403) };
 //!     if !is_websocket_over_http(headers) {
 //!         return Err(400);
 //!     }
-//!     let mut ws = WebSocket::new(headers, body).map_err(|_| 400u16)?;
+//!     let mut ws = WebSocket::new(signed, headers, body).map_err(|_| 400u16)?;
 //!     if ws.is_opening() {
 //!         ws.accept();
 //!         ws.subscribe(&ROOM);

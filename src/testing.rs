@@ -51,7 +51,7 @@ use crate::{
         settings::Settings,
         web::{BodyError, Outcome, Response},
     },
-    grip::{Header, Headers},
+    grip::Headers,
 };
 
 /// The time, in seconds since 1970.
@@ -239,12 +239,8 @@ struct Request {
 }
 
 impl Headers for Request {
-    fn header(&self, name: &str) -> Header<'_> {
-        self.headers.header(name)
-    }
-
-    fn list(&self, name: &str) -> Vec<&str> {
-        self.headers.list(name)
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        self.headers.each_line(name, take);
     }
 }
 

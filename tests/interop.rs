@@ -331,7 +331,8 @@ fn pings_pongs_and_disconnects_reach_the_client() {
 fn the_chosen_subprotocol_is_sent_to_the_client() {
     let setup = Setup::new(|message: &Message| {
         let request = recorded(message);
-        let mut ws = WebSocket::new(&request, &message.body).expect("what Pushpin sends is valid");
+        let mut ws = WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &request, &message.body)
+            .expect("what Pushpin sends is valid");
         if ws.is_opening() {
             ws.accept_with_protocol("chat.v1").expect("the client offers it");
         }

@@ -6,7 +6,7 @@ use fanout_edge::grip::{Channel, Event, Events, WebSocket, websocket::MAX_RESPON
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {
-    let Ok(mut ws) = WebSocket::new(&[("connection-id", "c1")], body) else { return };
+    let Ok(mut ws) = WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &[("connection-id", "c1")], body) else { return };
     if ws.is_opening() {
         ws.accept();
         ws.subscribe(&Channel::from_static("test"));

@@ -13,71 +13,99 @@ use http::{HeaderMap, HeaderValue};
 /// assert_eq!(headers.header("grip-sig"), Header::Missing);
 /// assert_eq!(headers.header("grip-last"), Header::Invalid);
 /// ```
+///
+/// Another type of request needs one method:
+///
+/// ```
+/// use fanout_edge::grip::{Header, Headers};
+///
+/// struct Request(Vec<(String, Vec<u8>)>);
+///
+/// impl Headers for Request {
+///     fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+///         let named = self.0.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+///         named.for_each(|(_, value)| take(str::from_utf8(value).ok()));
+///     }
+/// }
+///
+/// let request = Request(vec![("Grip-Sig".to_owned(), b"a token".to_vec())]);
+/// assert_eq!(request.header("grip-sig"), Header::Value("a token"));
+/// ```
 pub trait Headers {
-    /// The header with that name. Names are case-insensitive.
-    fn header(&self, name: &str) -> Header<'_>;
+    /// Calls a function with each line of the header with that name, in their order; `None` stands for one that is not text. Names
+    /// are case-insensitive.
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>));
 
-    /// The elements of a header that is a list, which may stand in several lines. Lines that are not text are skipped. See
-    /// [`elements`].
-    fn list(&self, name: &str) -> Vec<&str>;
+    /// The header with that name. Names are case-insensitive.
+    fn header(&self, name: &str) -> Header<'_> {
+        let mut header = Header::Missing;
+        self.each_line(name, &mut |line| {
+            header = match (header, line) {
+                (Header::Missing, Some(text)) => Header::Value(text),
+                _ => Header::Invalid,
+            };
+        });
+        header
+    }
+
+    /// The elements of a header that is a list, which may stand in several lines. Lines that are not text are skipped.
+    /// Source: RFC 9110, sections 5.3 and 5.6.1.
+    ///
+    /// ```
+    /// use fanout_edge::grip::Headers;
+    ///
+    /// let headers = [("grip-last", "a, b,"), ("grip-last", " c")];
+    /// assert_eq!(headers.list("Grip-Last"), ["a", "b", "c"]);
+    /// ```
+    fn list(&self, name: &str) -> Vec<&str> {
+        let mut list = Vec::new();
+        self.each_line(name, &mut |line| {
+            let elements = line.into_iter().flat_map(|line| line.split(',')).map(str::trim);
+            list.extend(elements.filter(|element| !element.is_empty()));
+        });
+        list
+    }
 }
 
 impl<const N: usize> Headers for [(&str, &str); N] {
-    fn header(&self, name: &str) -> Header<'_> {
-        Header::of(in_list(self, name))
-    }
-
-    fn list(&self, name: &str) -> Vec<&str> {
-        elements(in_list(self, name))
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        each_in_list(self, name, take);
     }
 }
 
 impl<N: AsRef<str>, V: AsRef<str>> Headers for &[(N, V)] {
-    fn header(&self, name: &str) -> Header<'_> {
-        Header::of(in_list(self, name))
-    }
-
-    fn list(&self, name: &str) -> Vec<&str> {
-        elements(in_list(self, name))
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        each_in_list(self, name, take);
     }
 }
 
 impl<N: AsRef<str>, V: AsRef<str>> Headers for Vec<(N, V)> {
-    fn header(&self, name: &str) -> Header<'_> {
-        Header::of(in_list(self, name))
-    }
-
-    fn list(&self, name: &str) -> Vec<&str> {
-        elements(in_list(self, name))
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        each_in_list(self, name, take);
     }
 }
 
 impl Headers for HeaderMap {
-    fn header(&self, name: &str) -> Header<'_> {
-        Header::of(self.get_all(name).iter().map(|value| value.to_str().ok()))
-    }
-
-    fn list(&self, name: &str) -> Vec<&str> {
-        elements(self.get_all(name).iter().map(|value| value.to_str().ok()))
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        self.get_all(name).iter().for_each(|value| take(value.to_str().ok()));
     }
 }
 
-fn in_list<'a>(list: &'a [(impl AsRef<str>, impl AsRef<str>)], name: &str) -> impl Iterator<Item = Option<&'a str>> {
-    let named = list.iter().filter(move |(known, _)| known.as_ref().eq_ignore_ascii_case(name));
-    named.map(|(_, value)| Some(value.as_ref()))
+impl<B> Headers for http::Request<B> {
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        self.headers().each_line(name, take);
+    }
 }
 
-/// The elements of a list in these lines; `None` stands for one that is not text, and is skipped. Source: RFC 9110, sections
-/// 5.3 and 5.6.1.
-///
-/// ```
-/// use fanout_edge::grip::headers::elements;
-///
-/// assert_eq!(elements([Some("a, b,"), None, Some(" c")]), ["a", "b", "c"]);
-/// ```
-pub fn elements<'a>(lines: impl IntoIterator<Item = Option<&'a str>>) -> Vec<&'a str> {
-    let elements = lines.into_iter().flatten().flat_map(|line| line.split(',')).map(str::trim);
-    elements.filter(|element| !element.is_empty()).collect()
+impl Headers for http::request::Parts {
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        self.headers.each_line(name, take);
+    }
+}
+
+fn each_in_list<'a>(list: &'a [(impl AsRef<str>, impl AsRef<str>)], name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+    let named = list.iter().filter(|(known, _)| known.as_ref().eq_ignore_ascii_case(name));
+    named.for_each(|(_, value)| take(Some(value.as_ref())));
 }
 
 /// One header of a request.
@@ -92,23 +120,6 @@ pub enum Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Returns the header with these values; `None` stands for one that is not text.
-    ///
-    /// ```
-    /// use fanout_edge::grip::Header;
-    ///
-    /// assert_eq!(Header::of([Some("a")]), Header::Value("a"));
-    /// assert_eq!(Header::of([None]), Header::Invalid);
-    /// ```
-    pub fn of(values: impl IntoIterator<Item = Option<&'a str>>) -> Self {
-        let mut values = values.into_iter();
-        match (values.next(), values.next()) {
-            (None, _) => Self::Missing,
-            (Some(Some(value)), None) => Self::Value(value),
-            (Some(_), _) => Self::Invalid,
-        }
-    }
-
     /// The value; `None` if the header is missing or invalid.
     pub const fn value(self) -> Option<&'a str> {
         if let Self::Value(value) = self { Some(value) } else { None }

@@ -16,7 +16,10 @@ mod error;
 
 use std::fmt;
 
-use http::HeaderValue;
+use http::{
+    HeaderValue,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 
 pub use self::{
     authorization::Authorization,
@@ -240,15 +243,50 @@ impl PublishRequest {
     /// [`PublishError`], except that it is too large.
     pub fn send(self, sender: &mut (impl Sender + ?Sized)) -> Result<(), PublishError> {
         match sender.send(self) {
-            Ok(200..=299) => Ok(()),
-            Ok(status) => Err(PublishError::Rejected { status }),
+            Ok(status) => accepted(status),
             Err(SendError::Unreachable) => Err(PublishError::Unreachable),
             Err(SendError::TimedOut) => Err(PublishError::TimedOut),
         }
     }
+
+    /// The request for an HTTP client, whose response [`accepted`] judges.
+    ///
+    /// # Errors
+    /// [`http::Error`] if the control URI was not a URI.
+    ///
+    /// ```
+    /// use fanout_edge::grip::{Publisher, publish::{Authorization, accepted}};
+    ///
+    /// let publisher = Publisher::new("http://127.0.0.1:5561", Authorization::none());
+    /// let request = publisher.request(&[], 1_800_000_000).expect("it fits").into_http()?;
+    /// assert_eq!((request.method().as_str(), &*request.uri().to_string()), ("POST", "http://127.0.0.1:5561/publish/"));
+    /// // let status = client.request(request).await?.status().as_u16();
+    /// assert!(accepted(200).is_ok() && accepted(403).is_err());
+    /// # Ok::<(), http::Error>(())
+    /// ```
+    pub fn into_http(self) -> Result<http::Request<Vec<u8>>, http::Error> {
+        let Self { url, authorization, body } = self;
+        let mut request = http::Request::post(url).header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request.body(body)
+    }
 }
 
-/// Sends a publish request to the proxy: Fastly's SDK, an HTTP client, a test.
+/// Whether the proxy accepted what was published, by the status of its response.
+///
+/// # Errors
+/// [`PublishError::Rejected`].
+pub const fn accepted(status: u16) -> Result<(), PublishError> {
+    match status {
+        200..=299 => Ok(()),
+        status => Err(PublishError::Rejected { status }),
+    }
+}
+
+/// Sends a publish request to the proxy: Fastly's SDK, an HTTP client, a test. Who sends asynchronously has
+/// [`PublishRequest::into_http`] and [`accepted`].
 pub trait Sender {
     /// Sends the request and returns the status of the response.
     ///

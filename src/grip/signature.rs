@@ -17,7 +17,7 @@ use jwt_simple::{
 };
 use serde_json::{Map, Value};
 
-use super::{Header, VerifyKey, key::Kind};
+use super::{Header, Signed, VerifyKey, key::Kind};
 
 /// How far the clocks of the proxy and the service may differ, in seconds, unless [`Verifier::with_leeway`] says
 /// otherwise.
@@ -198,10 +198,7 @@ pub enum GripStatus {
     /// A `Grip-Sig` that does not verify: it is forged, or the settings are those of another proxy.
     NeedsSignature(SignatureError),
     /// A `Grip-Sig` that verifies: it came through the proxy.
-    Signed {
-        /// When the signature expires, in seconds since 1970.
-        expires_at: u64,
-    },
+    Signed(Signed),
 }
 
 impl GripStatus {
@@ -216,7 +213,7 @@ impl GripStatus {
         let mut furthest = SignatureError::Malformed;
         for verifier in verifiers {
             match verifier.verify(token, now) {
-                Ok(expires_at) => return Self::Signed { expires_at },
+                Ok(expires_at) => return Self::Signed(Signed::until(expires_at)),
                 Err(error) => furthest = furthest.max(error),
             }
         }

@@ -33,7 +33,7 @@ use jwt_simple::{
     prelude::{Duration, HS256Key, MACLike, UnixTimeStamp, VerificationOptions},
 };
 
-use super::{Header, Headers, Publisher, Verifier, WebSocket, key::Algorithm, signature::Claims};
+use super::{Header, Headers, Publisher, Signed, Verifier, WebSocket, key::Algorithm, signature::Claims};
 
 const META: &str = "connection-ticket";
 const HEADER: &str = "meta-connection-ticket";
@@ -54,21 +54,22 @@ const PURPOSE: &str = "fanout-edge connection ticket, issuer ";
 /// the secret that the service publishes with.
 ///
 /// ```
-/// use fanout_edge::grip::{WebSocket, fanout::Service, ticket::Tickets};
+/// use fanout_edge::grip::{Signed, WebSocket, fanout::Service, ticket::Tickets};
 ///
 /// let service = Service::new("SERVICE1").expect("a valid id");
 /// let publisher = service.publisher("a-fastly-api-token").expect("a valid token");
 /// let tickets = Tickets::new(&publisher, &service.verifier(), "").expect("there is a secret, and a public key");
 ///
 /// let headers = [("connection-id", "c1")];
-/// let mut ws = WebSocket::new(&headers, b"OPEN\r\n")?;
+/// let signed = Signed::unverified(1_800_003_600); // It is GripStatus that says so.
+/// let mut ws = WebSocket::new(signed, &headers, b"OPEN\r\n")?;
 /// ws.accept();
 /// tickets.issue(&mut ws, "/chat?room=1", 1_800_003_600);
 /// let response = ws.into_response();
 /// let ticket = response.headers["set-meta-connection-ticket"].to_str().expect("text");
 ///
 /// let later = |id| [("connection-id", id), ("meta-connection-ticket", ticket)];
-/// assert_eq!(tickets.verify(&later("c1"), "/chat?room=1", 1_800_000_060), Some(1_800_003_600));
+/// assert_eq!(tickets.verify(&later("c1"), "/chat?room=1", 1_800_000_060), Some(Signed::unverified(1_800_003_600)));
 /// assert_eq!(tickets.verify(&later("c2"), "/chat?room=1", 1_800_000_060), None);
 /// assert_eq!(tickets.verify(&later("c1"), "/chat?room=2", 1_800_000_060), None);
 /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
@@ -117,9 +118,8 @@ impl Tickets {
     }
 
     /// Verifies that a request has a ticket that this service issued to its connection for that scope, and that has not
-    /// expired at a time, in seconds since 1970. Returns when it expires, in seconds since 1970; `None` if there is no
-    /// such ticket, several tickets, or several connection ids.
-    pub fn verify(&self, headers: &dyn Headers, scope: &str, now: u64) -> Option<u64> {
+    /// expired at a time, in seconds since 1970. `None` if there is no such ticket, several tickets, or several connection ids.
+    pub fn verify(&self, headers: &dyn Headers, scope: &str, now: u64) -> Option<Signed> {
         let Header::Value(ticket) = headers.header(HEADER) else { return None };
         let Header::Value(connection_id) = headers.header("connection-id") else { return None };
         let options = VerificationOptions {
@@ -131,7 +131,7 @@ impl Tickets {
             ..VerificationOptions::default()
         };
         let claims = self.key_for(scope).verify_token::<Claims>(ticket, Some(options));
-        claims.ok()?.expires_at.map(|expires_at| expires_at.as_secs())
+        claims.ok()?.expires_at.map(|expires_at| Signed::until(expires_at.as_secs()))
     }
 
     fn key_for(&self, scope: &str) -> HS256Key {

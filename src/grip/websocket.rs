@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 pub use self::error::{InvalidMeta, NotOffered, PayloadTooLong, RequestError};
 
-use super::{CloseCode, Event, Events, Header, Headers, event::CONTENT_TYPE};
+use super::{CloseCode, Event, Events, Header, Headers, Signed, event::CONTENT_TYPE};
 
 /// The longest body of a response, in bytes. The proxy drops the connection if it is longer, so a response that would be
 /// ends with a CLOSE.
@@ -71,10 +71,10 @@ impl<'a> From<&'a [u8]> for Message<'a> {
 /// One request of a WebSocket connection.
 ///
 /// ```
-/// use fanout_edge::grip::{Channel, Message, WebSocket};
+/// use fanout_edge::grip::{Channel, Message, Signed, WebSocket};
 ///
 /// let headers = [("connection-id", "c1")];
-/// let mut ws = WebSocket::new(&headers, b"OPEN\r\nTEXT 5\r\nhello\r\n")?;
+/// let mut ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"OPEN\r\nTEXT 5\r\nhello\r\n")?;
 /// if ws.is_opening() {
 ///     ws.accept();
 ///     ws.subscribe(&Channel::from_static("test"));
@@ -128,11 +128,11 @@ pub struct Response {
 }
 
 impl<'a> WebSocket<'a> {
-    /// Reads a request whose `Grip-Sig` is verified and for which [`is_websocket_over_http`] is true.
+    /// Reads a request that came through the proxy, and for which [`is_websocket_over_http`] is true.
     ///
     /// # Errors
     /// [`RequestError`] if there is no `Connection-Id`, or the body is not valid as a whole.
-    pub fn new(headers: &'a dyn Headers, body: &'a [u8]) -> Result<Self, RequestError> {
+    pub fn new(_: Signed, headers: &'a dyn Headers, body: &'a [u8]) -> Result<Self, RequestError> {
         let connection_id = match headers.header("connection-id") {
             Header::Value(id) if !id.is_empty() => id,
             Header::Value(_) | Header::Missing => return Err(RequestError::NoConnectionId),
@@ -203,10 +203,10 @@ impl<'a> WebSocket<'a> {
     /// [`NotOffered`] if it is none of them, as the client would give up. The connection is not accepted then.
     ///
     /// ```
-    /// use fanout_edge::grip::WebSocket;
+    /// use fanout_edge::grip::{Signed, WebSocket};
     ///
     /// let headers = [("connection-id", "c1"), ("sec-websocket-protocol", "v2, v1")];
-    /// let mut ws = WebSocket::new(&headers, b"OPEN\r\n")?;
+    /// let mut ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"OPEN\r\n")?;
     /// assert!(ws.accept_with_protocol("v3").is_err());
     /// assert!(ws.accept_with_protocol("v1").is_ok());
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
@@ -230,10 +230,10 @@ impl<'a> WebSocket<'a> {
     /// that must not be sent is received as one with 1002. What follows a close is ignored.
     ///
     /// ```
-    /// use fanout_edge::grip::{Message, WebSocket};
+    /// use fanout_edge::grip::{Message, Signed, WebSocket};
     ///
     /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"PING 1\r\np\r\nBINARY 1\r\nb\r\n")?;
+    /// let mut ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"PING 1\r\np\r\nBINARY 1\r\nb\r\n")?;
     /// assert_eq!(ws.receive(), Some(Message::Binary(b"b")));
     /// assert_eq!(ws.receive(), None);
     /// assert_eq!(ws.into_response().body, b"PONG 1\r\np\r\n");
@@ -274,10 +274,10 @@ impl<'a> WebSocket<'a> {
     /// client send one itself.
     ///
     /// ```
-    /// use fanout_edge::grip::WebSocket;
+    /// use fanout_edge::grip::{Signed, WebSocket};
     ///
     /// let headers = [("connection-id", "c1"), ("meta-user", "alice")];
-    /// let ws = WebSocket::new(&headers, b"")?;
+    /// let ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"")?;
     /// assert_eq!(ws.meta("user"), Some("alice"));
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```

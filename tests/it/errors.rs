@@ -13,7 +13,9 @@ use fanout_edge::{
 
 /// One of each variant; the match makes a new one a compile error here.
 fn all() -> Vec<(Error, u16, &'static str)> {
-    let events = WebSocket::new(&[], b"").err().expect("there is no Connection-Id");
+    let events = WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &[], b"")
+        .err()
+        .expect("there is no Connection-Id");
     let all = vec![
         (
             Error::NotFound,

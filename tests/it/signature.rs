@@ -3,7 +3,7 @@
 use crate::support::{LOCAL_GRIP_URL, LOCAL_ISSUER, LOCAL_KEY, NOW, claims, local_signature, sign_es256, sign_hs256};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use fanout_edge::grip::{
-    Channel, Formats, GripStatus, GripUri, Header, Item, Publisher, Verifier, VerifyKey, WsMessage,
+    Channel, Formats, GripStatus, GripUri, Header, Item, Publisher, Signed, Verifier, VerifyKey, WsMessage,
     fanout::Service,
     key::{Algorithm, InvalidKey},
     publish::{Authorization, MAX_BODY, PublishRequest},
@@ -272,7 +272,7 @@ fn a_signature_of_any_of_several_proxies_verifies() {
     let verifiers = [verifier(ANOTHER_KEY), verifier(LOCAL), verifier(&public_pem(&ES256KeyPair::generate()))];
     let status = |token: &str, verifiers: &[Verifier]| GripStatus::of(Header::Value(token), verifiers, NOW);
     let needs = GripStatus::NeedsSignature;
-    assert_eq!(status(&local_signature(NOW), &verifiers), GripStatus::Signed { expires_at: NOW + 3600 });
+    assert_eq!(status(&local_signature(NOW), &verifiers), GripStatus::Signed(Signed::unverified(NOW + 3600)));
     assert_eq!(status(&local_signature(NOW), &verifiers[..1]), needs(SignatureError::Signature));
     let expired = sign_hs256(LOCAL_KEY, claims(Some(LOCAL_ISSUER), Some(NOW - 3600)));
     assert_eq!(status(&expired, &verifiers), needs(SignatureError::Expired));
@@ -309,7 +309,7 @@ fn the_status_distinguishes_direct_unverified_and_signed_requests() {
     let status = |header| GripStatus::of(header, &[verifier(LOCAL)], NOW);
     let (good, bad) = (local_signature(NOW), sign_hs256(ANOTHER_KEY, good_claims()));
     assert_eq!(status(Header::Missing), GripStatus::NotProxied);
-    assert_eq!(status(Header::Value(&good)), GripStatus::Signed { expires_at: NOW + 3600 });
+    assert_eq!(status(Header::Value(&good)), GripStatus::Signed(Signed::unverified(NOW + 3600)));
     assert_eq!(status(Header::Value(&bad)), GripStatus::NeedsSignature(SignatureError::Signature));
     assert_eq!(status(Header::Invalid), GripStatus::NeedsSignature(SignatureError::Malformed));
 }

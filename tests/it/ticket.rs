@@ -2,7 +2,7 @@
 
 use fanout_edge::{
     app::web::Response,
-    grip::{Headers, Tickets, WebSocket, fanout::Service as Fanout},
+    grip::{Headers, Signed, Tickets, WebSocket, fanout::Service as Fanout},
 };
 use jwt_simple::prelude::{ES256KeyPair, HS256Key, HS512Key, JWTClaims, MACLike, NoCustomClaims};
 
@@ -262,11 +262,12 @@ fn the_library_issues_tickets_without_the_service() {
     let publisher = service.publisher("0123456789abcdef0123456789abcdef").expect("a valid token");
     let tickets = Tickets::new(&publisher, &service.verifier(), "").expect("there is a secret, and a public key");
     let headers = [("connection-id", "c1")];
-    let mut ws = WebSocket::new(&headers, b"").expect("a valid request");
+    let mut ws =
+        WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &headers, b"").expect("a valid request");
     tickets.issue(&mut ws, "", NOW + LIFETIME);
     let headers = ws.into_response().headers;
     let ticket = headers["set-meta-connection-ticket"].to_str().expect("text");
-    let is_valid = |headers: &dyn Headers| tickets.verify(headers, "", NOW) == Some(NOW + LIFETIME);
+    let is_valid = |headers: &dyn Headers| tickets.verify(headers, "", NOW) == Some(Signed::unverified(NOW + LIFETIME));
     assert!(is_valid(&[("connection-id", "c1"), (TICKET, ticket)]));
     assert!(!is_valid(&[(TICKET, ticket)]));
     assert!(!is_valid(&[("connection-id", "c1")]));

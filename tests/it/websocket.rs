@@ -18,7 +18,8 @@ fn request() -> Request {
 #[track_caller]
 fn echoes(body: impl AsRef<[u8]>, expected: impl AsRef<[u8]>) {
     let request = request();
-    let mut ws = WebSocket::new(&request, body.as_ref()).expect("a valid request");
+    let mut ws = WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &request, body.as_ref())
+        .expect("a valid request");
     echo(&mut ws);
     let response = ws.into_response();
     assert_eq!(response.body.escape_ascii().to_string(), expected.as_ref().escape_ascii().to_string());
@@ -38,7 +39,8 @@ fn echo(ws: &mut WebSocket<'_>) {
 /// Returns the response to a request that an application handles with `act`.
 fn response_to(body: &[u8], act: impl FnOnce(&mut WebSocket<'_>)) -> Response {
     let request = request();
-    let mut ws = WebSocket::new(&request, body).expect("a valid request");
+    let mut ws =
+        WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &request, body).expect("a valid request");
     act(&mut ws);
     ws.into_response()
 }
@@ -178,7 +180,9 @@ fn a_response_that_is_too_large_for_the_proxy_ends_with_a_close() {
 
 #[test]
 fn a_request_needs_a_connection_id_and_a_valid_body() {
-    let error = |request: Request, body: &[u8]| WebSocket::new(&request, body).err();
+    let error = |request: Request, body: &[u8]| {
+        WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &request, body).err()
+    };
     let post = || Request::new("POST", "/api/websocket");
     assert_eq!(error(post(), b"OPEN\r\n"), Some(RequestError::NoConnectionId));
     assert_eq!(error(post().with("Connection-Id", ""), b""), Some(RequestError::NoConnectionId));
@@ -187,12 +191,18 @@ fn a_request_needs_a_connection_id_and_a_valid_body() {
     let Some(RequestError::Events(broken)) = error(request(), b"OPEN\r\nTEXT 5\r\nhel") else { panic!("no error") };
     assert_eq!((broken.offset, broken.kind), (6, DecodeErrorKind::Truncated));
     let ws = request();
-    assert_eq!(WebSocket::new(&ws, b"").map(|ws| ws.connection_id().to_owned()), Ok("c1".to_owned()));
+    assert_eq!(
+        WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &ws, b"")
+            .map(|ws| ws.connection_id().to_owned()),
+        Ok("c1".to_owned())
+    );
 }
 
 #[test]
 fn only_an_open_as_the_first_event_is_an_opening() {
-    let opening = |body: &[u8]| WebSocket::new(&request(), body).map(|ws| ws.is_opening());
+    let opening = |body: &[u8]| {
+        WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &request(), body).map(|ws| ws.is_opening())
+    };
     assert_eq!(opening(b"OPEN\r\n"), Ok(true));
     assert_eq!(opening(b"TEXT\r\nOPEN\r\n"), Ok(false));
     assert_eq!(opening(b""), Ok(false));
@@ -301,7 +311,8 @@ fn subscriptions_and_control_frames_are_sent() {
 #[test]
 fn only_an_offered_subprotocol_is_accepted() {
     let request = request().with("Sec-WebSocket-Protocol", "chat.v2,").with("Sec-WebSocket-Protocol", "chat.v1,");
-    let mut ws = WebSocket::new(&request, b"OPEN\r\n").expect("a valid request");
+    let mut ws = WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &request, b"OPEN\r\n")
+        .expect("a valid request");
     assert_eq!(ws.protocols().collect::<Vec<_>>(), ["chat.v2", "chat.v1"]);
     assert!(ws.accept_with_protocol("other").is_err());
     ws.accept_with_protocol("chat.v1").expect("it is offered");
@@ -313,7 +324,8 @@ fn only_an_offered_subprotocol_is_accepted() {
 #[test]
 fn meta_values_are_read_set_and_removed() {
     let request = request().with("Meta-User", "alice");
-    let mut ws = WebSocket::new(&request, b"").expect("a valid request");
+    let mut ws =
+        WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &request, b"").expect("a valid request");
     assert_eq!(ws.meta("user"), Some("alice"));
     assert_eq!(ws.meta("User"), Some("alice"));
     ws.set_meta("Room", "first").expect("a valid value");
@@ -372,7 +384,8 @@ fn only_valid_close_codes_are_accepted() {
 fn a_connection_knows_whether_it_is_closed() {
     let is_closed = |body: &[u8], act: fn(&mut WebSocket<'_>)| {
         let request = request();
-        let mut ws = WebSocket::new(&request, body).expect("a valid request");
+        let mut ws =
+            WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &request, body).expect("a valid request");
         act(&mut ws);
         ws.is_closed()
     };
@@ -403,7 +416,8 @@ fn a_response_keeps_room_for_its_close() {
 #[test]
 fn errors_say_what_to_do() {
     let headers = [("connection-id", "c1")];
-    let mut ws = WebSocket::new(&headers, b"OPEN\r\n").expect("a valid request");
+    let mut ws = WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &headers, b"OPEN\r\n")
+        .expect("a valid request");
     let meta = ws.set_meta("", "x").expect_err("no name").to_string();
     assert!(meta.starts_with("invalid meta: use "), "{meta}");
     let payload = ws.ping(&[0; 126]).expect_err("too long").to_string();

@@ -62,7 +62,8 @@ pub fn after_opening(act: impl Fn(&mut WebSocket<'_>) + Send + Sync + 'static) -
             return service(message);
         }
         let request = recorded(message);
-        let mut ws = WebSocket::new(&request, &message.body).expect("Pushpin sends valid requests");
+        let mut ws = WebSocket::new(fanout_edge::grip::Signed::unverified(u64::MAX), &request, &message.body)
+            .expect("Pushpin sends valid requests");
         act(&mut ws);
         events(ws.into_response())
     }

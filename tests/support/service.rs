@@ -93,12 +93,8 @@ impl Request {
 }
 
 impl Headers for Request {
-    fn header(&self, name: &str) -> Header<'_> {
-        self.headers.header(name)
-    }
-
-    fn list(&self, name: &str) -> Vec<&str> {
-        self.headers.list(name)
+    fn each_line<'a>(&'a self, name: &str, take: &mut dyn FnMut(Option<&'a str>)) {
+        self.headers.each_line(name, take);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         connection::Client, error::Error, exchange::Exchange, messages::channels::Channels, messages::target::Target,
         platform::Counter, query::Query, settings::Settings, web::Request,
     },
-    grip::{Channel, GripStatus, Header, Tickets, WebSocket},
+    grip::{Channel, GripStatus, Header, Signed, Tickets, WebSocket},
 };
 
 /// What an endpoint asks for.
@@ -41,10 +41,8 @@ pub(crate) struct Admitted<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Client,
-    /// Its signature expires at this time, in seconds since 1970.
-    Proxy {
-        expires_at: u64,
-    },
+    /// With this proof.
+    Proxy(Signed),
 }
 
 /// Who sends a request.
@@ -70,7 +68,7 @@ impl<'a> Sender<'a> {
 impl<'a> Admitted<'a> {
     /// Whether it is the proxy, for a client.
     pub(crate) const fn is_proxied(&self) -> bool {
-        matches!(self.source, Source::Proxy { .. })
+        matches!(self.source, Source::Proxy(_))
     }
 
     /// Who sends the request.
@@ -144,13 +142,13 @@ pub(crate) struct Connected<'a> {
     tickets: Option<(&'a Tickets, String)>,
 }
 
-/// How a request of a connection proves that it came through the proxy, and until when, in seconds since 1970.
+/// How a request of a connection proves that it came through the proxy.
 #[derive(Clone, Copy)]
 enum Proof {
     /// By the ticket that an earlier response gave to the connection: everything was checked when it was issued.
-    Ticket(u64),
+    Ticket(Signed),
     /// By the signature.
-    Signature(u64),
+    Signature(Signed),
 }
 
 /// Admits a request of a WebSocket: verifies its ticket, else its signature.
@@ -162,9 +160,9 @@ pub(crate) fn admit_connection<'a>(exchange: &mut Exchange<'a>) -> Result<Connec
         exchange.settings.tickets.as_ref().map(|tickets| (tickets, scope(exchange.request, exchange.settings)));
     let verify = |(tickets, scope): &(&Tickets, String)| tickets.verify(exchange.request, scope, exchange.now);
     let proof = match tickets.as_ref().and_then(verify) {
-        Some(expires_at) => Proof::Ticket(expires_at),
+        Some(signed) => Proof::Ticket(signed),
         None => match source(exchange)? {
-            Source::Proxy { expires_at } => Proof::Signature(expires_at),
+            Source::Proxy(signed) => Proof::Signature(signed),
             Source::Client => return Err(Error::NotProxied),
         },
     };
@@ -172,6 +170,13 @@ pub(crate) fn admit_connection<'a>(exchange: &mut Exchange<'a>) -> Result<Connec
 }
 
 impl Connected<'_> {
+    /// The proof that the request came through the proxy.
+    pub(crate) const fn signed(&self) -> Signed {
+        match self.proof {
+            Proof::Ticket(signed) | Proof::Signature(signed) => signed,
+        }
+    }
+
     /// Admits the client: checks its access token, unless its ticket says that it was. Returns who it is, and when the first of the
     /// checks expires, in seconds since 1970.
     ///
@@ -185,9 +190,12 @@ impl Connected<'_> {
         now: u64,
     ) -> Result<(Client, u64), Error> {
         match self.proof {
-            Proof::Ticket(expires_at) if matches!(settings.access, Ok(None)) => Ok((Client::Anonymous, expires_at)),
-            Proof::Ticket(expires_at) => Ok((Client::Ticketed(OnceCell::new()), expires_at)),
-            Proof::Signature(expires_at) => {
+            Proof::Ticket(signed) if matches!(settings.access, Ok(None)) => {
+                Ok((Client::Anonymous, signed.expires_at()))
+            }
+            Proof::Ticket(signed) => Ok((Client::Ticketed(OnceCell::new()), signed.expires_at())),
+            Proof::Signature(signed) => {
+                let expires_at = signed.expires_at();
                 match verify_for_channels(request, settings, query.rights(), query.channels.iter(), now)? {
                     None => Ok((Client::Anonymous, expires_at)),
                     Some(verified) => Ok((Client::Verified(verified.identity), verified.expires_at.min(expires_at))),
@@ -222,7 +230,7 @@ fn source(exchange: &mut Exchange<'_>) -> Result<Source, Error> {
         let verifier = exchange.settings.verifier.as_ref()?;
         match GripStatus::of(exchange.request.header("grip-sig"), slice::from_ref(verifier), exchange.now) {
             GripStatus::NotProxied => Ok(Source::Client),
-            GripStatus::Signed { expires_at } => Ok(Source::Proxy { expires_at }),
+            GripStatus::Signed(signed) => Ok(Source::Proxy(signed)),
             GripStatus::NeedsSignature(error) => Err(Error::Signature(error)),
         }
     };

@@ -55,7 +55,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let query = Query::of(exchange.request)?;
     let body = exchange.body(MAX_EVENTS_BODY)?;
     let (request, settings, now): (&dyn Request, _, _) = (exchange.request, exchange.settings, exchange.now);
-    let mut ws = WebSocket::new(request, &body)?;
+    let mut ws = WebSocket::new(connected.signed(), request, &body)?;
     if ws.is_opening() {
         check_since(&query, exchange.platform)?;
         // The cursor of its welcome is of use from now on.

@@ -22,10 +22,10 @@ impl WebSocket<'_> {
     /// does nothing, so what was received can be sent back as it is.
     ///
     /// ```
-    /// use fanout_edge::grip::WebSocket;
+    /// use fanout_edge::grip::{Signed, WebSocket};
     ///
     /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// let mut ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"")?;
     /// ws.send("hi");
     /// ws.send(&b"\xff"[..]);
     /// assert_eq!(ws.into_response().body, b"TEXT 4\r\nm:hi\r\nBINARY 3\r\nm:\xff\r\n");
@@ -44,10 +44,10 @@ impl WebSocket<'_> {
     /// client sent later is ignored.
     ///
     /// ```
-    /// use fanout_edge::grip::{Message, WebSocket};
+    /// use fanout_edge::grip::{Message, Signed, WebSocket};
     ///
     /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"CLOSE 2\r\n\x03\xe8\r\n")?;
+    /// let mut ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"CLOSE 2\r\n\x03\xe8\r\n")?;
     /// if let Some(Message::Close(code)) = ws.receive() {
     ///     ws.close(code);
     /// }
@@ -65,10 +65,10 @@ impl WebSocket<'_> {
     /// Closes with a code and a reason, which is cut at 123 bytes.
     ///
     /// ```
-    /// use fanout_edge::grip::{CloseCode, WebSocket};
+    /// use fanout_edge::grip::{CloseCode, Signed, WebSocket};
     ///
     /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// let mut ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"")?;
     /// ws.close_with_reason(CloseCode::NORMAL, "bye");
     /// assert_eq!(ws.into_response().body, b"CLOSE 5\r\n\x03\xe8bye\r\n");
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
@@ -104,10 +104,10 @@ impl WebSocket<'_> {
     /// Subscribes the client to a channel.
     ///
     /// ```
-    /// use fanout_edge::grip::{Channel, WebSocket};
+    /// use fanout_edge::grip::{Channel, Signed, WebSocket};
     ///
     /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// let mut ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"")?;
     /// ws.subscribe(&Channel::from_static("a"));
     /// assert_eq!(ws.into_response().body, b"TEXT 24\r\nc:{\"type\":\"subscribe\",\"channel\":\"a\"}\r\n");
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
@@ -132,10 +132,10 @@ impl WebSocket<'_> {
     /// [`InvalidControl`] if the proxy would ignore it.
     ///
     /// ```
-    /// use fanout_edge::grip::{Control, WebSocket};
+    /// use fanout_edge::grip::{Control, Signed, WebSocket};
     ///
     /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// let mut ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"")?;
     /// assert!(ws.control(&Control::Detach).is_ok());
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
     /// ```
@@ -152,10 +152,10 @@ impl WebSocket<'_> {
     /// printable ASCII, or a space at its start or end.
     ///
     /// ```
-    /// use fanout_edge::grip::WebSocket;
+    /// use fanout_edge::grip::{Signed, WebSocket};
     ///
     /// let headers = [("connection-id", "c1")];
-    /// let mut ws = WebSocket::new(&headers, b"")?;
+    /// let mut ws = WebSocket::new(Signed::unverified(1_800_003_600), &headers, b"")?;
     /// assert!(ws.set_meta("user", "alice").is_ok());
     /// assert!(ws.set_meta("user", "two\r\nlines").is_err());
     /// # Ok::<(), fanout_edge::grip::websocket::RequestError>(())
