@@ -71,6 +71,7 @@ lint: ## Check format, lints for both targets, documentation, packaging and scri
 	cargo fmt --check; \
 	cargo clippy --workspace --all-targets -- -D warnings; \
 	cargo clippy --lib --bins --test it --example handlers $(wasm) --package fanout-edge --package chat -- -D warnings; \
+	for features in '' jwt tickets; do cargo clippy --quiet --lib --no-default-features --features "$$features" -- -D warnings; done; \
 	cargo check --quiet --manifest-path fuzz/Cargo.toml --no-default-features --target-dir target; \
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib; \
 	cargo package --quiet --allow-dirty; \

@@ -25,15 +25,20 @@ pub mod channel;
 pub mod close;
 pub mod control;
 pub mod event;
+#[cfg(feature = "jwt")]
 pub mod fanout;
 pub mod headers;
 pub mod hold;
 pub mod item;
+#[cfg(feature = "jwt")]
 pub mod key;
 pub mod publish;
+#[cfg(feature = "jwt")]
 pub mod signature;
 pub mod signed;
+#[cfg(feature = "tickets")]
 pub mod ticket;
+#[cfg(feature = "jwt")]
 pub mod uri;
 pub mod websocket;
 
@@ -44,10 +49,14 @@ pub use event::{Event, Events};
 pub use headers::{Header, Headers};
 pub use hold::Hold;
 pub use item::{Formats, Item, ItemId, WsMessage};
+#[cfg(feature = "jwt")]
 pub use key::VerifyKey;
 pub use publish::Publisher;
+#[cfg(feature = "jwt")]
 pub use signature::{GripStatus, Verifier};
 pub use signed::Signed;
+#[cfg(feature = "tickets")]
 pub use ticket::Tickets;
+#[cfg(feature = "jwt")]
 pub use uri::GripUri;
 pub use websocket::{Message, WebSocket};

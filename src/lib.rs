@@ -53,14 +53,17 @@
 // A handler in an example names the crate, and can be copied into it as it is.
 extern crate self as fanout_edge;
 
+#[cfg(feature = "service")]
 pub mod app;
-#[cfg(target_os = "wasi")]
+#[cfg(all(feature = "service", target_os = "wasi"))]
 mod fastly;
 pub mod grip;
+#[cfg(feature = "service")]
 pub mod testing;
 
 pub use http;
 
+#[cfg(feature = "service")]
 pub use app::{
     broadcast::Broadcast,
     connection::{Channels, Connection, Content, Mode, Reply},
@@ -70,11 +73,13 @@ pub use app::{
 };
 pub use grip::{Channel, CloseCode, Message};
 
+#[cfg(feature = "service")]
 /// Serves requests on Fastly Compute with this on WebSockets: the same as [`Service::new`] and [`Service::serve`].
 pub fn serve(on_websocket: impl Fn(&mut Connection<'_>) -> Result<(), Rejection>) {
     Service::new(on_websocket).serve();
 }
 
+#[cfg(feature = "service")]
 impl Service<'_> {
     /// Serves requests on Fastly Compute, one after the other, until the sandbox retires. Elsewhere it says where it runs, and ends
     /// the program with 2.

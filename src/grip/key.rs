@@ -52,7 +52,7 @@ pub enum Algorithm {
 
 impl VerifyKey {
     /// A hash of the key, of 64 digits, by which it is known again: the SHA-256 of the secret, or of the point on the curve.
-    pub(crate) fn hash(&self) -> String {
+    pub fn hash(&self) -> String {
         let bytes = match &self.0 {
             Kind::Hs256(key) => key.to_bytes(),
             Kind::Es256(key) => key.public_key().to_bytes_uncompressed(),

@@ -68,6 +68,7 @@ impl Publisher {
         Self { url: format!("{}/publish/", control_uri.trim_end_matches('/')), authorization }
     }
 
+    #[cfg(feature = "tickets")]
     pub(super) const fn authorization(&self) -> &Authorization {
         &self.authorization
     }

@@ -95,19 +95,25 @@ impl Verifier {
 }
 
 /// The claims that RFC 7519, section 4.1 does not register. The tokens of proxies have none.
-pub(crate) type Claims = Map<String, Value>;
+pub type Claims = Map<String, Value>;
 
 /// What a verified token says.
-pub(crate) struct Verified {
-    /// In seconds since 1970.
-    pub(crate) expires_at: u64,
-    pub(crate) subject: Option<String>,
-    pub(crate) claims: Claims,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verified {
+    /// The claim `exp`, in seconds since 1970.
+    pub expires_at: u64,
+    /// The claim `sub`.
+    pub subject: Option<String>,
+    /// The claims that are not registered.
+    pub claims: Claims,
 }
 
 impl VerifyKey {
-    /// Verifies a token as [`Verifier::verify`] does; with `None`, of any issuer.
-    pub(crate) fn verify(
+    /// Verifies a token as [`Verifier::verify`] does; with `None`, of any issuer. The leeway is in seconds.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn verify(
         &self,
         token: &str,
         issuer: Option<&str>,

@@ -8,6 +8,7 @@ pub struct Signed {
 }
 
 impl Signed {
+    #[cfg(feature = "jwt")]
     pub(super) const fn until(expires_at: u64) -> Self {
         Self { expires_at }
     }

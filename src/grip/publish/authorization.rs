@@ -2,17 +2,21 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::HeaderValue;
+#[cfg(feature = "jwt")]
 use jwt_simple::{
     claims::{JWTClaims, NoCustomClaims},
     prelude::{HS256Key, MACLike, UnixTimeStamp},
 };
 
+#[cfg(feature = "jwt")]
 use crate::grip::key::{InvalidKey, MIN_SECRET_LENGTH};
 
 /// How long the token of a publish request is valid, in seconds.
+#[cfg(feature = "jwt")]
 const TOKEN_LIFETIME: u64 = 600;
 
 /// The shortest secret that another key is derived from, in bytes.
+#[cfg(feature = "tickets")]
 const MIN_DERIVED_LENGTH: usize = 16;
 
 /// How a publish request is authorized. It holds secrets, so it cannot be printed.
@@ -30,7 +34,12 @@ pub struct Authorization(Kind);
 enum Kind {
     None,
     Basic(HeaderValue),
-    Bearer { header: HeaderValue, token: String },
+    Bearer {
+        header: HeaderValue,
+        #[cfg(feature = "tickets")]
+        token: String,
+    },
+    #[cfg(feature = "jwt")]
     Jwt { issuer: String, key: HS256Key },
 }
 
@@ -45,7 +54,11 @@ impl Authorization {
     pub fn bearer(token: &str) -> Option<Self> {
         let is_valid = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         let header = sensitive(format!("Bearer {token}")).filter(|_| is_valid)?;
-        Some(Self(Kind::Bearer { header, token: token.to_owned() }))
+        Some(Self(Kind::Bearer {
+            header,
+            #[cfg(feature = "tickets")]
+            token: token.to_owned(),
+        }))
     }
 
     /// `Basic` with a user and a password. `None` if the user has a colon, which would end it.
@@ -60,6 +73,7 @@ impl Authorization {
     ///
     /// # Errors
     /// [`InvalidKey`] if the secret has less than [`MIN_SECRET_LENGTH`] bytes.
+    #[cfg(feature = "jwt")]
     pub fn jwt(issuer: impl Into<String>, secret: &[u8]) -> Result<Self, InvalidKey> {
         if secret.len() < MIN_SECRET_LENGTH {
             return Err(InvalidKey::TooShort);
@@ -68,6 +82,7 @@ impl Authorization {
     }
 
     /// A key for another purpose, derived from the secret. `None` if there is no secret, or one that could be guessed.
+    #[cfg(feature = "tickets")]
     pub(in crate::grip) fn derive_key(&self, purpose: &str) -> Option<HS256Key> {
         let secret = match &self.0 {
             Kind::None | Kind::Basic(_) => return None,
@@ -79,10 +94,12 @@ impl Authorization {
     }
 
     /// The header `Authorization` of a request at a time, in seconds since 1970.
+    #[cfg_attr(not(feature = "jwt"), expect(unused_variables, reason = "only a token has a time"))]
     pub(super) fn header(&self, now: u64) -> Option<HeaderValue> {
         match &self.0 {
             Kind::None => None,
             Kind::Basic(header) | Kind::Bearer { header, .. } => Some(header.clone()),
+            #[cfg(feature = "jwt")]
             Kind::Jwt { issuer, key } => {
                 let claims = JWTClaims {
                     issued_at: None,
