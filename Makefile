@@ -8,9 +8,8 @@ with_linters = set -euo pipefail; environment=$$(scripts/setup --env --lint); ev
 with_audit = set -euo pipefail; environment=$$(scripts/setup --env --audit); eval "$$environment";
 with_browser = set -euo pipefail; environment=$$(scripts/setup --env --browser); eval "$$environment";
 wasm = --target wasm32-wasip1
-# The folder of the application that is built, served or deployed.
-APP ?= .
-export APP
+# The folder of the application that is built, served or deployed. One from the environment may be meant for something else.
+app = $(if $(findstring command line,$(origin APP)),$(APP))
 
 .PHONY: help serve check test soak bench build deploy undeploy env lint audit msrv fuzz
 help: ## Print this
@@ -18,7 +17,7 @@ help: ## Print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: build ## Run the service on this machine, with Pushpin (PORT=8000: another port; WATCH=1: again when a file changes)
-	@scripts/serve
+	@APP="$(app)" scripts/serve
 
 check: ## Check format, lints and the native tests, in seconds once built
 	@$(with_tools) \
@@ -49,7 +48,7 @@ bench: build ## Measure against other programs, in one run (10 minutes; BASE=COM
 
 # Cargo first, as the CLI does not show its progress; its own run then finds everything built.
 build: ## Build bin/main.wasm and the package in pkg/ (APP=../my-chat: those of an application)
-	@$(with_tools) cd "$(APP)"; \
+	@$(with_tools) cd "$(or $(app),.)"; \
 	bash -c "$$(sed -n 's/^ *build = "\(.*\)"/\1/p' fastly.toml)"; \
 	fastly compute build --non-interactive --quiet
 
@@ -58,10 +57,10 @@ named = $(if $(findstring command line,$(origin NAME)),,$(error NAME is missing:
 
 deploy: ## Deploy to Fastly, or update: make deploy NAME=my-chat (docs/deploy.md)
 	@$(named)$(MAKE) --no-print-directory build
-	@$(with_tools) scripts/deploy
+	@$(with_tools) APP="$(app)" scripts/deploy
 
 undeploy: ## Show what `make deploy` has made, and delete it after a yes: make undeploy NAME=my-chat
-	@$(named)$(with_tools) scripts/deploy --remove
+	@$(named)$(with_tools) APP="$(app)" scripts/deploy --remove
 
 env: ## Print the lines for a shell with the project's tools: eval "$(make -s env)"
 	@scripts/setup --env

@@ -138,6 +138,7 @@ impl Checkout {
         }
         let api = format!("http://127.0.0.1:{}", self.fastly.port);
         command
+            .env_remove("APP")
             .env("HOME", self.path("home"))
             .env("FASTLY_API_ENDPOINT", &api)
             .env("FASTLY_ACCOUNT_ENDPOINT", &api)
@@ -809,7 +810,7 @@ fn an_application_made_as_the_document_says_works(_: u16) {
         let Some(mut client) = Client::try_connect(port, "/api/websocket?channel=room-1", &headers, PATIENCE) else {
             return false;
         };
-        client.try_send("/help") && client.next_within(PATIENCE).is_some_and(|message| message.to_string() == expected)
+        client.try_send("/help") && client.read_within(PATIENCE).is_ok_and(|message| message.to_string() == expected)
     };
     wait_until("it is served", || says(stack.port, "Say something"));
     let edge = Checkout::new(&fastly, stack.port);

@@ -502,7 +502,9 @@ impl Stack {
     }
 
     fn ready(script: &Path, ports: [u16; 3], scratch: Option<Scratch>) -> Result<Self, String> {
-        Self::ready_with(Command::new(script), ports, scratch)
+        let mut command = Command::new(script);
+        command.env_remove("APP");
+        Self::ready_with(command, ports, scratch)
     }
 
     fn ready_with(mut command: Command, ports: [u16; 3], scratch: Option<Scratch>) -> Result<Self, String> {
