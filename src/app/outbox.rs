@@ -68,9 +68,10 @@ impl<'a> Outbox<'a> {
             return Err(Error::BatchTooLarge);
         }
         self.pack(most, except, |packer, meta| {
-            let forms = Forms::new(&message, meta);
-            let pushed = if message.content.len() > MAX_MESSAGE { Err(()) } else { push(packer, &forms, &message) };
-            pushed.map_err(|()| Error::MessageTooLarge { limit: most_that_fits(&message, meta) })
+            // The forms of what cannot fit are not built.
+            let fits =
+                message.content.len() <= MAX_MESSAGE && push(packer, &Forms::new(&message, meta), &message).is_ok();
+            if fits { Ok(()) } else { Err(Error::MessageTooLarge { limit: most_that_fits(&message, meta) }) }
         })?;
         if history.is_some() {
             Value::add(&mut self.values, message);
@@ -169,9 +170,16 @@ fn push(packer: &mut Packer<'_>, forms: &Forms<'_>, message: &Published<'_>) -> 
 
 /// How many bytes at the beginning of a message that is too large would fit.
 fn most_that_fits(message: &Published<'_>, meta: &[(&str, &str)]) -> usize {
-    let mut limit = MAX_MESSAGE.min(message.content.len());
+    const SAMPLE: usize = 8000;
+    let longest = |length| Forms::new(&message.prefix(length), meta).longest() + AROUND;
+    let (length, around) = (message.content.len(), longest(0));
+    // As if the rest were like its beginning, and a little more: so that its forms, many times as long, are not built for nothing.
+    let sample = SAMPLE.min(length);
+    let grown = longest(sample).saturating_sub(around).max(1);
+    let estimate = MAX_BODY.saturating_sub(around) * sample / grown;
+    let mut limit = (estimate + estimate / 50).min(MAX_MESSAGE).min(length);
     while limit > 0 {
-        let longest = Forms::new(&message.prefix(limit), meta).longest() + AROUND;
+        let longest = longest(limit);
         if longest <= MAX_BODY {
             break;
         }

@@ -15,10 +15,11 @@
 //!
 //! let channel = Channel::from_static("room");
 //! let item = Item::new(&channel, Formats { ws_message: Some(WsMessage::text("Hello")), ..Formats::default() });
+//! assert_eq!(item.json_len(), item.to_json().len());
 //! assert_eq!(item.to_json(), r#"{"channel":"room","formats":{"ws-message":{"content":"Hello"}}}"#);
 //! ```
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, io};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::{HeaderMap, HeaderValue};
@@ -95,6 +96,27 @@ impl<'a> Item<'a> {
     /// The JSON of the item.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers under known keys are JSON")
+    }
+
+    /// The length of its JSON, in bytes, which is not built for that.
+    pub fn json_len(&self) -> usize {
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, self).expect("strings and numbers under known keys are JSON");
+        length.0
+    }
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -113,13 +113,7 @@ impl VerifyKey {
     ///
     /// # Errors
     /// [`SignatureError`].
-    pub fn verify(
-        &self,
-        token: &str,
-        issuer: Option<&str>,
-        leeway: u64,
-        now: u64,
-    ) -> Result<Verified, SignatureError> {
+    pub fn verify(&self, token: &str, issuer: Option<&str>, leeway: u64, now: u64) -> Result<Verified, SignatureError> {
         let options = VerificationOptions {
             allowed_issuers: issuer.map(|issuer| HashSet::from([issuer.to_owned()])),
             time_tolerance: Some(Duration::from_secs(leeway)),

@@ -142,7 +142,7 @@ impl<'a> Forms<'a> {
 
     /// How long the longest of these is, as JSON.
     pub(crate) fn longest(&self) -> usize {
-        self.parts().iter().flatten().map(|part| part.to_json().len()).max().unwrap_or_default()
+        self.parts().iter().flatten().map(|part| part.json_len()).max().unwrap_or_default()
     }
 
     fn item<'s>(&'s self, form: &'s Form<'_>, id: &'s str, formats: Formats<'s>) -> Item<'s> {

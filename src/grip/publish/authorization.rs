@@ -40,7 +40,10 @@ enum Kind {
         token: String,
     },
     #[cfg(feature = "jwt")]
-    Jwt { issuer: String, key: HS256Key },
+    Jwt {
+        issuer: String,
+        key: HS256Key,
+    },
 }
 
 impl Authorization {
