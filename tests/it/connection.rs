@@ -59,57 +59,8 @@ fn closed(code: u16, reason: &str) -> Vec<u8> {
     [format!("CLOSE {:x}\r\n", reason.len() + 2).as_bytes(), &code.to_be_bytes(), reason.as_bytes(), b"\r\n"].concat()
 }
 
-/// What was published to WebSocket clients since the last call: channel, text, and who is left out.
-fn published(service: &mut Service) -> Vec<(String, String, Option<String>)> {
-    let string = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    service
-        .take_items()
-        .iter()
-        .filter(|item| string(&item["channel"]).is_some_and(|name| !name.starts_with("json:")))
-        .filter_map(|item| {
-            let content = string(&item["formats"]["ws-message"]["content"])?;
-            Some((string(&item["channel"])?, content, string(&item["meta"]["sender"])))
-        })
-        .collect()
-}
-
 /// The channel of the user `alice`.
 const ALICE: &str = "user:2bd806c97f0e00af1a1fc3328fa763a9";
-
-#[test]
-fn a_chat_names_its_speakers() {
-    let mut service = guarded(chat);
-    let alice = r#"{"sub":"alice"}"#;
-    let everybody = |text: &str| ("chat".to_owned(), text.to_owned(), None);
-    let others = |text: &str| ("chat".to_owned(), text.to_owned(), Some("c1".to_owned()));
-
-    let response = service.respond(with_token(batch("channel=chat", "OPEN\r\n"), alice));
-    is(&response, 200, format!("{ACCEPTED}{}{}{}", subscribed(ALICE), subscribed("chat"), sent("Welcome, alice")));
-    assert_eq!(published(&mut service), [others("alice joined")]);
-
-    let body = text("/typing") + &text("hello") + &text("");
-    is(&service.respond(with_token(batch("channel=chat", body), alice)), 200, "");
-    assert_eq!(service.host.published.len(), 1);
-    assert_eq!(published(&mut service), [others("alice is typing"), everybody("alice: hello"), everybody("alice: ")]);
-
-    let response = service.respond(with_token(batch("channel=chat", b"BINARY 1\r\nx\r\n"), alice));
-    is(&response, 200, closed(1003, "text only"));
-    is(
-        &service.respond(with_token(batch("channel=chat", "CLOSE 2\r\n\x03\u{0}\r\n"), alice)),
-        200,
-        b"CLOSE 2\r\n\x03\xea\r\n",
-    );
-    assert_eq!(published(&mut service), [everybody("alice left")]);
-    is(&service.respond(with_token(batch("channel=chat", "DISCONNECT\r\n"), alice)), 200, "");
-    assert_eq!(published(&mut service), [everybody("alice left")]);
-
-    // A token without a user, and a service without tokens.
-    is(&service.respond(with_token(batch("channel=chat", "OPEN\r\n"), "{}")), 401, "Sign in to chat\n");
-    let response = open(chat).respond(batch("channel=chat", "OPEN\r\n").with("Authorization", "Bearer x"));
-    is(&response, 401, "Sign in to chat\n");
-    assert_eq!(header(&response, "www-authenticate"), None);
-    assert_eq!(response.log.as_deref(), Some("the handler rejected a client with status 401"));
-}
 
 #[test]
 fn a_backend_says_who_may_enter() {

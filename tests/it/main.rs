@@ -15,6 +15,7 @@ mod files;
 mod headers;
 mod history;
 mod item;
+mod kit;
 mod messages;
 mod next;
 mod on_broadcast;
