@@ -14,11 +14,10 @@ use std::{
 use crate::{
     app::{
         self,
-        entries::Entries,
         error::Error,
         exchange::Exchange,
         platform::{BackendError, CannotCount, Counter, PUBLISHER_BACKEND, Platform, StoreError},
-        sandbox::Usage,
+        sandbox::{State, Usage},
         service::Service,
         settings::{self, Lookup, Settings, Unreadable},
         web::{BodyError, CLIENT, Outcome, Request, Response},
@@ -56,11 +55,11 @@ pub(crate) fn run(service: &Service<'_>) {
     if let Some(line) = settings.notice() {
         eprintln!("{line}");
     }
-    let (mut usage, mut entries) = (Usage::default(), Entries::default());
+    let (mut usage, mut state) = (Usage::default(), State::default());
     let mut request = fastly::Request::from_client();
     loop {
-        entries.begin_request();
-        handle(request, &settings, service, &mut usage, &mut entries);
+        state.begin_request();
+        handle(request, &settings, service, &mut usage, &mut state);
         usage.requests += 1;
         usage.age = started.elapsed();
         usage.cpu_ms = elapsed_vcpu_ms().unwrap_or(u64::MAX);
@@ -78,17 +77,16 @@ fn handle(
     settings: &Settings,
     service: &Service<'_>,
     usage: &mut Usage,
-    entries: &mut Entries,
+    state: &mut State,
 ) {
     let mut body = request.has_body().then(|| request.take_body());
-    let mut platform = Fastly { request: &request, usage, store: None, inserts: Vec::new() };
+    let mut platform = Fastly { request: &request, usage, state, store: None, inserts: Vec::new() };
     let mut exchange = Exchange {
         request: &mut ClientRequest { head: &request, body: &mut body },
         platform: &mut platform,
         settings,
         now: now(),
         service,
-        entries,
         later: None,
     };
     let outcome = app::decide(&mut exchange);
@@ -163,6 +161,7 @@ fn read(mut from: Body, limit: usize) -> Result<Vec<u8>, BodyError> {
 struct Fastly<'a> {
     request: &'a fastly::Request,
     usage: &'a mut Usage,
+    state: &'a mut State,
     /// Opened when it is needed.
     store: Option<KVStore>,
     inserts: Vec<Result<PendingInsertHandle, StoreError>>,
@@ -225,6 +224,10 @@ impl Platform for Fastly<'_> {
             BodyError::Incomplete => BackendError::Unreachable,
         })?;
         Ok(http::Response::from_parts(head, body))
+    }
+
+    fn state(&mut self) -> &mut State {
+        self.state
     }
 
     fn setting(&mut self, name: &str) -> Lookup {

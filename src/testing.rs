@@ -46,7 +46,6 @@ use crate::{
     Connection, Content, Rejection, Service,
     app::{
         self,
-        entries::Entries,
         exchange::Exchange,
         settings::Settings,
         web::{BodyError, Outcome, Response},
@@ -64,7 +63,6 @@ const ACCESS_KEY: &str = "the key of access tokens in memory";
 pub struct Test<'h> {
     service: Service<'h>,
     memory: Memory<'h>,
-    entries: Entries,
     claims: Option<Map<String, Value>>,
     headers: Vec<(String, String)>,
     address: Option<IpAddr>,
@@ -78,8 +76,7 @@ impl<'h> Test<'h> {
 
     /// Returns a test of a service, with [`Service::on_broadcast`], too.
     pub fn of(service: Service<'h>) -> Self {
-        let (memory, entries) = (Memory::default(), Entries::default());
-        Self { service, memory, entries, claims: None, headers: Vec::new(), address: None }
+        Self { service, memory: Memory::default(), claims: None, headers: Vec::new(), address: None }
     }
 
     /// Returns self with a client that is this user, by its access token, which grants every channel.
@@ -185,7 +182,7 @@ impl<'h> Test<'h> {
     }
 
     fn respond(&mut self, mut request: Request) -> Response {
-        self.entries.begin_request();
+        self.memory.state.begin_request();
         let access_key = self.claims.is_some().then(|| format!("secret:{ACCESS_KEY}"));
         let settings = Settings::read(
             &|name| match name {
@@ -202,7 +199,6 @@ impl<'h> Test<'h> {
             settings: &settings,
             now: NOW,
             service: &self.service,
-            entries: &mut self.entries,
             later: None,
         };
         match app::decide(&mut exchange) {

@@ -17,7 +17,7 @@ use super::{
         token::{self, Identity},
     },
     bounds::{MAX_BACKEND_REQUESTS, MAX_FETCHED_BODY},
-    entries::Entries,
+    entries,
     error::Error,
     messages::{
         channels::IntoChannel,
@@ -63,7 +63,6 @@ pub struct Connection<'a> {
     client: &'a Client,
     settings: &'a Settings,
     platform: &'a mut dyn Platform,
-    entries: &'a mut Entries,
     outbox: Outbox<'a>,
     /// The channels that the client is subscribed to.
     subscribed: Vec<Channel>,
@@ -79,7 +78,6 @@ pub(super) struct Context<'a> {
     pub(super) request: &'a dyn Request,
     pub(super) settings: &'a Settings,
     pub(super) platform: &'a mut dyn Platform,
-    pub(super) entries: &'a mut Entries,
     /// In seconds since 1970.
     pub(super) now: u64,
 }
@@ -114,7 +112,7 @@ impl<'a> Connection<'a> {
         client: &'a Client,
         context: Context<'a>,
     ) -> Self {
-        let Context { request, settings, platform, entries, now } = context;
+        let Context { request, settings, platform, now } = context;
         let subscribed = subscriptions::of(&ws, &query.channels);
         Self {
             ws,
@@ -124,7 +122,6 @@ impl<'a> Connection<'a> {
             client,
             settings,
             platform,
-            entries,
             outbox: Outbox::new(settings, now),
             subscribed,
             fetched: 0,
@@ -222,7 +219,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// Rejects with 503 if the store cannot be read, and with 500 if that are too many.
     pub fn setting(&mut self, name: &str) -> Result<Option<String>, Rejection> {
-        Ok(self.entries.setting(name, self.platform)?)
+        Ok(entries::setting(self.platform, name)?)
     }
 
     /// An entry of the service's Secret Store `fanout`. A sandbox reads each once, when it is asked for: two in one batch, as
@@ -231,7 +228,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// Rejects with 503 if there is none or the store cannot be read, and with 500 if that are too many.
     pub fn secret(&mut self, name: &str) -> Result<String, Rejection> {
-        Ok(self.entries.secret(name, self.platform)?)
+        Ok(entries::secret(self.platform, name)?)
     }
 
     /// The subprotocols that the client offers, the preferred one first.

@@ -1,7 +1,6 @@
 //! Everything that an endpoint needs to handle one request.
 
 use super::{
-    entries::Entries,
     error::Error,
     history::gap::Gap,
     platform::Platform,
@@ -22,8 +21,6 @@ pub struct Exchange<'a> {
     pub now: u64,
     /// The code of the application.
     pub service: &'a Service<'a>,
-    /// What it has read of the stores.
-    pub entries: &'a mut Entries,
     /// What an endpoint wants to be done when its response has been sent: see [`later`](super::later).
     pub later: Option<Later>,
 }

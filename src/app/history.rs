@@ -18,7 +18,7 @@ pub(crate) mod replay;
 mod times;
 pub(crate) mod value;
 
-use std::{cell::Cell, slice, time::Duration};
+use std::{slice, time::Duration};
 
 use self::{
     keys::Key,
@@ -49,8 +49,6 @@ pub(crate) struct History {
     window: u64,
     /// The key of the time since when it has been kept.
     epoch_key: String,
-    /// That time, once this sandbox has made sure of it, in milliseconds since 1970.
-    epoch: Cell<Option<u64>>,
 }
 
 impl History {
@@ -71,7 +69,7 @@ impl History {
     pub(crate) fn new(patterns: Vec<String>, seconds: u32) -> Self {
         // Another version of the format has another epoch.
         let epoch_key = keys::of_epoch(&format!("2 {} {seconds}", patterns.join(" ")));
-        Self { patterns, window: u64::from(seconds) * 1000, epoch_key, epoch: Cell::new(None) }
+        Self { patterns, window: u64::from(seconds) * 1000, epoch_key }
     }
 
     /// Whether messages of a channel are kept. Those of users are only if they are named.
@@ -107,7 +105,7 @@ impl History {
     /// Makes sure that the store says since when it has been kept, and returns that time, in milliseconds since 1970. If it
     /// cannot be made sure of, no reader is promised anything.
     pub(crate) fn begin(&self, platform: &mut dyn Platform) -> Option<u64> {
-        if self.epoch.get().is_none() {
+        if platform.state().epoch.is_none() {
             let settling = if platform.is_local() { 0 } else { SETTLING };
             let mut epoch = self.read_epoch(platform).ok()?;
             if epoch.is_none() {
@@ -116,14 +114,14 @@ impl History {
                 // Another sandbox may have been faster.
                 epoch = self.read_epoch(platform).ok()?;
             }
-            self.epoch.set(epoch);
+            platform.state().epoch = epoch;
         }
-        self.epoch.get()
+        platform.state().epoch
     }
 
     /// How many operations [`begin`](Self::begin) takes at most.
-    pub(crate) fn operations_to_begin(&self) -> usize {
-        if self.epoch.get().is_some() { 0 } else { 3 }
+    pub(crate) fn operations_to_begin(platform: &mut dyn Platform) -> usize {
+        if platform.state().epoch.is_some() { 0 } else { 3 }
     }
 
     fn read_epoch(&self, platform: &mut dyn Platform) -> Result<Option<u64>, StoreError> {

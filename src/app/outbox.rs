@@ -123,7 +123,7 @@ impl<'a> Outbox<'a> {
         let history = settings.history.as_ref().ok().and_then(Option::as_ref).filter(|_| !values.is_empty());
         let Some(history) = history else { return (0, send_all(requests, &ends, platform)) };
         let Some(left) = operations.checked_sub(values.len()) else { return (0, Err(Error::BatchTooLarge)) };
-        let to_begin = history.operations_to_begin();
+        let to_begin = History::operations_to_begin(platform);
         let begun = history.begin_inserts(&values, platform);
         let published = send_all(requests, &ends, platform);
         let mut used = values.len();

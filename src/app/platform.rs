@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::settings::Lookup;
+use super::{sandbox::State, settings::Lookup};
 use crate::grip::publish::Sender;
 
 /// The backend of the GRIP proxy's publish API.
@@ -114,6 +114,9 @@ pub trait Platform: Sender + Store {
         request: http::Request<Vec<u8>>,
         limit: usize,
     ) -> Result<http::Response<Vec<u8>>, BackendError>;
+
+    /// What the sandbox knows from earlier requests.
+    fn state(&mut self) -> &mut State;
 
     /// Reads an entry of the Config Store [`CONFIG_STORE`](super::settings::CONFIG_STORE); `None` if there is none.
     ///

@@ -11,6 +11,7 @@ use crate::{
     Content,
     app::{
         platform::{BackendError, CannotCount, Counter, Listed, Platform, Store, StoreError},
+        sandbox::State,
         settings::Lookup,
     },
     grip::publish::{PublishRequest, SendError, Sender},
@@ -38,6 +39,7 @@ pub(super) struct Memory<'h> {
     pub(super) published: Vec<Published>,
     pub(super) closed: Vec<Closed>,
     pub(super) proxy_fails: bool,
+    pub(super) state: State,
     ids: u32,
 }
 
@@ -137,6 +139,10 @@ impl Platform for Memory<'_> {
         }
         let response = respond(request);
         if response.body().len() > limit { Err(BackendError::TooLarge) } else { Ok(response) }
+    }
+
+    fn state(&mut self) -> &mut State {
+        &mut self.state
     }
 
     fn setting(&mut self, name: &str) -> Lookup {

@@ -7,9 +7,9 @@ use fanout_edge::{
     Broadcast, Connection, Rejection,
     app::{
         self, Later,
-        entries::Entries,
         exchange::Exchange,
         platform::{BackendError, CannotCount, Counter, Listed, Platform, Store, StoreError},
+        sandbox::State,
         settings::{Lookup, Settings, Unreadable},
         web::{BodyError, Outcome, Response},
     },
@@ -157,6 +157,8 @@ pub struct Host {
     /// The names of the entries that were read.
     pub entries_read: Vec<String>,
     pub store: Memory,
+    /// What the sandbox knows.
+    pub state: State,
     has_valid_fastly_key: bool,
 }
 
@@ -180,6 +182,7 @@ impl Default for Host {
             entries: Vec::new(),
             entries_read: Vec::new(),
             store: Memory::default(),
+            state: State::default(),
             has_valid_fastly_key: false,
         }
     }
@@ -236,6 +239,10 @@ impl Platform for Host {
         self.fetched.push((backend.to_owned(), request));
         let response = self.responses.pop_front().unwrap_or(Err(BackendError::Missing))?;
         if response.body().len() > limit { Err(BackendError::TooLarge) } else { Ok(response) }
+    }
+
+    fn state(&mut self) -> &mut State {
+        &mut self.state
     }
 
     fn setting(&mut self, name: &str) -> Lookup {
@@ -321,7 +328,6 @@ pub struct Service {
     pub now: u64,
     pub on_websocket: Handler,
     pub on_broadcast: Option<OnBroadcast>,
-    pub entries: Entries,
     /// What is left to do when the last response has been sent.
     pub later: Option<Later>,
 }
@@ -329,15 +335,7 @@ pub struct Service {
 impl Service {
     /// The service with these settings and the handler [`mirror`].
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            host: Host::default(),
-            now: NOW,
-            on_websocket: mirror,
-            on_broadcast: None,
-            entries: Entries::default(),
-            later: None,
-        }
+        Self { settings, host: Host::default(), now: NOW, on_websocket: mirror, on_broadcast: None, later: None }
     }
 
     pub fn local() -> Self {
@@ -359,7 +357,7 @@ impl Service {
     pub fn decide(&mut self, mut request: Request) -> Outcome {
         self.host.has_valid_fastly_key =
             self.host.fastly_key.is_some_and(|key| request.header("fastly-key") == Header::Value(key));
-        self.entries.begin_request();
+        self.host.state.begin_request();
         let mut service = fanout_edge::Service::new(self.on_websocket);
         if let Some(on_broadcast) = self.on_broadcast {
             service = service.on_broadcast(on_broadcast);
@@ -370,7 +368,6 @@ impl Service {
             settings: &self.settings,
             now: self.now,
             service: &service,
-            entries: &mut self.entries,
             later: None,
         };
         let outcome = app::decide(&mut exchange);

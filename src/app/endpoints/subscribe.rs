@@ -102,13 +102,13 @@ pub(crate) fn subscribe(
     let has_news = replay.as_ref().is_some_and(|replay| replay.is_news(cursor));
     let is_kept = kept.is_some();
     // What it is told to be the next cursor is of use from now on.
-    let begins = kept.as_ref().is_some_and(|(history, _)| history.operations_to_begin() > 0);
+    let begins = kept.is_some() && History::operations_to_begin(exchange.platform) > 0;
     let gap = match (&replay, kept) {
-        (Some(replay), Some((history, covered)))
+        (Some(replay), Some((_, covered)))
             if kind == Kind::Events && !replay.more && channels.iter().count() < limit =>
         {
             let client = limits::handed_off(exchange.request).map(limits::network);
-            Some(Gap::new(history, format, covered, replay, client, exchange.platform))
+            Some(Gap::new(format, covered, replay, client, exchange.platform))
         }
         _ => None,
     };

@@ -10,7 +10,7 @@ use crate::{
         connection::{Batch, Client, Connection, Context},
         error::Error,
         exchange::{Exchange, Later},
-        history::cursor::Cursor,
+        history::{History, cursor::Cursor},
         messages::{
             envelope::{self, Envelope},
             format::Format,
@@ -60,7 +60,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         check_since(&query, exchange.platform)?;
         // The cursor of its welcome is of use from now on.
         let history = settings.history.as_ref().ok().and_then(Option::as_ref);
-        if history.is_some_and(|history| history.operations_to_begin() > 0) {
+        if history.is_some() && History::operations_to_begin(exchange.platform) > 0 {
             exchange.later = Some(Later::BeginHistory);
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         Format::Json => Some(envelope::decode(ws.events())),
     };
     let inbox = decoded.as_deref().map(<[_]>::iter);
-    let context = Context { request, settings, platform: exchange.platform, entries: exchange.entries, now };
+    let context = Context { request, settings, platform: exchange.platform, now };
     let mut connection = Connection::new(ws, inbox, &query, &client, context);
     let handled = (exchange.service.on_websocket)(&mut connection).map_err(Error::from);
     let mut batch = connection.finish();

@@ -51,7 +51,6 @@ pub struct Gap {
 impl Gap {
     /// For a stream of those channels that was just sent the last page of what it missed.
     pub(crate) fn new(
-        history: &History,
         format: Format,
         channels: Vec<Channel>,
         replay: &Replay,
@@ -63,7 +62,7 @@ impl Gap {
         let known = replay.messages.iter().filter(|message| message.time >= opened.saturating_sub(BEFORE));
         let known = known.map(|stored| stored.message.id).collect();
         let own = channels::of_stream(MessageId::new(platform));
-        Self { format, channels, own, opened, epoch: history.epoch.get(), known, client }
+        Self { format, channels, own, opened, epoch: platform.state().epoch, known, client }
     }
 
     /// The stream's own channel.

@@ -150,13 +150,13 @@ impl History {
         reader.reads += 1;
         match self.read_epoch(reader.platform)? {
             Some(epoch) if epoch <= cursor.time => {
-                self.epoch.set(Some(epoch));
+                reader.platform.state().epoch = Some(epoch);
                 Ok(())
             }
             Some(epoch) => Err(Lost::Begun(epoch)),
             None => {
-                self.epoch.set(None);
-                reader.reads += self.operations_to_begin();
+                reader.platform.state().epoch = None;
+                reader.reads += Self::operations_to_begin(reader.platform);
                 Err(self.begin(reader.platform).map_or(Lost::Unreadable, Lost::Begun))
             }
         }
