@@ -5,6 +5,8 @@
 //! `base64` in place of `data` for bytes. It says nothing that its [key](super::keys) says: neither the channel nor the id of the last
 //! message.
 
+use std::borrow::Cow;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
@@ -19,16 +21,16 @@ pub(crate) struct Value<'m> {
     messages: Vec<Published<'m>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Kept<'m> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<MessageId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'m str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<&'m str>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    data: Option<Cow<'m, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    base64: Option<Cow<'m, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    from: Option<Cow<'m, str>>,
 }
 
 impl<'m> Value<'m> {
@@ -55,10 +57,11 @@ impl<'m> Value<'m> {
         let last = self.last().id;
         let kept = self.messages.iter().map(|message| {
             let (data, base64) = match &message.content {
-                Content::Text(text) => (Some(&**text), None),
-                Content::Binary(bytes) => (None, Some(BASE64_STANDARD.encode(bytes))),
+                Content::Text(text) => (Some(Cow::Borrowed(&**text)), None),
+                Content::Binary(bytes) => (None, Some(BASE64_STANDARD.encode(bytes).into())),
             };
-            Kept { id: Some(message.id).filter(|id| *id != last), data, base64, from: message.from.as_deref() }
+            let from = message.from.as_deref().map(Cow::Borrowed);
+            Kept { id: Some(message.id).filter(|id| *id != last), data, base64, from }
         });
         serde_json::to_string(&kept.collect::<Vec<_>>()).expect("strings under known keys are JSON")
     }
@@ -71,26 +74,18 @@ pub(crate) struct Stored {
     pub(crate) message: Published<'static>,
 }
 
-#[derive(Deserialize)]
-struct Read {
-    id: Option<String>,
-    data: Option<String>,
-    base64: Option<String>,
-    from: Option<String>,
-}
-
 /// The messages of the value of a key, if it is one.
 pub(super) fn parse(json: &[u8], key: &Key, channel: &Channel) -> Option<Vec<Stored>> {
-    let stored = |Read { id, data, base64, from }: Read| {
+    let stored = |Kept { id, data, base64, from }: Kept<'_>| {
         let content = match (data, base64) {
-            (Some(text), None) => Content::from(text),
-            (None, Some(base64)) => Content::from(BASE64_STANDARD.decode(base64).ok()?),
+            (Some(text), None) => Content::from(text.into_owned()),
+            (None, Some(base64)) => Content::from(BASE64_STANDARD.decode(&*base64).ok()?),
             _ => return None,
         };
-        let id = id.map_or(Some(key.id), |id| MessageId::parse_any(&id))?;
-        let message = Published { id, channel: channel.clone(), content, from: from.map(Into::into) };
+        let from = from.map(|from| from.into_owned().into());
+        let message = Published { id: id.unwrap_or(key.id), channel: channel.clone(), content, from };
         Some(Stored { time: key.time, message })
     };
-    let messages: Vec<Read> = serde_json::from_slice(json).ok()?;
+    let messages: Vec<Kept<'_>> = serde_json::from_slice(json).ok()?;
     messages.into_iter().map(stored).collect()
 }

@@ -5,10 +5,10 @@
 //! message and of the groups before: no client can give another message the same id, and so neither the proxy nor a client
 //! drops one as a duplicate that is none.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use hmac_sha256::Hash;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use uuid::{Uuid, Variant};
 
 use super::content::Content;
@@ -113,5 +113,12 @@ impl fmt::Display for MessageId {
 impl Serialize for MessageId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse_any(&text).ok_or_else(|| D::Error::custom("a UUID version 7 was expected"))
     }
 }
