@@ -705,7 +705,7 @@ fn what_an_application_declares_is_made_and_removed(edge: u16) {
     let section = document.split("## Settings, secrets and backends of your own").nth(1).expect("a section");
     let declared = section.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
     declare(&format!(
-        "{declared}\n  [setup.backends.\"plain\"]\n    address = \"plain.example.com\"\n    port = 8080\n"
+        "{declared}\n  [setup.backends.\"plain\"]\n    address = 'plain.example.com'\n    port = 80\n  [setup.backends.other]\n    address = \"other.example.com\"\n    port = 8443\n"
     ));
 
     let from = fastly.requests().len();
@@ -718,6 +718,8 @@ fn what_an_application_declares_is_made_and_removed(edge: u16) {
         "secret API_KEY: stored",
         "backend rooms: created, https://rooms.example.com",
         "backend plain: created, http://plain.example.com",
+        "ATTENTION: the backend other is called without TLS",
+        "backend other: created, http://other.example.com",
         "kv store my-chat-scores: made",
         "store scores: linked",
     ] {
@@ -728,14 +730,21 @@ fn what_an_application_declares_is_made_and_removed(edge: u16) {
     let active = service.active().expect("an active version");
     let of = |backend: &str, field: &str| active.backends[backend].get(field).cloned().unwrap_or_default();
     assert_eq!((&*of("rooms", "port"), &*of("rooms", "ssl_cert_hostname")), ("443", "rooms.example.com"));
-    assert_eq!((&*of("plain", "port"), &*of("plain", "ssl_cert_hostname")), ("8080", ""));
+    assert_eq!((&*of("plain", "port"), &*of("plain", "ssl_cert_hostname")), ("80", ""));
+    assert_eq!((&*of("other", "port"), &*of("other", "ssl_cert_hostname")), ("8443", ""));
     assert!(active.links.contains_key("scores"));
     assert_eq!(fastly.items("config", "my-chat-config").get("GREETING").map(String::as_str), Some("hello"));
     assert!(fastly.items("secret", "my-chat-secrets").contains_key("API_KEY"));
 
     // Again: nothing has changed, and the secret is not needed any more.
     let output = checkout.deploy(&[]).succeeds();
-    for line in ["backend rooms: kept", "backend plain: kept", "kv store my-chat-scores: kept", "version 1: kept"] {
+    for line in [
+        "backend rooms: kept",
+        "backend plain: kept",
+        "backend other: kept",
+        "kv store my-chat-scores: kept",
+        "version 1: kept",
+    ] {
         assert!(output.contains(line), "{line}: {output}");
     }
     let output = checkout.deploy(&[("GREETING", "hi")]).succeeds();
@@ -754,11 +763,28 @@ fn what_an_application_declares_is_made_and_removed(edge: u16) {
     assert!(output.contains("would delete the kv store my-chat-scores"), "{output}");
     assert!(fastly.account().services.is_empty() && fastly.account().stores.is_empty());
 
+    // Those of the service itself, too.
+    let only = manifest.replace("value = \"*\"", "value = \"https://my.example\"");
+    fs::write(checkout.path("fastly.toml"), only).expect("a file");
+    checkout.deploy(&[]).succeeds();
+    let origins = fastly.items("config", "my-chat-config").get("ALLOWED_ORIGINS").cloned();
+    assert_eq!(origins.as_deref(), Some("https://my.example"));
+
     let from = fastly.requests().len();
     declare("[setup.backends.rooms]\nport = 443\n");
     checkout.deploy(&[]).fails("the backend rooms in fastly.toml has no address");
-    declare("[setup.secret_stores.fanout.entries.API-KEY]\n");
-    checkout.deploy(&[]).fails("invalid name \"API-KEY\" in fastly.toml");
+    for (declared, problem) in [
+        ("[setup.secret_stores.fanout.entries.API-KEY]\n", "invalid name \"API-KEY\" in fastly.toml"),
+        ("[setup.config_stores.fanout_config.items.key]\n", "invalid name \"key\" in fastly.toml"),
+        ("[setup.config_stores.fanout_config.items.TOKEN]\n", "the name TOKEN in fastly.toml means something else"),
+        ("[setup.kv_stores.history]\n", "the name history of a store in fastly.toml is that of the service's own"),
+        ("[setup.backends.a]\naddress = \"a\\\"b\"\n", "a line below [setup] in fastly.toml cannot be read"),
+        ("[setup]\nbackends.rooms.address = \"x\"\n", "a line below [setup] in fastly.toml cannot be read"),
+        ("[setup.config_stores.fanout_config.items.HISTORY_SECONDS]\nvalue = \"many\"\n", "a setting cannot be used"),
+    ] {
+        declare(declared);
+        checkout.deploy(&[("API_KEY", "x")]).fails(problem);
+    }
     checkout.deploy(&[("APP", "nowhere")]).fails("there is no folder nowhere");
     let home = checkout.path("home").display().to_string();
     checkout.deploy(&[("APP", &*home)]).fails("there is no fastly.toml in");
