@@ -60,8 +60,8 @@ pub const MAX_BACKEND_REQUESTS: usize = 6;
 /// does not count the framing: 200,000 messages of one byte make 2.2 MB.
 pub const MAX_EVENTS_BODY: usize = 4_000_000;
 
-/// The most secrets of an application's own that one request reads: Fastly allows five, and a request that begins a
-/// sandbox reads three for the service.
+/// The most secrets of an application's own that one request reads: Fastly allows five "per request", and a request that begins
+/// a sandbox reads three for the service.
 pub const MAX_SECRET_READS: usize = 2;
 
 /// The most settings of an application's own that one [sandbox](super::sandbox) reads: Fastly allows 32, and the service reads

@@ -67,8 +67,6 @@ pub struct Connection<'a> {
     /// The channels that the client is subscribed to.
     subscribed: Vec<Channel>,
     fetched: usize,
-    /// How many operations on the KV Store were made.
-    operations: usize,
     /// With which cursor the client asks for what it missed, if it does.
     sync: Option<Option<&'a str>>,
 }
@@ -125,7 +123,6 @@ impl<'a> Connection<'a> {
             outbox: Outbox::new(settings, now),
             subscribed,
             fetched: 0,
-            operations: 0,
             sync: None,
         }
     }
@@ -143,10 +140,10 @@ impl<'a> Connection<'a> {
         self.remember_subscriptions();
         let (identity, user) = (self.identity(), self.user());
         let of_url = self.channels();
-        let Self { ws, platform, outbox, subscribed: channels, operations, sync, .. } = self;
+        let Self { ws, platform, outbox, subscribed: channels, sync, .. } = self;
         let user_channel = identity.and_then(Identity::channel);
         let sync = sync.map(|since| Sync { since, channels, of_url, user, user_channel });
-        Batch { ws, platform, outbox, operations, sync }
+        Batch { ws, platform, outbox, operations: 0, sync }
     }
 
     /// The id of the connection, the same for all of its batches.

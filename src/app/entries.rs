@@ -6,14 +6,14 @@ use super::{
     bounds::{MAX_SECRET_READS, MAX_SETTING_READS},
     error::Error,
     platform::Platform,
-    settings::{CONFIG_STORE, SECRET_STORE, Unreadable},
+    settings::{CONFIG_STORE, Lookup, SECRET_STORE, Unreadable},
 };
 
 /// What a sandbox has read, with which it serves until it retires.
 #[derive(Default)]
 pub(crate) struct Entries {
-    settings: HashMap<String, Option<String>>,
-    secrets: HashMap<String, Option<String>>,
+    settings: HashMap<String, Lookup>,
+    secrets: HashMap<String, Lookup>,
     /// In this request.
     secrets_read: usize,
 }
@@ -43,15 +43,16 @@ impl Entries {
 pub(super) fn setting(platform: &mut dyn Platform, name: &str) -> Result<Option<String>, Error> {
     let error = |error| Error::Entry { store: CONFIG_STORE, name: name.to_owned(), error };
     let known = &platform.state().entries.settings;
-    if let Some(value) = known.get(name) {
-        return Ok(value.clone());
-    }
-    if known.len() >= MAX_SETTING_READS {
-        return Err(error(EntryError::TooMany));
-    }
-    let value = platform.setting(name).map_err(|Unreadable| error(EntryError::Unreadable))?;
-    platform.state().entries.settings.insert(name.to_owned(), value.clone());
-    Ok(value)
+    let value = match known.get(name) {
+        Some(value) => value.clone(),
+        None if known.len() >= MAX_SETTING_READS => return Err(error(EntryError::TooMany)),
+        None => {
+            let value = platform.setting(name);
+            platform.state().entries.settings.insert(name.to_owned(), value.clone());
+            value
+        }
+    };
+    value.map_err(|Unreadable| error(EntryError::Unreadable))
 }
 
 /// Returns an entry of the Secret Store.
@@ -66,10 +67,10 @@ pub(super) fn secret(platform: &mut dyn Platform, name: &str) -> Result<String, 
         None if entries.secrets_read >= MAX_SECRET_READS => return Err(error(EntryError::TooMany)),
         None => {
             entries.secrets_read += 1;
-            let value = platform.secret(name).map_err(|Unreadable| error(EntryError::Unreadable))?;
+            let value = platform.secret(name);
             platform.state().entries.secrets.insert(name.to_owned(), value.clone());
             value
         }
     };
-    value.ok_or_else(|| error(EntryError::Missing))
+    value.map_err(|Unreadable| error(EntryError::Unreadable))?.ok_or_else(|| error(EntryError::Missing))
 }

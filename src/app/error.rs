@@ -278,8 +278,8 @@ impl Error {
         matches!(self, Self::Token(_) | Self::NoKeyId | Self::UnknownKeyId | Self::Subject | Self::Claim(_))
     }
 
-    /// The line for the log, which has nothing that a client chose. `None` for what a client can cause at will and the
-    /// response says as well.
+    /// The line for the log, which has nothing that a client chose, except for the text of an error of the application's own:
+    /// escaped, and cut at 200 characters. `None` for what a client can cause at will and the response says as well.
     pub fn log(&self) -> Option<String> {
         match self {
             Self::NotFound
@@ -314,7 +314,7 @@ impl Error {
             }
             Self::TooMany { counter, .. } => Some(format!("rejected one of too many {}", counted(*counter))),
             Self::Rejected { status, .. } => Some(format!("the handler rejected a client with status {status}")),
-            Self::Handler { cause } => Some(format!("the handler failed: {cause}")),
+            Self::Handler { cause } => Some(format!("the handler failed: {}", in_log(cause))),
             // WebSocket clients hide the body of a failed handshake, so the log says it, too.
             _ => Some(self.to_string()),
         }
@@ -394,6 +394,12 @@ impl Error {
             BodyError::Incomplete => Self::BodyIncomplete,
         }
     }
+}
+
+/// A text in one line of the log.
+fn in_log(text: &str) -> String {
+    const LONGEST: usize = 200;
+    text.escape_debug().take(LONGEST).collect()
 }
 
 const fn counted(counter: Counter) -> &'static str {

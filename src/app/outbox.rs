@@ -31,12 +31,22 @@ pub(crate) struct Outbox<'a> {
     ends: Vec<usize>,
     /// What is to be kept.
     values: Vec<Value<'a>>,
+    /// For each message that is to be kept, the value that has it.
+    kept: Vec<usize>,
+}
+
+/// How full an outbox is: see [`Outbox::rewind`].
+#[derive(Clone, Copy)]
+pub(crate) struct Level {
+    packer: Option<Mark>,
+    ends: usize,
+    kept: usize,
 }
 
 impl<'a> Outbox<'a> {
     /// Returns an empty one, at a time in seconds since 1970.
     pub(crate) const fn new(settings: &'a Settings, now: u64) -> Self {
-        Self { settings, now, packer: None, ends: Vec::new(), values: Vec::new() }
+        Self { settings, now, packer: None, ends: Vec::new(), values: Vec::new(), kept: Vec::new() }
     }
 
     /// How many things are published, each counted for each of its channels.
@@ -74,9 +84,27 @@ impl<'a> Outbox<'a> {
             if fits { Ok(()) } else { Err(Error::MessageTooLarge { limit: most_that_fits(&message, meta) }) }
         })?;
         if history.is_some() {
-            Value::add(&mut self.values, message);
+            self.kept.push(Value::add(&mut self.values, message));
         }
         Ok(id)
+    }
+
+    /// Returns where it stands, for [`rewind`](Self::rewind).
+    pub(crate) fn mark(&self) -> Level {
+        Level { packer: self.packer.as_ref().map(Packer::mark), ends: self.ends.len(), kept: self.kept.len() }
+    }
+
+    /// Removes what was added since a mark.
+    pub(crate) fn rewind(&mut self, mark: Level) {
+        match (&mut self.packer, mark.packer) {
+            (Some(packer), Some(mark)) => packer.rewind(mark),
+            _ => self.packer = None,
+        }
+        self.ends.truncate(mark.ends);
+        for value in self.kept.drain(mark.kept.min(self.kept.len())..).rev() {
+            self.values[value].remove_last();
+        }
+        self.values.retain(|value| !value.is_empty());
     }
 
     /// Adds the end of the connections of a channel, but of the one with the id `except`.

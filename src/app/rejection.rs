@@ -18,7 +18,7 @@ use super::error::Error;
 ///         return Err(Rejection::new(403, "Members only: see https://example.com/join"));
 ///     }
 ///     connection.accept();
-///     connection.subscribe(&*format!("level-{level}"))
+///     connection.subscribe(format!("level-{level}"))
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -73,7 +73,7 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body.
     pub body: Vec<u8>,
-    /// A line for the log: never a secret, and nothing that a client chose.
+    /// A line for the log: see [`Error::log`](super::error::Error::log).
     pub log: Option<String>,
 }
 

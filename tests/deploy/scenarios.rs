@@ -780,7 +780,10 @@ fn what_an_application_declares_is_made_and_removed(edge: u16) {
         ("[setup.kv_stores.history]\n", "the name history of a store in fastly.toml is that of the service's own"),
         ("[setup.backends.a]\naddress = \"a\\\"b\"\n", "a line below [setup] in fastly.toml cannot be read"),
         ("[setup]\nbackends.rooms.address = \"x\"\n", "a line below [setup] in fastly.toml cannot be read"),
-        ("[setup.config_stores.fanout_config.items.HISTORY_SECONDS]\nvalue = \"many\"\n", "a setting cannot be used"),
+        (
+            "[setup.config_stores.fanout_config.items.OPENINGS_PER_MINUTE]\nvalue = \"many\"\n",
+            "a setting cannot be used",
+        ),
     ] {
         declare(declared);
         checkout.deploy(&[("API_KEY", "x")]).fails(problem);

@@ -504,3 +504,16 @@ fn a_monitor_sees_what_cannot_be_used_and_the_operator_why() {
         assert_eq!(seen.get("why"), (code == 503).then_some(&why));
     }
 }
+
+#[test]
+fn what_reads_over_the_proxy_is_checked_as_any_other_client() {
+    let list = [("config:ALLOWED_ORIGINS", "https://good.example"), ("config:HISTORY", "*")];
+    let mut service = Service::new(with(&list));
+    let request = |origin: &str| {
+        Request::new("GET", "/api/history?since=2026-01-01T00:00:00Z")
+            .with("Grip-Sig", local_signature(NOW))
+            .with("Origin", origin)
+    };
+    assert_eq!(service.respond(request("https://evil.example")).status, 403);
+    assert_eq!(service.respond(request("https://good.example")).status, 200);
+}

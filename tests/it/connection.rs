@@ -567,3 +567,33 @@ fn what_is_too_much_is_not_published_in_part() {
     assert!(!forms.is_empty() && forms.values().all(|forms| *forms == 6), "{forms:?}");
     assert_eq!(of(&large), forms.len());
 }
+
+#[test]
+fn a_relay_reaches_all_channels_of_the_client_or_none() {
+    let mut service = Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("config:HISTORY", "*")]));
+    service.on_websocket = |connection| {
+        while let Some(message) = connection.receive() {
+            if connection.relay(message).is_err() {
+                connection.send("too much");
+            }
+        }
+        Ok(())
+    };
+    let large = "\"".repeat(15_000);
+    let response =
+        service.respond(batch("mode=publish&channel=a&channel=b", text("one") + &text(&large) + &text("two")));
+    is(&response, 200, sent("too much"));
+    let items = service.take_items();
+    let texts: Vec<_> = items.iter().filter_map(|item| item["formats"]["ws-message"]["content"].as_str()).collect();
+    assert_eq!(texts.iter().filter(|text| text.len() < 10).collect::<Vec<_>>(), [&"one", &"one", &"two", &"two"]);
+    assert_eq!(texts.len(), 8, "and their envelopes");
+    // Nor is it kept.
+    assert!(service.host.store.entries.iter().all(|(key, value, ..)| key.len() + value.len() < 1000));
+}
+
+#[test]
+fn the_text_of_an_error_is_one_short_line_of_the_log() {
+    let mut service = open(|_| Err(std::io::Error::other("a\nforged line ".repeat(100)))?);
+    let log = service.respond(batch("", "OPEN\r\n")).log.expect("a line");
+    assert!(log.starts_with("the handler failed: a\\nforged line a\\n") && log.len() < 250 && log.lines().count() == 1);
+}

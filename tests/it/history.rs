@@ -871,7 +871,7 @@ fn one_request_makes_at_most_30_operations() {
     // A handler cannot publish to more channels than can be kept.
     let mut service = service.with_handler(|connection| {
         connection.accept();
-        (0..31).try_for_each(|number| connection.publish(&format!("c{number}"), "x").map(drop))
+        (0..31).try_for_each(|number| connection.publish(format!("c{number}"), "x").map(drop))
     });
     let (before, _) = (service.host.store.operations, service.take_published());
     let response = service.respond(events("/api/websocket", "OPEN\r\n"));

@@ -1,5 +1,5 @@
-//! Admission: every check of who sends a request, in one order. An endpoint has no identity, no hand-off and nothing to count
-//! without it.
+//! Admission: every check of who sends a request, in one order. Only [`admit`] gives an endpoint the identity of the sender, and
+//! what a hand-off and the rate limits need.
 //!
 //! 1. Where it comes from: the proxy's signature, or the ticket of a connection.
 //! 2. The origin, unless it comes through the proxy, which names another host.
@@ -23,14 +23,18 @@ use crate::{
 /// What an endpoint asks for.
 #[derive(Clone, Copy)]
 pub(crate) enum Ask<'q> {
-    /// These rights on channels: of a client, or of the proxy in its place.
-    Channels(&'q [Right], &'q Channels),
+    /// To connect a WebSocket, with these rights on channels: only of a client.
+    Connect(&'q [Right], &'q Channels),
+    /// To subscribe to channels: of a client, or of the proxy in its place.
+    Subscribe(&'q Channels),
+    /// To read channels: of a client.
+    Read(&'q Channels),
     /// This right on a channel or a user: of a client, or of the operator.
     Target(Right, &'q Target),
 }
 
 /// Who was admitted.
-#[must_use = "what was admitted is counted"]
+#[must_use = "count it"]
 pub(crate) struct Admitted<'a> {
     source: Source,
     sender: Sender<'a>,
@@ -88,13 +92,16 @@ impl<'a> Admitted<'a> {
         }
     }
 
-    /// Checks whether it could be counted, without counting it.
+    /// Checks the rate limit, and counts nothing.
     ///
     /// # Errors
     /// As [`count`](Self::count).
     pub(crate) fn check_limit(&self, exchange: &mut Exchange<'_>) -> Result<(), Error> {
         let limits = exchange.settings.limits.as_ref()?;
-        limits.check(exchange.request, exchange.platform, self.counter)
+        match self.sender {
+            Sender::Operator => Ok(()),
+            Sender::Client(_) => limits.check(exchange.request, exchange.platform, self.counter),
+        }
     }
 }
 
@@ -106,7 +113,14 @@ impl<'a> Admitted<'a> {
 /// [`Error::NoAccessKey`], [`Error::TooManyChannels`], or as [`token::verify`].
 pub(crate) fn admit<'a>(exchange: &mut Exchange<'a>, ask: Ask<'_>) -> Result<Admitted<'a>, Error> {
     let (source, counter) = match ask {
-        Ask::Channels(..) => (source(exchange)?, Counter::Openings),
+        // What came through the proxy is never handed to it again: that could go on forever.
+        Ask::Connect(..) if source(exchange)? != Source::Client => return Err(Error::UpgradeRequired),
+        Ask::Connect(..) => (Source::Client, Counter::Openings),
+        Ask::Subscribe(_) => (source(exchange)?, Counter::Openings),
+        Ask::Read(_) => {
+            source(exchange)?;
+            (Source::Client, Counter::Openings)
+        }
         // It is never handed off, so the proxy has no part in it.
         Ask::Target(..) => (Source::Client, Counter::Broadcasts),
     };
@@ -247,7 +261,10 @@ fn check_origin(exchange: &Exchange<'_>) -> Result<(), Error> {
 fn verify<'a>(exchange: &Exchange<'a>, ask: Ask<'_>) -> Result<Option<Verified<'a>>, Error> {
     let (request, settings, now) = (&*exchange.request, exchange.settings, exchange.now);
     match ask {
-        Ask::Channels(rights, channels) => verify_for_channels(request, settings, rights, channels.iter(), now),
+        Ask::Connect(rights, channels) => verify_for_channels(request, settings, rights, channels.iter(), now),
+        Ask::Subscribe(channels) | Ask::Read(channels) => {
+            verify_for_channels(request, settings, &[Right::Read], channels.iter(), now)
+        }
         Ask::Target(right, Target::Channel(channel)) => {
             verify_for_channels(request, settings, &[right], slice::from_ref(channel).iter(), now)
         }

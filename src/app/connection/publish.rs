@@ -74,7 +74,7 @@ impl<'a> Connection<'a> {
     /// subscribers, or to all others.
     ///
     /// # Errors
-    /// As [`publish`](Self::publish), each message counted for each channel.
+    /// As [`publish`](Self::publish), each message counted for each channel. Then it is published to none of them.
     pub fn relay(&mut self, message: Message<'a>) -> Result<(), Rejection> {
         let content = match message {
             Message::Text(text) => Content::from(text),
@@ -86,8 +86,12 @@ impl<'a> Connection<'a> {
             Mode::PublishToOthers => Some(self.id()),
             Mode::Echo | Mode::Listen => return Ok(()),
         };
+        let before = self.outbox.mark();
         for channel in self.channels() {
-            self.push(channel.clone(), content.clone(), except)?;
+            if let Err(rejection) = self.push(channel.clone(), content.clone(), except) {
+                self.outbox.rewind(before);
+                return Err(rejection);
+            }
         }
         Ok(())
     }

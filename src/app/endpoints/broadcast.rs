@@ -33,6 +33,8 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let id = id.map(|id| MessageId::parse(&id, exchange.now)).transpose()?;
     exchange.settings.publisher.as_ref()?;
     let sender = admit(exchange, Ask::Target(Right::Write, &target))?;
+    // Before anything is done for it. It is counted when it is about to be sent.
+    sender.check_limit(exchange)?;
     let kind = kind_of(exchange.request)?;
     let body = exchange.body(MAX_MESSAGE)?;
     let mut content = match kind {

@@ -8,7 +8,6 @@ use crate::app::{
     access::{
         admit::{Ask, admit},
         limits,
-        right::Right,
         token::Identity,
     },
     bounds::MAX_READS,
@@ -42,7 +41,7 @@ struct Missed {
 pub(crate) fn history(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let Query { channels, since, .. } = Query::of(exchange.request)?;
     let cursor = Cursor::parse(&since.ok_or(Error::NoSince)?, exchange.platform)?;
-    let client = admit(exchange, Ask::Channels(&[Right::Read], &channels))?;
+    let client = admit(exchange, Ask::Read(&channels))?;
     client.check_limit(exchange)?;
     let history = exchange.settings.history.as_ref()?.as_ref();
     let user = client.sender().identity().and_then(Identity::channel);

@@ -11,7 +11,6 @@ use crate::{
         access::{
             admit::{Ask, admit},
             limits,
-            right::Right,
             token::Identity,
         },
         bounds::{MAX_CHANNELS, MAX_READS},
@@ -72,7 +71,7 @@ pub(crate) fn subscribe(
     let query = Query::of(exchange.request)?;
     let asked = cursor(exchange, kind, &query)?;
     let Query { channels, format, .. } = query;
-    let client = admit(exchange, Ask::Channels(&[Right::Read], &channels))?;
+    let client = admit(exchange, Ask::Subscribe(&channels))?;
     let verified = client.sender().token();
     // A stream with a token has one channel more: see `next`.
     let more = usize::from(kind == Kind::Events && verified.is_some());

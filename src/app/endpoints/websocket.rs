@@ -27,11 +27,7 @@ use crate::{
 /// Hands a WebSocket client off to the proxy.
 pub(crate) fn connect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let query = Query::of(exchange.request)?;
-    let client = admit(exchange, Ask::Channels(query.rights(), &query.channels))?;
-    // What came through the proxy is never handed to it again: that could go on forever.
-    if client.is_proxied() {
-        return Err(Error::UpgradeRequired);
-    }
+    let client = admit(exchange, Ask::Connect(query.rights(), &query.channels))?;
     if query.publishes() {
         exchange.settings.publisher.as_ref()?;
     }

@@ -39,12 +39,28 @@ impl<'m> Value<'m> {
         values.iter().all(|value| value.last().channel != *channel)
     }
 
-    /// Adds a message to the value of its channel.
-    pub(crate) fn add(values: &mut Vec<Self>, message: Published<'m>) {
-        match values.iter_mut().find(|value| value.last().channel == message.channel) {
-            Some(value) => value.messages.push(message),
-            None => values.push(Self { messages: vec![message] }),
+    /// Adds a message to the value of its channel, and returns which one that is.
+    pub(crate) fn add(values: &mut Vec<Self>, message: Published<'m>) -> usize {
+        match values.iter().position(|value| value.last().channel == message.channel) {
+            Some(known) => {
+                values[known].messages.push(message);
+                known
+            }
+            None => {
+                values.push(Self { messages: vec![message] });
+                values.len() - 1
+            }
         }
+    }
+
+    /// Removes the last message.
+    pub(crate) fn remove_last(&mut self) {
+        self.messages.pop();
+    }
+
+    /// Whether all messages were removed.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.messages.is_empty()
     }
 
     /// The last message.

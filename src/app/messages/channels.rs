@@ -86,6 +86,12 @@ impl<T: AsRef<str> + ?Sized> IntoChannel for &T {
     }
 }
 
+impl IntoChannel for String {
+    fn into_channel(self) -> Result<Channel, Rejection> {
+        Ok(parse(&self)?)
+    }
+}
+
 impl IntoChannel for &Channel {
     fn into_channel(self) -> Result<Channel, Rejection> {
         if is_public(self.as_str()) { Ok(self.clone()) } else { Err(Error::ChannelName.into()) }
