@@ -28,6 +28,8 @@
 //!
 //! A message that is sent is one batch, as it mostly is in production: what the handler keeps between two of them only its
 //! [state](Connection::state) has. Several in one batch are [`Client::send_all`].
+//!
+//! What it leaves out: the hand-off, origins, rate limits and the history; settings of the service itself do nothing here.
 
 mod client;
 mod platform;
@@ -48,7 +50,7 @@ use crate::{
         self,
         exchange::Exchange,
         settings::Settings,
-        web::{BodyError, Outcome, Response},
+        web::{BodyError, CLIENT, Outcome, Response},
     },
     grip::Headers,
 };
@@ -96,10 +98,15 @@ impl<'h> Test<'h> {
         self
     }
 
-    /// Returns self with a header of the client's handshake.
+    /// Returns self with a header of the client's handshake. Those that the service keeps from clients do nothing.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
+        let name = name.to_ascii_lowercase();
+        let is_reserved = ["grip-", "meta-"].iter().any(|start| name.starts_with(start))
+            || ["connection-id", CLIENT, "fastly-key"].contains(&&*name);
+        if !is_reserved {
+            self.headers.push((name, value.to_owned()));
+        }
         self
     }
 
@@ -134,6 +141,21 @@ impl<'h> Test<'h> {
         self
     }
 
+    /// Returns self with a backend that cannot be reached.
+    #[must_use]
+    pub fn backend_fails(mut self, name: &str) -> Self {
+        self.memory.unreachable.push(name.to_owned());
+        self
+    }
+
+    /// Returns self with broadcasts of the operator, who has a `Fastly-Key` of the service.
+    #[must_use]
+    pub fn operator(mut self) -> Self {
+        self.memory.is_operator = true;
+        self.claims.get_or_insert_default();
+        self
+    }
+
     /// Returns self with a GRIP proxy that accepts nothing that is published.
     #[must_use]
     pub fn proxy_fails(mut self) -> Self {
@@ -157,6 +179,9 @@ impl<'h> Test<'h> {
         };
         let mut request = self.request("/api/broadcast", query, body);
         request.headers.push(("content-type".to_owned(), kind.to_owned()));
+        if self.memory.is_operator {
+            request.headers.push(("fastly-key".to_owned(), "the key of the operator".to_owned()));
+        }
         let response = self.respond(request);
         match response.headers.get("message-id").and_then(|id| id.to_str().ok()) {
             Some(id) if response.status == 200 => Ok(id.to_owned()),

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Closed, Test, signature, text_of};
 use crate::{
     Content,
-    app::{messages::channels, web::CLIENT},
+    app::{messages::channels, sandbox::State, web::CLIENT},
     grip::{
         Event, Events,
         event::{CONTENT_TYPE, CloseFrame},
@@ -183,7 +183,8 @@ impl<'h> Client<'h> {
         self.closed.get_or_insert((None, String::new()));
     }
 
-    /// What the handler sent to the client since the last call, in its order.
+    /// What the handler sent to the client itself since the last call, in its order. What it published to channels of the client is
+    /// not among it: see [`published`](Self::published).
     pub fn received(&mut self) -> Vec<Content<'static>> {
         std::mem::take(&mut self.received)
     }
@@ -221,9 +222,13 @@ impl<'h> Client<'h> {
         std::mem::take(&mut self.log)
     }
 
-    /// The service, to change what the next batch finds.
-    pub const fn test(&mut self) -> &mut Test<'h> {
-        &mut self.test
+    /// Returns self with a changed service, for the next batch: `client.with(|test| test.proxy_fails())`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(Test<'h>) -> Test<'h>) -> Self {
+        self.test = change(self.test);
+        // As another sandbox would: it reads the entries of the stores again.
+        self.test.memory.state = State::default();
+        self
     }
 
     #[track_caller]

@@ -38,6 +38,9 @@ pub(super) struct Memory<'h> {
     pub(super) backends: Vec<(String, Box<Backend<'h>>)>,
     pub(super) published: Vec<Published>,
     pub(super) closed: Vec<Closed>,
+    /// The names of backends that cannot be reached.
+    pub(super) unreachable: Vec<String>,
+    pub(super) is_operator: bool,
     pub(super) proxy_fails: bool,
     pub(super) state: State,
     ids: u32,
@@ -132,6 +135,9 @@ impl Platform for Memory<'_> {
         request: http::Request<Vec<u8>>,
         limit: usize,
     ) -> Result<http::Response<Vec<u8>>, BackendError> {
+        if self.unreachable.iter().any(|name| name == backend) {
+            return Err(BackendError::Unreachable);
+        }
         let known = self.backends.iter_mut().find(|(name, _)| name == backend);
         let (_, respond) = known.ok_or(BackendError::Missing)?;
         if request.uri().authority().is_none() {
@@ -167,7 +173,7 @@ impl Platform for Memory<'_> {
     fn wait(&mut self, _: Duration) {}
 
     fn has_valid_fastly_key(&self) -> bool {
-        false
+        self.is_operator
     }
 
     fn is_local(&self) -> bool {

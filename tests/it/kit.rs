@@ -51,6 +51,8 @@ fn a_backend_says_who_may_enter() {
     };
     assert_eq!(asks(200, "").subscriptions(), ["blue"]);
     assert_eq!(asks(403, "The room is full").rejected(), Some((403, "The room is full")));
+    let down = Test::new(ask).backend_fails("rooms").connect("");
+    assert_eq!(down.rejected(), Some((502, "The backend `rooms` could not be reached: try again later")));
     let alone = Test::new(ask).connect("");
     assert_eq!(alone.rejected(), Some((503, "The backend `rooms` does not exist: add it to the service")));
 }
@@ -74,6 +76,7 @@ fn a_game_remembers_the_level_of_its_members() {
 #[test]
 fn a_test_sees_what_a_handler_does() {
     let test = Test::new(toolbox).setting("GREETING", "hello").secret("API_KEY", "s3cret");
+    let test = test.header("Fanout-Client", "192.0.2.9").header("Meta-State-X", "\"forged\"");
     let mut client = test.address([192, 0, 2, 7].into()).connect("");
     assert_eq!(client.heartbeat(), 30);
     client.send_all([
@@ -121,7 +124,10 @@ fn a_message_to_a_user_is_named_by_the_user() {
 
 #[test]
 fn a_proxy_that_accepts_nothing_closes_the_connection() {
-    let mut client = Test::new(mirror).proxy_fails().connect("?mode=publish");
+    let mut client = Test::new(mirror).connect("?mode=publish");
+    client.send("hi");
+    assert_eq!(client.published(), [("test", "hi")]);
+    let mut client = client.with(|test| test.proxy_fails());
     client.send("hi");
     let (code, reason) = client.closed().expect("it is closed");
     assert_eq!(code, Some(1011));
@@ -141,6 +147,11 @@ fn a_broadcast_is_tested_with_its_own_function() {
     let id = alice.broadcast("?channel=room1", "hi").expect("it passes");
     assert_eq!(id.len(), 36);
     assert_eq!(alice.published(), [("room1", "hi")]);
+    let mut server = Test::of(Service::new(mirror).on_broadcast(|broadcast| {
+        if broadcast.is_operator() { Ok(()) } else { Err(Rejection::new(403, "Only servers")) }
+    }))
+    .operator();
+    assert!(server.broadcast("", "hi").is_ok());
     let mut troll = Test::of(service()).user("troll");
     assert_eq!(troll.broadcast("?channel=room1", "hi"), Err((403, "Not you".to_owned())));
     assert!(troll.published().is_empty());
