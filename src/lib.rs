@@ -1,4 +1,4 @@
-//! Real-time WebSockets served entirely at Fastly's edge: the protocols and the decisions of fanout-edge.
+//! Real-time WebSockets served entirely at Fastly's edge, with no origin server.
 //!
 //! ```text
 //! client ─(1) GET + Upgrade ─▶ service ─ hand off ─▶ GRIP proxy (Fastly Fanout, or Pushpin locally)
@@ -8,8 +8,28 @@
 //! curl ─(4) POST ─▶ service ─(5) POST {control URI}/publish/ ─▶ GRIP proxy ─▶ every subscriber
 //! ```
 //!
-//! * [`grip`]: the protocols: WebSocket-over-HTTP, control messages, channels, publishing, `Grip-Sig`.
-//! * [`app`]: what this service decides. A request and a platform go in, an [`Outcome`](app::web::Outcome) comes out.
+//! An application is a function, and [`serve`] with it. It is given a [`Connection`], and rejects with a [`Rejection`]. A second
+//! function sees what is broadcast over HTTP: [`Service::on_broadcast`]. Both are tested natively: [`testing`].
+//!
+//! ```no_run
+//! use fanout_edge::{Connection, Rejection};
+//!
+//! fn on_websocket(connection: &mut Connection<'_>) -> Result<(), Rejection> {
+//!     if connection.is_opening() {
+//!         connection.accept();
+//!         connection.subscribe("room1")?;
+//!     }
+//!     while let Some(message) = connection.receive() {
+//!         connection.send(message);
+//!     }
+//!     Ok(())
+//! }
+//!
+//! fanout_edge::serve(on_websocket);
+//! ```
+//!
+//! [`grip`] has the protocols: WebSocket-over-HTTP, control messages, channels, publishing, `Grip-Sig`. With
+//! `default-features = false` there is nothing else.
 //!
 //! A whole service with [`grip`] alone, natively or at the edge: verify, then talk.
 //!
@@ -47,13 +67,14 @@
 //! }
 //! ```
 //!
-//! Neither does I/O, has a clock or names the Fastly SDK: the module `fastly` does, in wasm only, and decides nothing.
+//! It does no I/O, has no clock, and does not name the Fastly SDK: the module `fastly` does, in wasm only, and decides nothing.
 #![warn(missing_docs, unreachable_pub)]
 
 // A handler in an example names the crate, and can be copied into it as it is.
 extern crate self as fanout_edge;
 
 #[cfg(feature = "service")]
+#[doc(hidden)] // What the service decides: for this project's own tests.
 pub mod app;
 #[cfg(all(feature = "service", target_os = "wasi"))]
 mod fastly;
@@ -74,7 +95,7 @@ pub use app::{
 pub use grip::{Channel, CloseCode, Message};
 
 #[cfg(feature = "service")]
-/// Serves requests on Fastly Compute with this on WebSockets: the same as [`Service::new`] and [`Service::serve`].
+/// Serves requests on Fastly Compute, and calls this function for WebSockets: [`Service::new`] and [`Service::serve`].
 pub fn serve(on_websocket: impl Fn(&mut Connection<'_>) -> Result<(), Rejection>) {
     Service::new(on_websocket).serve();
 }

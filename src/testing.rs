@@ -71,7 +71,7 @@ pub struct Test<'h> {
 }
 
 impl<'h> Test<'h> {
-    /// Returns a service with this on WebSockets, open to everybody.
+    /// Returns a test of a service that calls this function for WebSockets, and is open to everybody.
     pub fn new(on_websocket: impl Fn(&mut Connection<'_>) -> Result<(), Rejection> + 'h) -> Self {
         Self::of(Service::new(on_websocket))
     }
@@ -130,7 +130,7 @@ impl<'h> Test<'h> {
         self
     }
 
-    /// Returns self with a backend that responds so. A `fetch` from one that is not there is an error, as on Fastly.
+    /// Returns self with a backend, and the function that responds in its place. A `fetch` from one that is not there is an error, as on Fastly.
     #[must_use]
     pub fn backend(
         mut self,

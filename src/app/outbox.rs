@@ -27,7 +27,7 @@ pub(crate) struct Outbox<'a> {
     now: u64,
     /// There once something is published.
     packer: Option<Packer<'a>>,
-    /// For each thing the number of requests that publish it and what comes before it.
+    /// For each message or close, how many requests there are up to its last one.
     ends: Vec<usize>,
     /// What is to be kept.
     values: Vec<Value<'a>>,
@@ -59,7 +59,7 @@ impl<'a> Outbox<'a> {
         self.ends.last().copied().unwrap_or_default()
     }
 
-    /// Adds a message, for all but the connection with the id `except`. One that does not fit into one publish request is divided:
+    /// Adds a message, for all but the connection with the id `except`, in at most `most` publish requests for all of the outbox. One that does not fit into one publish request is divided:
     /// into its two items, then into one for each format.
     ///
     /// # Errors

@@ -32,15 +32,15 @@ pub struct Service<'h> {
 }
 
 impl<'h> Service<'h> {
-    /// Returns a service with this on WebSockets. It is called for each batch of a client's messages, which is a request of its own:
+    /// Returns a service that calls this function for WebSockets: for each batch of a client's messages, which is a request of its own:
     /// what the next one needs to know is the connection's [state](Connection::state). If it returns a [`Rejection`], nothing of the
     /// batch is published; what was sent to the client of an open connection before is delivered.
     pub fn new(on_websocket: impl Fn(&mut Connection<'_>) -> Result<(), Rejection> + 'h) -> Self {
         Self { on_websocket: Box::new(on_websocket), on_broadcast: None }
     }
 
-    /// Returns self with this on each message that `POST /api/broadcast` is about to publish. It lets the message pass, changes
-    /// it, or rejects it.
+    /// Returns self with a function that is called for each message that `POST /api/broadcast` is about to publish. It lets the
+    /// message pass, changes it, or rejects it.
     #[must_use]
     pub fn on_broadcast(self, on_broadcast: impl Fn(&mut Broadcast<'_>) -> Result<(), Rejection> + 'h) -> Self {
         Self { on_broadcast: Some(Box::new(on_broadcast)), ..self }

@@ -1,7 +1,7 @@
 //! The proof that a request came through the proxy.
 
-/// The proof that a request came through the proxy: only a signature ([`GripStatus`](super::GripStatus)) or a ticket
-/// ([`Tickets`](super::Tickets)) that verifies makes one.
+/// The proof that a request came through the proxy, by a signature ([`GripStatus`](super::GripStatus)) or a ticket
+/// ([`Tickets`](super::Tickets)) that was verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signed {
     expires_at: u64,
