@@ -26,7 +26,7 @@ fn the_axum_server_echoes_and_broadcasts_behind_pushpin() {
     echoes_and_broadcasts("axum");
 }
 
-fn echoes_and_broadcasts(example: &str) {
+fn echoes_and_broadcasts(example: &'static str) {
     let [port, pushpin_port, publish_port] = [free_port(), free_port(), free_port()];
     let folder = env::current_exe().expect("a path");
     let program = folder.parent().and_then(|deps| deps.parent()).expect("a folder").join("examples").join(example);
