@@ -796,12 +796,19 @@ fn what_an_application_declares_is_made_and_removed(edge: u16) {
 
 /// In an empty folder: its handler is tested, it is served, served again when it has changed, and deployed.
 fn an_application_made_as_the_document_says_works(_: u16) {
-    const KEY: &str = "secret:a-key-for-the-chat-on-this-machine-only";
+    const KEY: &str = "secret:a-key-for-my-chat-on-this-machine-only";
     let document = fs::read_to_string(root().join("docs/handler.md")).expect("the document");
     let block = |heading: &str, language: &str, number: usize| {
         let section = document.split(heading).nth(1).expect("a section");
         let fence = format!("```{language}\n");
-        section.split(&fence).nth(number).and_then(|rest| rest.split("```").next()).expect("a block").to_owned()
+        section
+            .split(&fence)
+            .nth(number)
+            .and_then(|rest| rest.split("```").next())
+            .expect("a block")
+            .trim_end()
+            .to_owned()
+            + "\n"
     };
     let app = Scratch::new("my-chat");
     fs::create_dir_all(app.path().join("src/handler")).expect("a folder");
@@ -812,9 +819,14 @@ fn an_application_made_as_the_document_says_works(_: u16) {
     write("src/main.rs", &block(of_app, "rust", 1));
     let handler = block(of_app, "rust", 2);
     write("src/handler.rs", &handler);
-    write("src/handler/tests.rs", &block("## Test it", "rust", 1));
-    let manifest = fs::read_to_string(root().join("examples/chat/fastly.toml")).expect("a manifest");
-    write("fastly.toml", &manifest.replace("\"chat\"", "\"my-chat\"").replace("--bin chat", "--bin my-chat"));
+    let of_broadcasts = block("## What goes past it", "rust", 2);
+    let (imports, of_broadcasts) = of_broadcasts.split_once("\n\n").expect("imports and code");
+    let tests = block("## Test it", "rust", 1);
+    write("src/handler/tests.rs", &format!("{}\n{tests}\n{of_broadcasts}", imports.replace(", testing::Test", "")));
+    let manifest = fs::read_to_string(root().join("fastly.toml")).expect("a manifest");
+    let manifest =
+        manifest.replace("name = \"fanout-edge\"", "name = \"my-chat\"").replace("--bin fanout-edge", "--bin my-chat");
+    write("fastly.toml", &format!("{manifest}\n{}", block(of_app, "toml", 2)));
     // So that what is built for this repository is of use.
     fs::copy(root().join("Cargo.lock"), app.path().join("Cargo.lock")).expect("a copy");
     let target = root().join("target");
@@ -825,7 +837,7 @@ fn an_application_made_as_the_document_says_works(_: u16) {
     let mut tests = Command::new(&cargo);
     tests.args(["test", "--quiet"]).current_dir(app.path()).env("CARGO_TARGET_DIR", &target);
     let output = outcome(&mut tests).succeeds();
-    assert!(output.contains("2 passed"), "{output}");
+    assert!(output.contains("3 passed"), "{output}");
     let mut build = Command::new("make");
     build.args(["build", &format!("APP={}", app.path().display())]).current_dir(root());
     outcome(build.env("CARGO_TARGET_DIR", &target)).succeeds();
