@@ -815,7 +815,11 @@ fn an_application_made_as_the_document_says_works(_: u16) {
     let write = |name: &str, text: &str| fs::write(app.path().join(name), text).expect("a file");
     let of_app = "## An application of your own";
     let dependency = format!("path = \"{}\"", root().display());
-    write("Cargo.toml", &block(of_app, "toml", 1).replace("git = \"https://github.com/YOU/fanout-edge\"", &dependency));
+    // With the profile and the lock of this repository, so that what is built for it is of use.
+    const PROFILE: &str =
+        "\n[profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\ndebug = false\n";
+    let cargo_toml = block(of_app, "toml", 1).replace("git = \"https://github.com/YOU/fanout-edge\"", &dependency);
+    write("Cargo.toml", &(cargo_toml + PROFILE));
     write("src/main.rs", &block(of_app, "rust", 1));
     let handler = block(of_app, "rust", 2);
     write("src/handler.rs", &handler);
@@ -827,7 +831,6 @@ fn an_application_made_as_the_document_says_works(_: u16) {
     let manifest =
         manifest.replace("name = \"fanout-edge\"", "name = \"my-chat\"").replace("--bin fanout-edge", "--bin my-chat");
     write("fastly.toml", &format!("{manifest}\n{}", block(of_app, "toml", 2)));
-    // So that what is built for this repository is of use.
     fs::copy(root().join("Cargo.lock"), app.path().join("Cargo.lock")).expect("a copy");
     let target = root().join("target");
 
