@@ -137,6 +137,19 @@ fn the_readme_shows_the_shipped_handler_and_a_change_that_works() {
 }
 
 #[test]
+fn the_application_of_the_document_is_the_one_that_is_tested() {
+    let document = include_str!("../../docs/handler.md");
+    let plain = |text: &str| text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+    let shown = plain(document);
+    assert!(shown.contains(&plain(include_str!("../handlers/room/handler.rs"))), "docs/handler.md has another handler");
+    // Its imports are those of two blocks.
+    let tests = plain(include_str!("../handlers/room/tests.rs"));
+    let (of_handler, of_broadcasts) = tests.split_once("/// Keeps messages short").expect("both");
+    let of_handler = of_handler.split_once("#[test]").expect("a test").1.trim_end();
+    assert!(shown.contains(of_handler) && shown.contains(of_broadcasts), "docs/handler.md has other tests");
+}
+
+#[test]
 fn handlers_to_copy_are_documented_as_the_lints_want_it() {
     for path in ["examples/chat/src/handler.rs", "docs/coming-from.md", "src/handler.rs"] {
         let text = fs::read_to_string(root().join(path)).expect("a handler");

@@ -27,6 +27,10 @@ mod transports;
 mod users;
 mod websocket;
 
+// The application of docs/handler.md, with its tests.
+#[path = "../handlers/room/handler.rs"]
+mod room;
+
 // They need the file system or proptest, which are only there natively. The test in `layers` knows them by name.
 #[cfg(not(target_os = "wasi"))]
 mod documents;
