@@ -8,7 +8,7 @@ pub mod bounds;
 pub mod broadcast;
 pub mod connection;
 mod endpoints;
-pub mod entries;
+mod entries;
 pub mod error;
 pub mod exchange;
 mod history;
@@ -21,6 +21,7 @@ pub mod rejection;
 pub mod sandbox;
 pub mod service;
 pub mod settings;
+pub mod state;
 pub mod web;
 
 use http::header::HeaderValue;

@@ -17,9 +17,10 @@ use crate::{
         error::Error,
         exchange::Exchange,
         platform::{BackendError, CannotCount, Counter, PUBLISHER_BACKEND, Platform, StoreError},
-        sandbox::{State, Usage},
+        sandbox::Usage,
         service::Service,
         settings::{self, Lookup, Settings, Unreadable},
+        state::State,
         web::{BodyError, CLIENT, Outcome, Request, Response},
     },
     grip::{

@@ -1,40 +1,12 @@
 //! Settings and secrets of an application: entries of the two stores that the service itself does not know.
 
-use std::collections::HashMap;
-
 use super::{
     bounds::{MAX_SECRET_READS, MAX_SETTING_READS},
     error::Error,
     platform::Platform,
-    settings::{CONFIG_STORE, Lookup, SECRET_STORE, Unreadable},
+    settings::{CONFIG_STORE, SECRET_STORE},
+    state::{EntryError, Unreadable},
 };
-
-/// What a sandbox has read, with which it serves until it retires.
-#[derive(Default)]
-pub(crate) struct Entries {
-    settings: HashMap<String, Lookup>,
-    secrets: HashMap<String, Lookup>,
-    /// In this request.
-    secrets_read: usize,
-}
-
-/// Why an entry has no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryError {
-    /// The store has no such entry.
-    Missing,
-    /// It cannot be read as text.
-    Unreadable,
-    /// Too many entries are read.
-    TooMany,
-}
-
-impl Entries {
-    /// Begins a request, which may read secrets again.
-    pub(super) const fn begin_request(&mut self) {
-        self.secrets_read = 0;
-    }
-}
 
 /// Returns an entry of the Config Store.
 ///

@@ -12,8 +12,8 @@ use http::{
 pub use self::setting::SettingError;
 pub use super::access::right::Right;
 use super::{
-    entries::EntryError,
     platform::{BackendError, Counter, StoreError},
+    state::EntryError,
     web::{BodyError, Response},
 };
 use crate::grip::{Channel, CloseCode, publish::PublishError, signature::SignatureError, websocket::RequestError};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{sandbox::State, settings::Lookup};
+use super::state::{Lookup, State};
 use crate::grip::publish::Sender;
 
 /// The backend of the GRIP proxy's publish API.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{
     bounds::{MAX_BACKEND_REQUESTS, MAX_OPERATIONS},
-    entries::Entries,
     settings::Settings,
 };
 
@@ -30,21 +29,6 @@ const MAX_IDLE: Duration = Duration::from_secs(5);
 /// After how long settings that could not be used are read again, by another sandbox: one reads them only once, as Fastly
 /// allows 5 secret reads and 32 of the Config Store.
 const SETTINGS_LIFETIME: Duration = Duration::from_secs(2);
-
-/// What a sandbox knows from earlier requests.
-#[derive(Default)]
-pub struct State {
-    pub(super) entries: Entries,
-    /// Since when the history has been kept, once that is certain, in milliseconds since 1970.
-    pub(super) epoch: Option<u64>,
-}
-
-impl State {
-    /// Begins a request.
-    pub const fn begin_request(&mut self) {
-        self.entries.begin_request();
-    }
-}
 
 /// What a sandbox has used up.
 #[derive(Clone, Copy, Debug, Default)]

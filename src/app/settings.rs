@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 
+pub use super::state::{Lookup, Unreadable};
 use super::{
     access::{keys::Keys, limits::Limits, origins::Origins},
     error::SettingError,
@@ -77,13 +78,6 @@ pub struct Settings {
     /// After how many requests a sandbox retires.
     pub(super) sandbox_requests: Result<u32, SettingError>,
 }
-
-/// What a store has under a name.
-pub type Lookup = Result<Option<String>, Unreadable>;
-
-/// A store or an entry that could not be read, or an entry that is not text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable;
 
 impl Settings {
     /// Reads the settings from the two stores, for the service with that id. With `GRIP_URL` they are those of that

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Closed, Test, signature, text_of};
 use crate::{
     Content,
-    app::{messages::channels, sandbox::State, web::CLIENT},
+    app::{messages::channels, state::State, web::CLIENT},
     grip::{
         Event, Events,
         event::{CONTENT_TYPE, CloseFrame},

@@ -11,8 +11,8 @@ use crate::{
     Content,
     app::{
         platform::{BackendError, CannotCount, Counter, Listed, Platform, Store, StoreError},
-        sandbox::State,
         settings::Lookup,
+        state::State,
     },
     grip::publish::{PublishRequest, SendError, Sender},
 };

@@ -4,9 +4,9 @@ use fanout_edge::app::error::Right;
 use fanout_edge::{
     Rejection,
     app::{
-        entries::EntryError,
         error::{Error, SettingError},
         platform::{BackendError, Counter, StoreError},
+        state::EntryError,
     },
     grip::{Channel, WebSocket, publish::PublishError, signature::SignatureError},
 };

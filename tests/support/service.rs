@@ -9,8 +9,8 @@ use fanout_edge::{
         self, Later,
         exchange::Exchange,
         platform::{BackendError, CannotCount, Counter, Listed, Platform, Store, StoreError},
-        sandbox::State,
         settings::{Lookup, Settings, Unreadable},
+        state::State,
         web::{BodyError, Outcome, Response},
     },
     grip::{

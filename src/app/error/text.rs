@@ -9,9 +9,9 @@ use crate::{
             MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY, MAX_SECRET_READS,
             MAX_SETTING_READS, MAX_STATE_LENGTH, MAX_USER_LENGTH,
         },
-        entries::EntryError,
         platform::{BackendError, StoreError},
         settings::SECRET_STORE,
+        state::EntryError,
     },
     grip::publish::{MAX_BODY, PublishError},
 };
