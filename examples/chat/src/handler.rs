@@ -61,7 +61,7 @@ mod tests {
 
     use super::{LONGEST, on_websocket};
 
-    /// Somebody who may speak, in a room.
+    /// A client that is authorized to speak, in a room.
     fn alice() -> Client<'static> {
         Test::new(on_websocket).user("alice").claim("speaks", true).connect("?format=json&channel=room-dev")
     }
