@@ -6,6 +6,7 @@
 mod access;
 pub mod bounds;
 pub mod broadcast;
+mod command;
 pub mod connection;
 mod endpoints;
 mod entries;

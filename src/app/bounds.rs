@@ -13,6 +13,9 @@ pub const MAX_CHANNELS: usize = 20;
 /// The longest user id, in characters.
 pub const MAX_USER_LENGTH: usize = 128;
 
+/// The longest id of a connection, in bytes. Those of Pushpin have 36.
+pub const MAX_CONNECTION_ID_LENGTH: usize = 128;
+
 /// The longest name of a connection's state, in bytes.
 pub const MAX_STATE_NAME_LENGTH: usize = 64;
 

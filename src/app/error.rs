@@ -40,8 +40,24 @@ pub enum Error {
         /// How many it may have.
         limit: usize,
     },
-    /// A broadcast names several channels, or a channel and a user.
-    NotOneChannel,
+    /// A broadcast names a channel and a user.
+    ChannelAndUser,
+    /// A request that publishes or disconnects has a parameter that it does not know.
+    UnknownParameter {
+        /// Its name, as the client wrote it.
+        name: String,
+        /// Those that it knows.
+        known: &'static [&'static str],
+    },
+    /// A request that publishes or disconnects has a parameter more than once.
+    Repeated {
+        /// Its name.
+        name: &'static str,
+    },
+    /// The id of a user in a query is not percent-encoded.
+    Unescaped,
+    /// The id of the connection that a broadcast leaves out is not valid.
+    Except,
     /// The user to whom something is sent is not valid.
     User,
     /// A user is to be disconnected, and there is none.
@@ -55,7 +71,7 @@ pub enum Error {
         /// Its values.
         values: [&'static str; 2],
     },
-    /// The name of a parameter of the query looks like that of another one.
+    /// The name of a parameter of a subscriber's query looks like that of another one.
     LookAlike {
         /// The name of the other one.
         known: &'static str,
@@ -207,7 +223,11 @@ impl Error {
         match self {
             Self::ChannelName
             | Self::TooManyChannels { .. }
-            | Self::NotOneChannel
+            | Self::ChannelAndUser
+            | Self::UnknownParameter { .. }
+            | Self::Repeated { .. }
+            | Self::Unescaped
+            | Self::Except
             | Self::User
             | Self::NoUser
             | Self::CloseFrame
@@ -285,7 +305,11 @@ impl Error {
             Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::QueryTooLong
-            | Self::NotOneChannel
+            | Self::ChannelAndUser
+            | Self::UnknownParameter { .. }
+            | Self::Repeated { .. }
+            | Self::Unescaped
+            | Self::Except
             | Self::User
             | Self::NoUser
             | Self::CloseFrame
@@ -314,7 +338,7 @@ impl Error {
             }
             Self::TooMany { counter, .. } => Some(format!("rejected one of too many {}", counted(*counter))),
             Self::Rejected { status, .. } => Some(format!("the handler rejected a client with status {status}")),
-            Self::Handler { cause } => Some(format!("the handler failed: {}", in_log(cause))),
+            Self::Handler { cause } => Some(format!("the handler failed: {}", text::in_one_line(cause))),
             // WebSocket clients hide the body of a failed handshake, so the log says it, too.
             _ => Some(self.to_string()),
         }
@@ -394,12 +418,6 @@ impl Error {
             BodyError::Incomplete => Self::BodyIncomplete,
         }
     }
-}
-
-/// A text in one line of the log.
-fn in_log(text: &str) -> String {
-    const LONGEST: usize = 200;
-    text.escape_debug().take(LONGEST).collect()
 }
 
 const fn counted(counter: Counter) -> &'static str {

@@ -26,11 +26,15 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (Error::QueryTooLong, 414, "Query too long: use at most 3500 bytes, percent-encoded"),
         (Error::ChannelName, 400, "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~"),
         (Error::TooManyChannels { limit: 19 }, 400, "Too many channels: use at most 19"),
+        (Error::ChannelAndUser, 400, "Channel and user: send to a channel, ?channel=NAME, or to one user, ?user=ID"),
         (
-            Error::NotOneChannel,
+            Error::UnknownParameter { name: "a\nb".to_owned(), known: &["user", "code"] },
             400,
-            "Too many channels: broadcast to one of them, ?channel=NAME, or to one user, ?user=ID",
+            "Unknown parameter `a\\nb`: use only user, code",
         ),
+        (Error::Repeated { name: "user" }, 400, "Repeated parameter: use user once, and send a request for each"),
+        (Error::Unescaped, 400, "Invalid user: write + as %2B, ; as %3B and a space as %20 in ?user=ID"),
+        (Error::Except, 400, "Invalid except: use the id of a connection, 1 to 128 bytes, ?except=ID"),
         (Error::User, 400, "Invalid user: use 1 to 128 characters, ?user=ID"),
         (Error::NoUser, 400, "Missing user: add ?user= and the id of the user"),
         (
@@ -219,7 +223,11 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::QueryTooLong
             | Error::ChannelName
             | Error::TooManyChannels { .. }
-            | Error::NotOneChannel
+            | Error::ChannelAndUser
+            | Error::UnknownParameter { .. }
+            | Error::Repeated { .. }
+            | Error::Unescaped
+            | Error::Except
             | Error::User
             | Error::NoUser
             | Error::CloseFrame
@@ -284,7 +292,7 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (55, 57), "each variant is there");
+    assert_eq!((variants.len(), all.len()), (59, 61), "each variant is there");
 }
 
 #[test]
@@ -355,7 +363,11 @@ fn every_error_has_its_line_for_the_log() {
             Error::NotFound
             | Error::MethodNotAllowed { .. }
             | Error::QueryTooLong
-            | Error::NotOneChannel
+            | Error::ChannelAndUser
+            | Error::UnknownParameter { .. }
+            | Error::Repeated { .. }
+            | Error::Unescaped
+            | Error::Except
             | Error::User
             | Error::NoUser
             | Error::CloseFrame

@@ -646,6 +646,30 @@ fn an_invalid_cursor_is_rejected_on_every_transport() {
 }
 
 #[test]
+fn a_cursor_may_have_the_names_that_polyfills_give_it() {
+    let mut service = service(&[]);
+    let (first, second) = (publish(&mut service, "room", "first"), publish(&mut service, "room", "second"));
+    publish(&mut service, "room", "third");
+    let body =
+        |service: &mut Service, path: &str| String::from_utf8(service.respond(proxied(path)).body).expect("text");
+    for name in ["lastEventId", "lastEventID", "Last-Event-ID", "last_event_id"] {
+        for path in ["/api/events?", "/api/poll?format=json&", "/api/history?"] {
+            // The URL of a stream keeps the `since` with which it was made.
+            for query in [format!("{name}={second}"), format!("{name}={second}&since={first}&channel=room")] {
+                let body = body(&mut service, &format!("{path}channel=room&{query}"));
+                assert!(body.contains("third") && !body.contains("second"), "{path}{query} {body}");
+            }
+            // Before the first message there is no id.
+            let body = body(&mut service, &format!("{path}channel=room&since={first}&{name}="));
+            assert!(body.contains("second") && body.contains("third"), "{path}{name} {body}");
+        }
+        let path = format!("/api/websocket?format=json&channel=room&{name}={second}");
+        let welcome = sent(&service.respond(events(&path, "OPEN\r\n")));
+        assert_eq!(welcome[0]["since"], second);
+    }
+}
+
+#[test]
 fn what_is_read_back_is_what_the_token_may_read_now() {
     let mut service = service(&[("ACCESS_KEY", &format!("secret:{SECRET}"))]);
     let token = |read: &str| {

@@ -389,73 +389,91 @@ data: {{"type":"welcome"}}"#
 }
 
 #[test]
-fn a_misspelled_parameter_is_rejected() {
-    for (name, known) in [
-        ("channel[]", "channel"),
-        ("channel%5B0%5D", "channel"),
-        ("channels", "channel"),
-        ("Channel", "channel"),
-        ("CHANNEL", "channel"),
-        ("%20channel", "channel"),
-        ("chanel", "channel"),
-        ("channell", "channel"),
-        ("chnanel", "channel"),
-        ("chamnel", "channel"),
-        ("channel.name", "channel"),
-        ("channelId", "channel"),
-        ("channel_name", "channel"),
-        ("channel-name-of-the-room", "channel"),
-        ("channels[0][name]", "channel"),
-        ("chan", "channel"),
-        ("ch", "channel"),
-        ("Format", "format"),
-        ("format[]", "format"),
-        ("ID", "id"),
-        ("Mode", "mode"),
-        ("echo[]", "echo"),
-        ("Token", "token"),
+fn a_broadcast_has_no_parameter_that_is_not_known() {
+    for (query, name) in [
+        ("userid=bob", "userid"),
+        ("user_id=bob", "user_id"),
+        ("userId=bob", "userId"),
+        ("User=bob", "User"),
+        ("username=bob", "username"),
+        ("uid=bob", "uid"),
+        ("to=bob", "to"),
+        ("x=1;user=bob", "x"),
+        ("x=1&amp;user=bob", "x"),
+        ("channel=a&amp;user=bob", "amp;user"),
+        ("channel[]=a", "channel[]"),
+        ("channel%5B0%5D=a", "channel[0]"),
+        ("Channel=a", "Channel"),
+        ("room=a", "room"),
+        ("topic=a", "topic"),
+        ("channel=a&format=json", "format"),
+        ("channel=a&since=x", "since"),
+        ("channel=a&echo=off", "echo"),
+        ("channel=a&code=4000", "code"),
+        ("mode%3Dpublish%26channel%3Da", "mode=publish&channel=a"),
+        ("a", "a"),
+        ("=a", ""),
+    ] {
+        let mut service = Service::local();
+        let text = format!("Unknown parameter `{name}`: use only channel, user, except, id, token\n");
+        is(&service.respond(broadcast(&format!("?{query}")).with_body("x")), 400, &text);
+        assert!(service.take_items().is_empty(), "{query}");
+    }
+    for query in ["", "?", "?&", "?channel=a", "?channel=a&", "?channel=a&token=T"] {
+        is(&Service::local().respond(broadcast(query).with_body("x")), 200, "Ok\n");
+    }
+    for (query, text) in [
+        ("channel=a;user=bob", "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~\n"),
+        ("channel=a&channel=b", "Repeated parameter: use channel once, and send a request for each\n"),
+        ("channel=a&channel=a", "Repeated parameter: use channel once, and send a request for each\n"),
+        ("except=", "Invalid except: use the id of a connection, 1 to 128 bytes, ?except=ID\n"),
+        (
+            &format!("except={}", "e".repeat(129)),
+            "Invalid except: use the id of a connection, 1 to 128 bytes, ?except=ID\n",
+        ),
+    ] {
+        is(&Service::local().respond(broadcast(&format!("?{query}")).with_body("x")), 400, text);
+    }
+    is(&Service::local().respond(broadcast(&format!("?except={}", "e".repeat(128))).with_body("x")), 200, "Ok\n");
+}
+
+#[test]
+fn a_subscriber_may_have_parameters_of_its_own_but_none_that_looks_like_channel_or_since() {
+    let requests = |query: &str| {
+        [
+            Request::new("GET", &format!("/api/events?{query}")),
+            Request::new("GET", &format!("/api/poll?format=json&{query}")),
+            Request::new("GET", &format!("/api/websocket?{query}")).with("Upgrade", "websocket"),
+        ]
+    };
+    for (query, known) in [
+        ("channel[]=a", "channel"),
+        ("channel%5B0%5D=a", "channel"),
+        ("channels=a", "channel"),
+        ("Channel=a", "channel"),
+        ("CHANNEL=a", "channel"),
+        ("%20channel=a", "channel"),
+        ("channelId=a", "channel"),
+        ("data[channel]=a", "channel"),
+        ("x=1&amp;channel=a", "channel"),
+        ("x=1;channel=a", "channel"),
+        ("mode%3Dpublish%26channel%3Da", "channel"),
+        ("Since=x", "since"),
+        ("since[]=x", "since"),
+        ("since_id=x", "since"),
+        ("x=1&amp;since=x", "since"),
+        ("x=1;since=x", "since"),
     ] {
         let problem = format!("Misspelled parameter: write it exactly so, ?{known}=\n");
-        for request in [
-            broadcast(&format!("?{name}=room1")).with_body("x"),
-            Request::new("GET", &format!("/api/events?{name}=room1")),
-            Request::new("GET", &format!("/api/poll?channel=a&{name}=room1")),
-            Request::new("GET", &format!("/api/websocket?{name}=room1")).with("Upgrade", "websocket"),
-        ] {
+        for request in requests(query) {
             is(&Service::local().respond(request), 400, &problem);
         }
+        let history = Request::new("GET", &format!("/api/history?since={NOW}&{query}"));
+        is(&Service::local().respond(history), 400, &problem);
     }
-    // These are rejected only if the message would go to everybody on `test`.
-    for query in [
-        "x=1&amp;channel=room1",
-        "x=1;channel=room1",
-        "token=T;channel=room1",
-        "targetChannel=room1",
-        "room_channel=room1",
-        "data[channel]=room1",
-        "mode%3Dpublish%26channel%3Droom1",
-    ] {
-        let problem = "Misspelled parameter: write it exactly so, ?channel=\n";
-        is(&Service::local().respond(broadcast(&format!("?{query}")).with_body("x")), 400, problem);
-        is(&Service::local().respond(broadcast(&format!("?{query}&channel=a")).with_body("x")), 200, "Ok\n");
-    }
-    for name in [
-        "_",
-        "t",
-        "cachebuster",
-        "c",
-        "change",
-        "chat",
-        "room_channel",
-        "_id",
-        "ids",
-        "uid",
-        "formal",
-        "models",
-        "formula",
-        "identity",
-        "taken",
-    ] {
-        is(&Service::local().respond(broadcast(&format!("?{name}=x&channel=a")).with_body("x")), 200, "Ok\n");
+    for query in ["_=1", "ch=a", "modes=x", "user=a", "id=x", "Format=x", "lastid=x", "cachebuster"] {
+        for request in requests(query) {
+            assert!(Service::local().hands_off(request), "{query}");
+        }
     }
 }

@@ -272,7 +272,7 @@ fn a_broadcast_goes_to_one_channel_in_each_form() {
     let post =
         |query: &str| Request::new("POST", &format!("/api/broadcast?{query}")).with("Content-Type", "text/plain");
     let several = respond(post("channel=a&channel=b").with_body("x"));
-    is(&several, 400, "Too many channels: broadcast to one of them, ?channel=NAME, or to one user, ?user=ID\n");
+    is(&several, 400, "Repeated parameter: use channel once, and send a request for each\n");
     is(&respond(post("channel=a%2Fb").with_body("x")), 400, NAME);
     let mut service = Service::local();
     for (text, event) in [

@@ -1,6 +1,7 @@
 //! Messages to one user, and the end of a user's connections: who is allowed to, and that nobody else gets anything.
 
 use fanout_edge::app::platform::Counter;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::{
@@ -40,7 +41,7 @@ fn bearer(claims: &Value) -> String {
 }
 
 fn encoded(user: &str) -> String {
-    url::form_urlencoded::byte_serialize(user.as_bytes()).collect()
+    utf8_percent_encode(user, NON_ALPHANUMERIC).to_string()
 }
 
 fn to_user(user: &str) -> Request {
@@ -148,17 +149,47 @@ fn sending_to_a_user_takes_a_right_of_its_own() {
     let token = bearer(&json!({ "x-fastly-write": ["user:*"] }));
     let to_channel = Request::new("POST", "/api/broadcast").with("Content-Type", "text/plain").with_body("hi");
     assert_eq!(service.respond(to_channel.with("Authorization", token)).status, 403);
+    const UNESCAPED: &str = "Invalid user: write + as %2B, ; as %3B and a space as %20 in ?user=ID\n";
     for (path, status, text) in [
         (format!("/api/broadcast?user={long}"), 400, "Invalid user: use 1 to 128 characters, ?user=ID\n"),
         ("/api/broadcast?user=".to_owned(), 400, "Invalid user: use 1 to 128 characters, ?user=ID\n"),
         (
             "/api/broadcast?user=alice&channel=room".to_owned(),
             400,
-            "Too many channels: broadcast to one of them, ?channel=NAME, or to one user, ?user=ID\n",
+            "Channel and user: send to a channel, ?channel=NAME, or to one user, ?user=ID\n",
         ),
-        // Everybody would get what is meant for one.
-        ("/api/broadcast?User=alice".to_owned(), 400, "Misspelled parameter: write it exactly so, ?user=\n"),
-        ("/api/broadcast?usr=alice".to_owned(), 400, "Misspelled parameter: write it exactly so, ?user=\n"),
+        // Nobody would get what is meant for one.
+        ("/api/broadcast?user=ann+news".to_owned(), 400, UNESCAPED),
+        ("/api/broadcast?user=ann;code=4001".to_owned(), 400, UNESCAPED),
+        ("/api/disconnect?user=ann+news".to_owned(), 400, UNESCAPED),
+        ("/api/disconnect?code=4001&user=ann;x".to_owned(), 400, UNESCAPED),
+        (
+            "/api/broadcast?user=alice&user=bob".to_owned(),
+            400,
+            "Repeated parameter: use user once, and send a request for each\n",
+        ),
+        (
+            "/api/disconnect?user=alice&code=4001&code=4002".to_owned(),
+            400,
+            "Repeated parameter: use code once, and send a request for each\n",
+        ),
+        // It would be closed with another code, or not at all.
+        (
+            "/api/disconnect?user=alice&Code=4005".to_owned(),
+            400,
+            "Unknown parameter `Code`: use only user, code, reason, token\n",
+        ),
+        (
+            "/api/disconnect?user=alice&except=c1".to_owned(),
+            400,
+            "Unknown parameter `except`: use only user, code, reason, token\n",
+        ),
+        (
+            "/api/disconnect?channel=room".to_owned(),
+            400,
+            "Unknown parameter `channel`: use only user, code, reason, token\n",
+        ),
+        ("/api/disconnect".to_owned(), 400, "Missing user: add ?user= and the id of the user\n"),
     ] {
         let request = Request::new("POST", &path).with("Content-Type", "text/plain").with_body("hi");
         is(&service.respond(request.with("Fastly-Key", "valid")), status, text);
@@ -211,7 +242,6 @@ fn disconnecting_a_user_takes_a_right_and_reaches_each_transport() {
     let long = format!("user=a&reason={}", "x".repeat(124));
     for (query, text) in [
         ("", "Missing user: add ?user= and the id of the user\n"),
-        ("channel=room", "Missing user: add ?user= and the id of the user\n"),
         ("user=a&code=1000", frame),
         ("user=a&code=5000", frame),
         ("user=a&code=x", frame),

@@ -110,7 +110,7 @@ pub fn direct_messages(size: &Size, report: &mut Report) {
             .map(|(user, connection)| (user, scope.spawn(move || connection.read(is_over))))
             .collect();
         for number in 0..messages {
-            let path = format!("POST /api/broadcast?user=user+{}", number % users);
+            let path = format!("POST /api/broadcast?user=user%20{}", number % users);
             let headers = [("Content-Type", "text/plain"), ("Authorization", &*bearer)];
             let response = send(service.port, &path, &headers, number.to_string());
             assert_eq!(response.status(), 200, "{}", response.text());

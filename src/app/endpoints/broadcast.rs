@@ -15,11 +15,11 @@ use crate::{
         },
         bounds::{MAX_BACKEND_REQUESTS, MAX_MESSAGE, MAX_OPERATIONS},
         broadcast::Broadcast,
+        command::{BROADCAST, Command},
         error::Error,
         exchange::Exchange,
         messages::{content::Content, forms::MESSAGE_ID, id::MessageId, published::Published},
         outbox::Outbox,
-        query::Query,
         web::{Outcome, Response},
     },
     grip::{Header, Headers},
@@ -27,10 +27,9 @@ use crate::{
 
 /// Publishes the body. Only what the proxy accepted is `Ok`.
 pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let mut query = Query::of(exchange.request)?;
-    let (id, except) = (query.id.take(), query.except.take());
-    let target = query.into_target()?;
-    let id = id.map(|id| MessageId::parse(&id, exchange.now)).transpose()?;
+    let command = Command::of(exchange.request, BROADCAST)?;
+    let target = command.target()?;
+    let id = command.id.as_deref().map(|id| MessageId::parse(id, exchange.now)).transpose()?;
     exchange.settings.publisher.as_ref()?;
     let sender = admit(exchange, Ask::Target(Right::Write, &target))?;
     // Before anything is done for it. It is counted when it is about to be sent.
@@ -53,7 +52,7 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let from = sender.sender().identity().and_then(Identity::user);
     let message = Published::new(id, target.channel(), content, from);
     let mut outbox = Outbox::new(exchange.settings, exchange.now);
-    let id = outbox.publish(message, except.as_deref(), MAX_BACKEND_REQUESTS)?;
+    let id = outbox.publish(message, command.except.as_deref(), MAX_BACKEND_REQUESTS)?;
     sender.count(exchange)?;
     // A retry of what was perhaps published names the same id, so errors have it, too.
     let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");

@@ -7,11 +7,11 @@ use crate::{
             right::Right,
         },
         bounds::{MAX_BACKEND_REQUESTS, MAX_OPERATIONS},
+        command::{Command, DISCONNECT},
         error::Error,
         exchange::Exchange,
         messages::{forms::Closing, target::Target},
         outbox::Outbox,
-        query::Query,
         web::{Outcome, Response},
     },
     grip::{CloseCode, close::MAX_REASON},
@@ -23,10 +23,9 @@ const CODES: (u16, u16) = (4000, 4999);
 
 /// Publishes the end of the connections.
 pub(crate) fn disconnect(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
-    let mut query = Query::of(exchange.request)?;
-    let (code, reason) = close_frame(query.code.take().as_deref(), query.reason.take())?;
-    let target = query.into_target()?;
-    let Target::User(_) = target else { return Err(Error::NoUser) };
+    let mut command = Command::of(exchange.request, DISCONNECT)?;
+    let (code, reason) = close_frame(command.code.as_deref(), command.reason.take())?;
+    let target = command.user().map(Target::User)?;
     exchange.settings.publisher.as_ref()?;
     admit(exchange, Ask::Target(Right::Disconnect, &target))?.count(exchange)?;
     let mut outbox = Outbox::new(exchange.settings, exchange.now);

@@ -6,8 +6,8 @@ use super::{Error, Right, WINDOW, counted};
 use crate::{
     app::{
         bounds::{
-            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY, MAX_SECRET_READS,
-            MAX_SETTING_READS, MAX_STATE_LENGTH, MAX_USER_LENGTH,
+            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CONNECTION_ID_LENGTH, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY,
+            MAX_SECRET_READS, MAX_SETTING_READS, MAX_STATE_LENGTH, MAX_USER_LENGTH,
         },
         platform::{BackendError, StoreError},
         settings::SECRET_STORE,
@@ -29,7 +29,15 @@ impl fmt::Display for Error {
                 write!(f, "Invalid channel name: use 1 to {MAX_CHANNEL_LENGTH} of A-Z a-z 0-9 - . _ ~")
             }
             Self::TooManyChannels { limit } => write!(f, "Too many channels: use at most {limit}"),
-            Self::NotOneChannel => f.write_str("Too many channels: broadcast to one of them, ?channel=NAME, or to one user, ?user=ID"),
+            Self::ChannelAndUser => f.write_str("Channel and user: send to a channel, ?channel=NAME, or to one user, ?user=ID"),
+            Self::UnknownParameter { name, known } => {
+                write!(f, "Unknown parameter `{}`: use only {}", in_one_line(name), known.join(", "))
+            }
+            Self::Repeated { name } => write!(f, "Repeated parameter: use {name} once, and send a request for each"),
+            Self::Unescaped => f.write_str("Invalid user: write + as %2B, ; as %3B and a space as %20 in ?user=ID"),
+            Self::Except => {
+                write!(f, "Invalid except: use the id of a connection, 1 to {MAX_CONNECTION_ID_LENGTH} bytes, ?except=ID")
+            }
             Self::User => write!(f, "Invalid user: use 1 to {MAX_USER_LENGTH} characters, ?user=ID"),
             Self::NoUser => f.write_str("Missing user: add ?user= and the id of the user"),
             Self::CloseFrame => {
@@ -191,4 +199,10 @@ const fn verb(right: Right) -> &'static str {
         Right::Write => "publishing to",
         Right::Disconnect => "disconnecting",
     }
+}
+
+/// The beginning of a text of someone else's, without newlines and control characters.
+pub(super) fn in_one_line(text: &str) -> String {
+    const LONGEST: usize = 200;
+    text.escape_debug().take(LONGEST).collect()
 }

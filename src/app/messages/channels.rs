@@ -38,11 +38,6 @@ impl Channels {
         Ok(())
     }
 
-    /// Whether the request names none.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The first one.
     pub fn first(&self) -> &Channel {
         self.0.first().unwrap_or(&DEFAULT)
@@ -51,14 +46,6 @@ impl Channels {
     /// All of them, in their order.
     pub fn iter(&self) -> slice::Iter<'_, Channel> {
         if self.0.is_empty() { slice::from_ref(&DEFAULT).iter() } else { self.0.iter() }
-    }
-
-    /// The only one.
-    ///
-    /// # Errors
-    /// [`Error::NotOneChannel`] if there are several.
-    pub(crate) fn into_one(mut self) -> Result<Channel, Error> {
-        if self.0.len() > 1 { Err(Error::NotOneChannel) } else { Ok(self.0.pop().unwrap_or_else(|| DEFAULT.clone())) }
     }
 }
 
