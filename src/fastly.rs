@@ -239,8 +239,13 @@ impl Platform for Fastly<'_> {
         read_secret(&SecretStore::open(settings::SECRET_STORE), name)
     }
 
-    fn new_uuid(&mut self) -> Uuid {
-        Uuid::now_v7()
+    fn time(&mut self) -> u64 {
+        u64::try_from(since_1970().as_millis()).expect("it is before the year 500,000,000")
+    }
+
+    fn random(&mut self) -> u32 {
+        // Its first 48 bits are random.
+        (Uuid::new_v4().as_u128() >> 96) as u32
     }
 
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
@@ -274,8 +279,12 @@ impl Platform for Fastly<'_> {
     }
 }
 
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970")
+}
+
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs()
+    since_1970().as_secs()
 }
 
 fn read_settings() -> Settings {

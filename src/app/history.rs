@@ -27,7 +27,7 @@ use self::{
     value::Value,
 };
 use super::{
-    messages::{channels, id::MessageId},
+    messages::channels,
     platform::{Platform, StoreError},
 };
 use crate::grip::Channel;
@@ -109,7 +109,7 @@ impl History {
             let settling = if platform.is_local() { 0 } else { SETTLING };
             let mut epoch = self.read_epoch(platform).ok()?;
             if epoch.is_none() {
-                let begins = now(platform) + settling;
+                let begins = platform.time() + settling;
                 platform.insert_new(&self.epoch_key, begins.to_string()).ok()?;
                 // Another sandbox may have been faster.
                 epoch = self.read_epoch(platform).ok()?;
@@ -133,7 +133,7 @@ impl History {
     /// Begins to keep values. [`Store::finish_inserts`](super::platform::Store::finish_inserts) waits for the end. Returns the
     /// time of their keys, in milliseconds since 1970.
     pub(crate) fn begin_inserts(&self, values: &[Value<'_>], platform: &mut dyn Platform) -> u64 {
-        let time = now(platform);
+        let time = platform.time();
         let time_to_live = Duration::from_millis(self.window + VERIFIED) + MARGIN;
         for value in values {
             let json = value.json();
@@ -146,11 +146,6 @@ impl History {
 
     /// Whether what began at a time, in milliseconds since 1970, took too long.
     pub(crate) fn is_late(&self, begun: u64, platform: &mut dyn Platform) -> bool {
-        now(platform).saturating_sub(begun) > LATE
+        platform.time().saturating_sub(begun) > LATE
     }
-}
-
-/// The time of the platform, in milliseconds since 1970.
-fn now(platform: &mut dyn Platform) -> u64 {
-    MessageId::new(platform).time()
 }

@@ -59,25 +59,20 @@ impl<'a> Outbox<'a> {
         self.ends.last().copied().unwrap_or_default()
     }
 
-    /// Adds a message, for all but the connection with the id `except`, in at most `most` publish requests for all of the outbox. One that does not fit into one publish request is divided:
-    /// into its two items, then into one for each format.
+    /// Adds a message, in at most `most` publish requests for all of the outbox. One that does not fit into one publish request is
+    /// divided: into its two items, then into one for each format.
     ///
     /// # Errors
     /// [`Error::MessageTooLarge`]; [`Error::BatchTooLarge`] if all of it would take more than `most` publish requests, or more
     /// operations on the store than there are; [`Error::Setting`]. Then nothing is added.
-    pub(crate) fn publish(
-        &mut self,
-        message: Published<'a>,
-        except: Option<&str>,
-        most: usize,
-    ) -> Result<MessageId, Error> {
+    pub(crate) fn publish(&mut self, message: Published<'a>, most: usize) -> Result<MessageId, Error> {
         let id = message.id;
         let history = self.settings.history.as_ref()?.as_ref().filter(|history| history.keeps(&message.channel));
         let is_new = history.is_some() && Value::is_new(&self.values, &message.channel);
         if self.values.len() + usize::from(is_new) > MAX_OPERATIONS {
             return Err(Error::BatchTooLarge);
         }
-        self.pack(most, except, |packer, meta| {
+        self.pack(most, message.except.as_deref(), |packer, meta| {
             // The forms of what cannot fit are not built.
             let fits =
                 message.content.len() <= MAX_MESSAGE && push(packer, &Forms::new(&message, meta), &message).is_ok();

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use uuid::Uuid;
 
 use super::state::{Lookup, State};
 use crate::grip::publish::Sender;
@@ -130,8 +129,11 @@ pub trait Platform: Sender + Store {
     /// [`Unreadable`](super::settings::Unreadable).
     fn secret(&mut self, name: &str) -> Lookup;
 
-    /// Returns a new UUID version 7, greater than all before it. Source: RFC 9562, section 5.7.
-    fn new_uuid(&mut self) -> Uuid;
+    /// The time, in milliseconds since 1970.
+    fn time(&mut self) -> u64;
+
+    /// Returns random bits.
+    fn random(&mut self) -> u32;
 
     /// Adds `n` to the counter of `entry` and returns its total for the last 60 seconds. With 0 it only looks it up.
     ///

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::messages::id::Counter;
+
 /// What a store has under a name.
 pub type Lookup = Result<Option<String>, Unreadable>;
 
@@ -24,6 +26,8 @@ pub enum EntryError {
 #[derive(Default)]
 pub struct State {
     pub(super) entries: Entries,
+    /// The last id that was made.
+    pub(super) ids: Counter,
     /// Since when the history has been kept, once that is certain, in milliseconds since 1970.
     pub(super) epoch: Option<u64>,
 }

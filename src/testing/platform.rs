@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
-use uuid::{Builder, Uuid};
 
 use super::{NOW, Published};
 use crate::{
@@ -43,7 +42,6 @@ pub(super) struct Memory<'h> {
     pub(super) is_operator: bool,
     pub(super) proxy_fails: bool,
     pub(super) state: State,
-    ids: u32,
 }
 
 /// The body of a publish request.
@@ -159,11 +157,12 @@ impl Platform for Memory<'_> {
         Ok(entry(&self.secrets, name))
     }
 
-    fn new_uuid(&mut self) -> Uuid {
-        self.ids += 1;
-        let mut random = [0; 10];
-        random[2..6].copy_from_slice(&self.ids.to_be_bytes());
-        Builder::from_unix_timestamp_millis(NOW * 1000, &random).into_uuid()
+    fn time(&mut self) -> u64 {
+        NOW * 1000
+    }
+
+    fn random(&mut self) -> u32 {
+        1
     }
 
     fn count(&mut self, _: Counter, _: &str, _: u32) -> Result<u32, CannotCount> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::{Builder, Uuid};
 
 use crate::{
-    service::{Request, Service, cursor, header, id, id_of, is, settings},
+    service::{Request, Service, cursor, header, id, id_of, id_of_all_but, is, settings},
     support::{LOCAL_GRIP_URL, NOW, access_token, local_signature},
 };
 
@@ -73,7 +73,7 @@ fn a_response_to_a_broadcast_has_the_id_of_the_message() {
     let response = service.respond(broadcast("").with_body("\n".repeat(60_000)));
     assert_eq!((response.status, header(&response, "message-id")), (413, None));
     assert_eq!(header(&service.respond(broadcast("?channel=a:b").with_body("x")), "message-id"), None);
-    assert_eq!(service.host.ids, 3);
+    assert_eq!(message_id(&service.respond(broadcast("").with_body("x"))), id_of(id(4), "test", "x", ""));
 }
 
 #[test]
@@ -125,6 +125,9 @@ fn nobody_can_give_another_message_the_same_id() {
         publish(Some(first), "a", "application/octet-stream", "hi", "alice"),
         // The same bytes, divided in another way.
         publish(Some(first), "ah", "text/plain", "i", "alice"),
+        // For all others but one.
+        publish(Some(first), "a&except=c1", "text/plain", "hi", "alice"),
+        publish(Some(first), "a&except=c2", "text/plain", "hi", "alice"),
     ];
     let mut all = vec![first];
     for other in others {
@@ -137,7 +140,12 @@ fn nobody_can_give_another_message_the_same_id() {
 #[test]
 fn ids_that_are_made_later_are_greater() {
     let mut service = Service::local();
-    let mut ids: Vec<Uuid> = (0..100).map(|_| message_id(&service.respond(broadcast("").with_body("x")))).collect();
+    let mut publish = |number: u64| {
+        // The clock goes on now and then.
+        service.host.clock += number % 2;
+        message_id(&service.respond(broadcast("").with_body("x")))
+    };
+    let mut ids: Vec<Uuid> = (0..100).map(&mut publish).collect();
     assert!(ids.is_sorted());
     ids.dedup();
     assert_eq!(ids.len(), 100, "the same text twice is two messages");
@@ -146,22 +154,21 @@ fn ids_that_are_made_later_are_greater() {
 #[test]
 fn a_large_message_is_divided_into_as_few_requests_as_it_fits_into() {
     let mut service = Service::local();
-    let id =
-        |service: &Service, length: usize| id_of(id(service.host.ids), "test", &"x".repeat(length), "").to_string();
+    let id = |n: u32, length: usize| id_of(id(n), "test", &"x".repeat(length), "").to_string();
     let all = || ["http-response", "http-stream", "ws-message"].map(str::to_owned).to_vec();
     is(&service.respond(broadcast("").with_body("x".repeat(10_000))), 200, "Ok\n");
     let whole =
         |id: &str| [("test", id), ("json:test", id)].map(|(channel, id)| (channel.to_owned(), id.to_owned(), all()));
-    let first = id(&service, 10_000);
+    let first = id(1, 10_000);
     assert_eq!(published(&mut service), [whole(&first)]);
     // One request for each item.
     is(&service.respond(broadcast("").with_body("x".repeat(20_000))), 200, "Ok\n");
-    let second = id(&service, 20_000);
+    let second = id(2, 20_000);
     assert_eq!(published(&mut service), whole(&second).map(|item| vec![item]));
     // One for each item and format: with ids of their own, as the proxy would drop all but the first of the same id.
-    for length in [60_000, 64_000] {
+    for (n, length) in [(3, 60_000), (4, 64_000)] {
         is(&service.respond(broadcast("").with_body("x".repeat(length))), 200, "Ok\n");
-        let third = id(&service, length);
+        let third = id(n, length);
         let parts = ["test", "json:test"].into_iter().flat_map(|channel| {
             let part = |format: String| vec![(channel.to_owned(), format!("{third}:{format}"), vec![format])];
             all().into_iter().map(part).collect::<Vec<_>>()
@@ -322,7 +329,7 @@ fn a_json_websocket_publishes_what_its_envelopes_say() {
     assert_eq!(message(0), &json!({ "content": "hi \"you\"" }));
     let envelope = format!(
         r#"{{"type":"message","id":"{}","channel":"a","data":"hi \"you\""}}"#,
-        id_of(id(1), "a", "hi \"you\"", "")
+        id_of_all_but(id(1), "a", "hi \"you\"", "", "c1")
     );
     assert_eq!(message(1), &json!({ "content": envelope }));
     assert_eq!(message(2), &json!({ "type": "binary", "content-bin": "/wA=" }));

@@ -275,15 +275,18 @@ fn a_broadcast_goes_to_one_channel_in_each_form() {
     is(&several, 400, "Repeated parameter: use channel once, and send a request for each\n");
     is(&respond(post("channel=a%2Fb").with_body("x")), 400, NAME);
     let mut service = Service::local();
-    for (text, event) in [
+    for ((text, event), n) in [
         ("", "data: \n\n"),
         ("one\ntwo", "data: one\ndata: two\n\n"),
         ("one\r\ntwo\rthree\n", "data: one\ndata: two\ndata: three\ndata: \n\n"),
         ("event: x\n\nid: 7\nretry: 1", "data: event: x\ndata: \ndata: id: 7\ndata: retry: 1\n\n"),
         (" \u{2603}", "data:  \u{2603}\n\n"),
-    ] {
+    ]
+    .into_iter()
+    .zip(1..)
+    {
         service.respond(post("channel=room").with_body(text));
-        let id = id_of(id(service.host.ids), "room", text, "");
+        let id = id_of(id(n), "room", text, "");
         let [raw, _] = &service.take_items()[..] else { panic!("not two items") };
         assert_eq!(raw["formats"]["http-stream"]["content"], format!("id: {id}\nevent: message\n{event}"));
         assert_eq!(raw["formats"]["http-response"]["body"], text);

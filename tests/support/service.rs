@@ -18,7 +18,7 @@ use fanout_edge::{
         publish::{PublishRequest, SendError, Sender},
     },
 };
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 /// What happens on a WebSocket.
 pub type Handler = fn(&mut Connection<'_>) -> Result<(), Rejection>;
@@ -143,8 +143,6 @@ pub struct Host {
     pub fastly_key: Option<&'static str>,
     pub is_local: bool,
     pub backends: Vec<&'static str>,
-    /// How many ids were made.
-    pub ids: u32,
     /// The time of ids, in milliseconds since 1970.
     pub clock: u64,
     /// How long each publish request takes, in milliseconds.
@@ -174,7 +172,6 @@ impl Default for Host {
             fastly_key: None,
             is_local: false,
             backends: vec!["self", "publisher"],
-            ids: 0,
             clock: NOW * 1000,
             publishing: 0,
             storing: 0,
@@ -258,11 +255,12 @@ impl Platform for Host {
         Ok(entry.map(|(_, value)| (*value).to_owned()))
     }
 
-    fn new_uuid(&mut self) -> Uuid {
-        self.ids += 1;
-        let mut random = [0; 10];
-        random[2..6].copy_from_slice(&self.ids.to_be_bytes());
-        Builder::from_unix_timestamp_millis(self.clock, &random).into_uuid()
+    fn time(&mut self) -> u64 {
+        self.clock
+    }
+
+    fn random(&mut self) -> u32 {
+        1
     }
 
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
@@ -313,10 +311,15 @@ pub fn cursor(time: u64) -> String {
 
 /// The id of a message that begins as this one.
 pub fn id_of(begins_as: Uuid, channel: &str, content: &str, from: &str) -> Uuid {
+    id_of_all_but(begins_as, channel, content, from, "")
+}
+
+/// The same of a message that one connection does not get.
+pub fn id_of_all_but(begins_as: Uuid, channel: &str, content: &str, from: &str, except: &str) -> Uuid {
     let mut id = begins_as.into_bytes();
     id[10..].fill(0);
     let part = |text: &str| [&(text.len() as u64).to_be_bytes()[..], text.as_bytes()].concat();
-    let hashed = [&id[..], &part(channel), &part(from), b"text", content.as_bytes()].concat();
+    let hashed = [&id[..], &part(channel), &part(from), &part(except), b"text", content.as_bytes()].concat();
     id[10..].copy_from_slice(&hmac_sha256::Hash::hash(&hashed)[..6]);
     Uuid::from_bytes(id)
 }

@@ -60,10 +60,15 @@ impl<'a> Connection<'a> {
         self.push(channels::of_user(user), message.into(), None)
     }
 
-    fn push(&mut self, channel: Channel, content: Content<'a>, except: Option<&str>) -> Result<MessageId, Rejection> {
+    fn push(
+        &mut self,
+        channel: Channel,
+        content: Content<'a>,
+        except: Option<&'a str>,
+    ) -> Result<MessageId, Rejection> {
         self.check_count()?;
-        let message = Published::new(MessageId::new(self.platform), channel, content, self.user());
-        Ok(self.outbox.publish(message, except, MAX_BACKEND_REQUESTS - self.fetched)?)
+        let message = Published::new(MessageId::new(self.platform), channel, content, self.user(), except);
+        Ok(self.outbox.publish(message, MAX_BACKEND_REQUESTS - self.fetched)?)
     }
 
     fn check_count(&self) -> Result<(), Error> {

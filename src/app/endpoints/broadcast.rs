@@ -50,9 +50,9 @@ pub(crate) fn broadcast(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     }
     let id = id.unwrap_or_else(|| MessageId::new(exchange.platform));
     let from = sender.sender().identity().and_then(Identity::user);
-    let message = Published::new(id, target.channel(), content, from);
+    let message = Published::new(id, target.channel(), content, from, command.except.as_deref());
     let mut outbox = Outbox::new(exchange.settings, exchange.now);
-    let id = outbox.publish(message, command.except.as_deref(), MAX_BACKEND_REQUESTS)?;
+    let id = outbox.publish(message, MAX_BACKEND_REQUESTS)?;
     sender.count(exchange)?;
     // A retry of what was perhaps published names the same id, so errors have it, too.
     let id = HeaderValue::try_from(id.to_string()).expect("a UUID is printable ASCII");

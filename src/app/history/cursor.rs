@@ -84,7 +84,7 @@ impl Cursor {
 
     /// The cursor of this moment.
     pub(crate) fn now(platform: &mut dyn Platform) -> Self {
-        Self::at(super::now(platform))
+        Self::at(platform.time())
     }
 
     /// Parses the cursor of a client.
@@ -96,7 +96,7 @@ impl Cursor {
             Some(id) => Self { id: Some(id), ..Self::at(id.time()) },
             None => Self::parse_own(text).or_else(|| Self::parse_time(text)).ok_or(Error::Since)?,
         };
-        let is_past = cursor.time <= super::now(platform) + LEEWAY * 1000 + AHEAD;
+        let is_past = cursor.time <= platform.time() + LEEWAY * 1000 + AHEAD;
         if is_past { Ok(cursor) } else { Err(Error::Since) }
     }
 

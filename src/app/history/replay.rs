@@ -14,7 +14,6 @@ use super::{
     History,
     cursor::{Cursor, Rest, Start},
     keys::{Key, Width},
-    now,
     times::{AHEAD, VERIFIED},
     value::{Stored, parse},
 };
@@ -111,7 +110,7 @@ pub(crate) fn replay(
     platform: &mut dyn Platform,
 ) -> Replay {
     // Before the store is read: what is stored meanwhile is younger.
-    let read_at = now(platform);
+    let read_at = platform.time();
     if covered.as_ref().is_ok_and(|(_, channels)| operations <= channels.len()) {
         return Replay { messages: Vec::new(), since: cursor, read_at, more: true, lost: None, reads: 0 };
     }

@@ -99,7 +99,7 @@ pub(super) fn parse(json: &[u8], key: &Key, channel: &Channel) -> Option<Vec<Sto
             _ => return None,
         };
         let from = from.map(|from| from.into_owned().into());
-        let message = Published { id: id.unwrap_or(key.id), channel: channel.clone(), content, from };
+        let message = Published { id: id.unwrap_or(key.id), channel: channel.clone(), content, from, except: None };
         Some(Stored { time: key.time, message })
     };
     let messages: Vec<Kept<'_>> = serde_json::from_slice(json).ok()?;

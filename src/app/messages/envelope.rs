@@ -111,7 +111,7 @@ impl<'a> Envelope<'a> {
 
     /// A message that was published. The name of a user's channel is not shown.
     pub(crate) fn published(message: &'a Published<'_>) -> Self {
-        let Published { id, channel, content, from } = message;
+        let Published { id, channel, content, from, .. } = message;
         let is_user = channels::is_of_user(channel);
         let (to, channel) = (is_user.then_some(TO_USER), Some(channel).filter(|_| !is_user));
         let envelope = match content {

@@ -1,9 +1,10 @@
 //! Message ids.
 //!
 //! # Format
-//! A UUID version 7 (RFC 9562, section 5.7), so ids sort by the time at which they were made. Its last group is a hash of the
-//! message and of the groups before: no client can give another message the same id, and so neither the proxy nor a client
-//! drops one as a duplicate that is none.
+//! A UUID version 7 (RFC 9562, section 5.7), so ids sort by the time at which they were made: milliseconds since 1970 (48 bits), a
+//! counter (26), which begins at random in each millisecond, and a hash (48) of the message, of who gets it and of what stands before. So
+//! no client can give a message of someone else's an id that another one has, and the proxy and the clients drop only duplicates. A
+//! client that looks for it, for some minutes, can find two messages of its own with the same id.
 
 use std::{borrow::Cow, fmt};
 
@@ -24,6 +25,35 @@ use crate::{
 /// The bits of the last group.
 const HASH: u128 = (1 << 48) - 1;
 
+/// Makes ids increase within a sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Counter {
+    /// In milliseconds since 1970.
+    time: u64,
+    count: u32,
+}
+
+impl Counter {
+    /// Of 26 bits. It begins in the lower half.
+    const MAX: u32 = (1 << 26) - 1;
+
+    fn next(platform: &mut dyn Platform) -> Self {
+        let (now, random) = (platform.time(), platform.random());
+        let state = platform.state();
+        state.ids = state.ids.after(now, random);
+        state.ids
+    }
+
+    /// Source: RFC 9562, section 6.2, method 1.
+    fn after(self, now: u64, random: u32) -> Self {
+        if self.time >= now && self.count < Self::MAX {
+            Self { count: self.count + 1, ..self }
+        } else {
+            Self { time: now.max(self.time + 1), count: random & (Self::MAX >> 1) }
+        }
+    }
+}
+
 /// The id of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(Uuid);
@@ -31,22 +61,22 @@ pub struct MessageId(Uuid);
 impl MessageId {
     /// Returns a new id without a hash, less than those of all messages that are made later.
     pub(crate) fn new(platform: &mut dyn Platform) -> Self {
-        const COUNTER: u128 = (1 << 26) - 1;
+        const VERSION: u128 = 7 << 76;
         const VARIANT: u128 = 0b10 << 62;
-        let id = platform.new_uuid().as_u128();
-        // The counter that makes one greater than that before it ends 32 bits from the right. Its last 26 bits go to the
-        // left of the hash, on both sides of the variant.
-        let counter = id >> 32 & COUNTER;
-        Self(Uuid::from_u128(id >> 76 << 76 | counter >> 14 << 64 | VARIANT | (counter & 0x3fff) << 48))
+        let Counter { time, count } = Counter::next(platform);
+        let (time, count) = (u128::from(time) << 80, u128::from(count));
+        // The counter stands to the left of the hash, on both sides of the variant.
+        Self(Uuid::from_u128(time | VERSION | count >> 14 << 64 | VARIANT | (count & 0x3fff) << 48))
     }
 
-    /// Returns the id of a message, of which a part is made from the message itself: the same for the same message.
-    pub(crate) fn of(self, channel: &Channel, content: &Content<'_>, from: Option<&str>) -> Self {
+    /// Returns the id of a message, of which a part is made from the message itself and of all that decides who gets it: the same
+    /// for the same message.
+    pub(crate) fn of(self, channel: &Channel, content: &Content<'_>, from: Option<&str>, except: Option<&str>) -> Self {
         let without_hash = self.0.as_u128() & !HASH;
         let mut hash = Hash::new();
         hash.update(without_hash.to_be_bytes());
         // The length of each part, so that none can be mistaken for another.
-        for part in [channel.as_str().as_bytes(), from.unwrap_or_default().as_bytes()] {
+        for part in [channel.as_str(), from.unwrap_or_default(), except.unwrap_or_default()] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -120,5 +150,24 @@ impl<'de> Deserialize<'de> for MessageId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         Self::parse_any(&text).ok_or_else(|| D::Error::custom("a UUID version 7 was expected"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counter;
+
+    #[test]
+    fn ids_increase_whatever_the_clock_does() {
+        let first = Counter::default().after(1000, u32::MAX);
+        assert_eq!(first, Counter { time: 1000, count: Counter::MAX >> 1 });
+        // It stands, it goes back, and it goes on.
+        assert_eq!(first.after(1000, 0), Counter { time: 1000, count: (Counter::MAX >> 1) + 1 });
+        assert_eq!(first.after(1, 0), Counter { time: 1000, count: (Counter::MAX >> 1) + 1 });
+        assert_eq!(first.after(1001, 7), Counter { time: 1001, count: 7 });
+        // More in a millisecond than it counts.
+        let last = Counter { time: 1000, count: Counter::MAX };
+        assert_eq!(last.after(1000, 7), Counter { time: 1001, count: 7 });
+        assert_eq!(last.after(1, 7), Counter { time: 1001, count: 7 });
     }
 }

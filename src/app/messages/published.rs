@@ -20,13 +20,21 @@ pub(crate) struct Published<'a> {
     pub(crate) content: Content<'a>,
     /// The user whose verified token it came with.
     pub(crate) from: Option<Cow<'a, str>>,
+    /// The id of the connection that does not get it.
+    pub(crate) except: Option<Cow<'a, str>>,
 }
 
 impl<'a> Published<'a> {
     /// Returns a message whose id begins as this one.
-    pub(crate) fn new(id: MessageId, channel: Channel, content: Content<'a>, from: Option<&'a str>) -> Self {
-        let id = id.of(&channel, &content, from);
-        Self { id, channel, content, from: from.map(Cow::Borrowed) }
+    pub(crate) fn new(
+        id: MessageId,
+        channel: Channel,
+        content: Content<'a>,
+        from: Option<&'a str>,
+        except: Option<&'a str>,
+    ) -> Self {
+        let id = id.of(&channel, &content, from, except);
+        Self { id, channel, content, from: from.map(Cow::Borrowed), except: except.map(Cow::Borrowed) }
     }
 
     /// The beginning of it, of at most so many bytes. It keeps its id.
@@ -35,7 +43,13 @@ impl<'a> Published<'a> {
             Content::Text(text) => Content::from(&text[..text.floor_char_boundary(length)]),
             Content::Binary(bytes) => Content::from(&bytes[..length.min(bytes.len())]),
         };
-        Published { id: self.id, channel: self.channel.clone(), content, from: self.from.as_deref().map(Cow::Borrowed) }
+        Published {
+            id: self.id,
+            channel: self.channel.clone(),
+            content,
+            from: self.from.as_deref().map(Cow::Borrowed),
+            except: self.except.as_deref().map(Cow::Borrowed),
+        }
     }
 
     /// Its envelope.
