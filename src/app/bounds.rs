@@ -68,8 +68,8 @@ pub const MAX_EVENTS_BODY: usize = 4_000_000;
 pub const MAX_SECRET_READS: usize = 2;
 
 /// The most settings of an application's own that one [sandbox](super::sandbox) reads: Fastly allows 32, and the service reads
-/// ten.
-pub const MAX_SETTING_READS: usize = 20;
+/// fourteen.
+pub const MAX_SETTING_READS: usize = 16;
 
 /// The longest body of a response that a handler fetches, in bytes.
 pub const MAX_FETCHED_BODY: usize = 100_000;

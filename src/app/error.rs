@@ -120,6 +120,8 @@ pub enum Error {
     NoKeyId,
     /// There are several keys, and the access token names another one.
     UnknownKeyId,
+    /// The access token is for another audience, or for one if none is set.
+    Audience,
     /// The claim `sub` is not a string of 1 to [`MAX_USER_LENGTH`](super::bounds::MAX_USER_LENGTH) characters.
     Subject,
     /// A claim that lists channels is not a list of strings.
@@ -249,6 +251,7 @@ impl Error {
             | Self::Token(_)
             | Self::NoKeyId
             | Self::UnknownKeyId
+            | Self::Audience
             | Self::Subject
             | Self::Claim(_) => 401,
             Self::NotProxied | Self::Signature(_) | Self::Origin | Self::Forbidden(..) | Self::ForbiddenUser(_) => 403,
@@ -274,7 +277,8 @@ impl Error {
                 BackendError::TimedOut => 504,
                 BackendError::Unreachable | BackendError::TooLarge => 502,
             },
-            Self::Setting(_) | Self::Entry { .. } | Self::NoAccessKey | Self::HandOff { .. } => 503,
+            Self::NoAccessKey => 501,
+            Self::Setting(_) | Self::Entry { .. } | Self::HandOff { .. } => 503,
             Self::Rejected { status, .. } => *status,
         }
     }
@@ -288,14 +292,22 @@ impl Error {
             Self::Token(error) => *error >= SignatureError::Signature,
             _ => matches!(
                 self,
-                Self::FastlyKey | Self::Subject | Self::Claim(_) | Self::Forbidden(..) | Self::ForbiddenUser(_)
+                Self::FastlyKey
+                    | Self::Audience
+                    | Self::Subject
+                    | Self::Claim(_)
+                    | Self::Forbidden(..)
+                    | Self::ForbiddenUser(_)
             ),
         }
     }
 
     /// Whether the client has an access token that is not valid.
     const fn is_invalid_token(&self) -> bool {
-        matches!(self, Self::Token(_) | Self::NoKeyId | Self::UnknownKeyId | Self::Subject | Self::Claim(_))
+        matches!(
+            self,
+            Self::Token(_) | Self::NoKeyId | Self::UnknownKeyId | Self::Audience | Self::Subject | Self::Claim(_)
+        )
     }
 
     /// The line for the log, which has nothing that a client chose, except for the text of an error of the application's own:

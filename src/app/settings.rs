@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 pub use super::state::{Lookup, Unreadable};
 use super::{
-    access::{keys::Keys, limits::Limits, origins::Origins},
+    access::{keys::Keys, limits::Limits, origins::Origins, token::Rules},
     error::SettingError,
     history::History,
 };
@@ -29,6 +29,11 @@ const CONNECTION_TICKETS: &str = "CONNECTION_TICKETS";
 
 /// The keys of access tokens. Without them all clients may subscribe and publish.
 pub const ACCESS_KEY: &str = "ACCESS_KEY";
+
+/// In the Config Store: whom access tokens name as their audience (`aud`). Without it they have none.
+const ACCESS_AUDIENCE: &str = "ACCESS_AUDIENCE";
+/// In the Config Store: who issues access tokens (`iss`). Without it anyone who has a key.
+const ACCESS_ISSUER: &str = "ACCESS_ISSUER";
 
 /// In the Config Store: the origins whose pages may use the service. See [`Origins::parse`].
 const ALLOWED_ORIGINS: &str = "ALLOWED_ORIGINS";
@@ -67,8 +72,8 @@ pub struct Settings {
     pub(super) publisher: Result<Publisher, SettingError>,
     /// Issues and verifies connection tickets, if they are of use and not turned off.
     pub(super) tickets: Option<Tickets>,
-    /// The keys of access tokens; `None` if the service is open.
-    pub(super) access: Result<Option<Keys>, SettingError>,
+    /// Which access tokens are accepted; `None` if the service is open.
+    pub(super) access: Result<Option<Rules>, SettingError>,
     /// The allowed origins.
     pub(super) origins: Result<Origins, SettingError>,
     /// The rate limits.
@@ -108,15 +113,27 @@ impl Settings {
         let access_key = secrets(ACCESS_KEY).map_err(|Unreadable| {
             SettingError::secret(ACCESS_KEY, "cannot be read: is the store linked to the service?")
         });
-        let access = access_key.clone().and_then(|value| {
-            let keys = value.as_deref().map(|keys| Keys::parse(keys.trim())).transpose();
-            keys.map_err(|error| SettingError::secret(ACCESS_KEY, format_args!("cannot be used: {error}")))
+        let name_in_tokens = |name| match config(name)?.map(|value| value.trim().to_owned()) {
+            Some(value) if value.is_empty() => Err(SettingError::config(name, "is empty: set or delete it")),
+            Some(_) if access_key == Ok(None) => Err(SettingError::config(name, "needs an ACCESS_KEY: set both")),
+            value => Ok(value),
+        };
+        let (audience, issuer) = (name_in_tokens(ACCESS_AUDIENCE), name_in_tokens(ACCESS_ISSUER));
+        let mut rules_of_tickets = access_key.clone().ok().flatten().unwrap_or_default();
+        for (name, value) in [(ACCESS_AUDIENCE, &audience), (ACCESS_ISSUER, &issuer)] {
+            if let Ok(Some(value)) = value {
+                rules_of_tickets.push_str(&format!("\n{name}={value}"));
+            }
+        }
+        let access = access_key.and_then(|value| {
+            let (audience, issuer) = (audience?, issuer?);
+            let Some(keys) = value else { return Ok(None) };
+            let keys = Keys::parse(keys.trim())
+                .map_err(|error| SettingError::secret(ACCESS_KEY, format_args!("cannot be used: {error}")))?;
+            Ok(Some(Rules { keys, audience, issuer }))
         });
         let tickets = match (&uses_tickets, &publisher, &verifier, &access) {
-            (Ok(true), Ok(publisher), Ok(verifier), Ok(_)) => {
-                let rules = access_key.ok().flatten().unwrap_or_default();
-                Tickets::new(publisher, verifier, &rules)
-            }
+            (Ok(true), Ok(publisher), Ok(verifier), Ok(_)) => Tickets::new(publisher, verifier, &rules_of_tickets),
             _ => None,
         };
         let verifier = uses_tickets.and(verifier);

@@ -9,7 +9,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine},
 };
-use hmac_sha256::Hash;
+use hmac_sha256::HMAC;
 use jwt_simple::{
     prelude::{ECDSAP256PublicKeyLike, ES256PublicKey, HS256Key},
     reexports::ct_codecs::{Decoder, Hex},
@@ -51,13 +51,14 @@ pub enum Algorithm {
 }
 
 impl VerifyKey {
-    /// A hash of the key, of 64 digits, by which it is known again: the SHA-256 of the secret, or of the point on the curve.
-    pub fn hash(&self) -> String {
+    /// 16 hexadecimal digits by which the key is known again, for one purpose: the beginning of the HMAC-SHA256 of the purpose, with
+    /// the secret or the point on the curve as its key.
+    pub fn fingerprint(&self, purpose: &str) -> String {
         let bytes = match &self.0 {
             Kind::Hs256(key) => key.to_bytes(),
             Kind::Es256(key) => key.public_key().to_bytes_uncompressed(),
         };
-        Hash::hash(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+        HMAC::mac(purpose, bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Parses a key. Whoever knows a secret can sign, so a text is one only if it says so: else a public key in some format
@@ -142,21 +143,29 @@ impl VerifyKey {
         Ok(Self(Kind::Hs256(HS256Key::from_bytes(secret))))
     }
 
+    /// In several lines, in one, or with a written-out `\n` in place of each newline, as variables of CI systems have it.
     fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+        let pem = pem.replace("\\r", "").replace("\\n", "\n");
         let (_, encapsulated) = pem.split_once("-----BEGIN ").ok_or(InvalidKey::Pem)?;
         let (label, encapsulated) = encapsulated.split_once("-----").ok_or(InvalidKey::Pem)?;
         if label.ends_with("PRIVATE KEY") {
             return Err(InvalidKey::Private);
         }
         let (body, _) = encapsulated.split_once(&format!("-----END {label}-----")).ok_or(InvalidKey::Pem)?;
-        Self::from_der(&decode_pem_body(body).ok_or(InvalidKey::Pem)?)
+        // A space stands for a newline, or for a `+`.
+        let one_line: String = body.split_ascii_whitespace().collect();
+        let der = [&*one_line, body].into_iter().filter_map(decode_pem_body).find(|der| is_der(der));
+        Self::from_der(&der.ok_or(InvalidKey::Pem)?)
     }
 
     fn from_der(der: &[u8]) -> Result<Self, InvalidKey> {
         if is_private(der) {
             return Err(InvalidKey::Private);
         }
-        ES256PublicKey::from_der(der).map(|key| Self(Kind::Es256(key))).map_err(|_| InvalidKey::Pem)
+        ES256PublicKey::from_der(der).map(|key| Self(Kind::Es256(key))).map_err(|_| {
+            let is_other = is_public_key(der) && !has(der, &P_256);
+            if is_other { InvalidKey::Algorithm } else { InvalidKey::Pem }
+        })
     }
 
     /// Source: RFC 7517, section 4; RFC 7518, sections 6.2.1 and 6.4.1.
@@ -175,7 +184,7 @@ impl VerifyKey {
             "EC" if member("crv")? == "P-256" => {
                 ES256PublicKey::from_jwk(jwk).map(|key| Self(Kind::Es256(key))).map_err(|_| InvalidKey::Jwk)
             }
-            _ => Err(InvalidKey::Jwk),
+            _ => Err(InvalidKey::Algorithm),
         }
     }
 }
@@ -226,6 +235,19 @@ fn is_private(der: &[u8]) -> bool {
     matches!(der_content(der), Some([0x02, 0x01, 0 | 1, ..]))
 }
 
+/// The identifiers of an elliptic curve key and of P-256. Source: RFC 5480, sections 2.1.1 and 2.1.1.1.
+const P_256: [u8; 19] = [6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+
+/// Whether a DER sequence begins with another one, which begins with an identifier, as a public key does (RFC 5280, section 4.1),
+/// or is one of RSA alone (RFC 8017, appendix A.1.1): two numbers.
+fn is_public_key(der: &[u8]) -> bool {
+    matches!(der_content(der), Some([0x30, _, 6, ..] | [0x02, 0x82, ..]))
+}
+
+fn has(der: &[u8], part: &[u8]) -> bool {
+    der.windows(part.len()).any(|window| window == part)
+}
+
 /// What is inside a DER sequence that fills all of the bytes.
 fn der_content(bytes: &[u8]) -> Option<&[u8]> {
     let (length, content) = match *bytes {
@@ -266,10 +288,12 @@ pub enum InvalidKey {
     Base64,
     /// What follows `hex:` is not hexadecimal.
     Hex,
-    /// PEM or DER, but not a P-256 public key.
+    /// PEM or DER that cannot be decoded, or is not a public key.
     Pem,
-    /// JSON, but not a JWK of type `EC` with the curve P-256, or of type `oct`.
+    /// JSON, but not a JWK.
     Jwk,
+    /// A key of another algorithm or curve than P-256.
+    Algorithm,
     /// A private key: verifying needs only the public key.
     Private,
     /// A public key or a URL where a secret should be.
@@ -286,8 +310,15 @@ impl fmt::Display for InvalidKey {
             }
             Self::Hex => f.write_str("the text after `hex:` is not valid hexadecimal"),
             Self::Base64 => f.write_str("the text after `base64:` is not valid base64"),
-            Self::Pem => f.write_str("the PEM or DER is not a P-256 public key: use SPKI (BEGIN PUBLIC KEY)"),
-            Self::Jwk => f.write_str("the JWK is neither a P-256 public key (kty `EC`) nor a secret (kty `oct`)"),
+            Self::Pem => {
+                f.write_str("the PEM or DER cannot be decoded as a public key: use SPKI (BEGIN PUBLIC KEY), whole")
+            }
+            Self::Jwk => {
+                f.write_str("the JWK is not valid: use one with kty `EC`, crv, x and y, or with kty `oct` and k")
+            }
+            Self::Algorithm => {
+                f.write_str("the key is of another algorithm or curve: use one of ES256 (P-256), or a secret (HS256)")
+            }
             Self::Private => f.write_str("this is a private key: keep it at the signer, and use its public key here"),
             Self::Public => {
                 f.write_str("a public key or a URL is not a secret: write a key as PEM or JWK, without secret:")

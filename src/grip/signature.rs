@@ -12,6 +12,7 @@ use std::{collections::HashSet, error::Error, fmt};
 
 use jwt_simple::{
     JWTError,
+    claims::Audiences,
     prelude::{Duration, ECDSAP256PublicKeyLike, MACLike, UnixTimeStamp, VerificationOptions},
     token::Token,
 };
@@ -104,6 +105,10 @@ pub struct Verified {
     pub expires_at: u64,
     /// The claim `sub`.
     pub subject: Option<String>,
+    /// The claim `iss`.
+    pub issuer: Option<String>,
+    /// The claim `aud`.
+    pub audiences: Option<HashSet<String>>,
     /// The claims that are not registered.
     pub claims: Claims,
 }
@@ -126,6 +131,7 @@ impl VerifyKey {
             Kind::Es256(key) => key.verify_token::<Claims>(token, Some(options)),
         };
         let verified = verified.map_err(|error| match error.downcast_ref() {
+            Some(JWTError::TokenTooLong) => SignatureError::TooLong,
             Some(JWTError::AlgorithmMismatch) => SignatureError::Algorithm,
             Some(JWTError::InvalidSignature | JWTError::InvalidAuthenticationTag) => SignatureError::Signature,
             Some(JWTError::TokenHasExpired) => SignatureError::Expired,
@@ -137,7 +143,13 @@ impl VerifyKey {
             None => SignatureError::Malformed,
         })?;
         let expires_at = verified.expires_at.ok_or(SignatureError::NoExpiry)?.as_secs();
-        Ok(Verified { expires_at, subject: verified.subject, claims: verified.custom })
+        Ok(Verified {
+            expires_at,
+            subject: verified.subject,
+            issuer: verified.issuer,
+            audiences: verified.audiences.map(Audiences::into_set),
+            claims: verified.custom,
+        })
     }
 }
 
@@ -145,8 +157,12 @@ impl VerifyKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum SignatureError {
-    /// It is not a JWT of at most [`MAX_TOKEN_LENGTH`] bytes, or was sent more than once.
+    /// It is not a JWT.
     Malformed,
+    /// It is longer than [`MAX_TOKEN_LENGTH`].
+    TooLong,
+    /// It was sent more than once, or not as text.
+    Header,
     /// Its algorithm is not that of the key.
     Algorithm,
     /// It was not signed with the key.
@@ -166,10 +182,12 @@ pub enum SignatureError {
 impl fmt::Display for SignatureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Malformed => "not a JWT, or sent more than once",
+            Self::Malformed => "not a JWT",
+            Self::TooLong => return write!(f, "longer than {MAX_TOKEN_LENGTH} bytes"),
+            Self::Header => "sent more than once, or not as text",
             Self::Algorithm => "wrong algorithm for the key (alg)",
             Self::Signature => "invalid signature",
-            Self::Claims => "a claim has the wrong type (iss, sub and jti are strings, exp, nbf and iat are numbers)",
+            Self::Claims => "a claim has the wrong type (iss, sub and jti are strings, aud is one or a list of them, exp, nbf and iat are numbers)",
             Self::Expired => "expired",
             Self::NotYetValid => "not valid yet (nbf or iat)",
             Self::Issuer => "wrong issuer (iss)",
@@ -207,7 +225,7 @@ impl GripStatus {
     pub fn of(grip_sig: Header<'_>, verifiers: &[Verifier], now: u64) -> Self {
         let token = match grip_sig {
             Header::Missing => return Self::NotProxied,
-            Header::Invalid => return Self::NeedsSignature(SignatureError::Malformed),
+            Header::Invalid => return Self::NeedsSignature(SignatureError::Header),
             Header::Value(token) => token,
         };
         let mut furthest = SignatureError::Malformed;

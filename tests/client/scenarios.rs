@@ -538,13 +538,16 @@ fn clients_500_that_lose_their_connection_at_once_come_back_with_nothing_missed(
     ));
     let wait_for_all = |node: &mut Node, what: &str| {
         let start = Instant::now();
-        while node.eval(&format!("clients.filter(({{ live, connected, recovered }}) => {what}).length")) != CLIENTS {
+        while node.eval(&format!("clients.filter(({{ last, recovered, before }}) => {what}).length")) != CLIENTS {
             assert!(start.elapsed() < PATIENCE, "timed out waiting for {what}");
             thread::sleep(Duration::from_millis(200));
         }
     };
-    wait_for_all(&mut node, "connected.length === 1");
+    // On a busy machine the proxy fails some of so many openings: those come back before the restart.
+    wait_for_all(&mut node, "last.status === 'connected'");
     thread::sleep(Duration::from_secs(5));
+    wait_for_all(&mut node, "last.status === 'connected'");
+    node.eval("clients.forEach((client) => { client.before = client.recovered.length; })");
     let mut ids = vec![publish(&service, "room", "before").expect("Ok")];
     service.pushpin = None;
     service.start_pushpin();
@@ -552,7 +555,7 @@ fn clients_500_that_lose_their_connection_at_once_come_back_with_nothing_missed(
         ids.extend(publish(&service, "room", &number.to_string()));
         thread::sleep(Duration::from_millis(300));
     }
-    wait_for_all(&mut node, "recovered.length > 0");
+    wait_for_all(&mut node, "recovered.length > before");
     thread::sleep(Duration::from_secs(2));
     // Each has each message, once, or knows that it has not.
     let sets = node.eval("clients.map(({ messages, recovered }) => ({ messages, recovered }))");

@@ -12,7 +12,7 @@ globalThis.start = (/** @type {typeof import('../../src/client/client.js').conne
 /** Many clients: when each connected, which messages it has, and whether it was told that some are missing. */
 globalThis.crowd = (/** @type {typeof import('../../src/client/client.js').connect} */ connect, /** @type {string} */ url, /** @type {any} */ options, /** @type {number} */ count) => {
   const clients = Array.from({ length: count }, () => {
-    const client = { live: connect(url, options), connected: /** @type {number[]} */ ([]), messages: /** @type {string[]} */ ([]), recovered: /** @type {any[]} */ ([]), last: /** @type {any} */ ({}) };
+    const client = { live: connect(url, options), connected: /** @type {number[]} */ ([]), messages: /** @type {string[]} */ ([]), recovered: /** @type {any[]} */ ([]), last: /** @type {any} */ ({}), before: 0 };
     client.live.addEventListener('status', ({ detail }) => {
       client.last = detail;
       if (detail.status === 'connected') client.connected.push(Date.now());

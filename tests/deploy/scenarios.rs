@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use fanout_edge::grip::VerifyKey;
 use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 
@@ -48,6 +49,7 @@ const TESTS: &[Test] = &[
     ("no_secret_is_seen_where_it_does_not_belong", no_secret_is_seen_where_it_does_not_belong),
     ("a_terminal_is_asked_for_the_secrets", a_terminal_is_asked_for_the_secrets),
     ("a_service_with_an_access_key_is_checked_with_a_token", a_service_with_an_access_key_is_checked_with_a_token),
+    ("the_token_of_the_check_has_the_audience_and_the_issuer", the_token_of_the_check_has_the_audience_and_the_issuer),
     ("a_service_that_does_not_work_is_reported", a_service_that_does_not_work_is_reported),
     ("everything_is_removed_after_a_yes", everything_is_removed_after_a_yes),
     ("what_an_application_declares_is_made_and_removed", what_an_application_declares_is_made_and_removed),
@@ -412,6 +414,7 @@ fn nothing_is_made_if_something_is_missing(edge: u16) {
             &[("BROADCASTS_PER_MINUTE", "many")],
             "BROADCASTS_PER_MINUTE of the config store `fanout_config` must be a positive",
         ),
+        (&[("ACCESS_AUDIENCE", "chat")], "ACCESS_AUDIENCE of the config store `fanout_config` needs an ACCESS_KEY"),
         (&[("ALLOWED_ORIGINS", "example.com")], "ALLOWED_ORIGINS of the config store `fanout_config` must be *"),
         (&[("FANOUT_API_TOKEN", "s3cret s3cret")], "has characters that no token has"),
         (&[("FANOUT_API_TOKEN", "")], "the token that publishes is missing"),
@@ -667,6 +670,35 @@ fn rejecting(to: u16, count: usize, of: usize) -> u16 {
         }
     });
     port
+}
+
+fn the_token_of_the_check_has_the_audience_and_the_issuer(edge: u16) {
+    let fastly = Fastly::start();
+    let checkout = Checkout::new(&fastly, edge);
+    // The service that stands for the deployed one takes any token.
+    let curl =
+        "for header in \"$@\"; do case $header in @*) cat \"${header#@}\" >>\"$0.seen\" 2>/dev/null ;; esac; done";
+    let real = Command::new("which").arg("curl").output().expect("a path");
+    let real = String::from_utf8(real.stdout).expect("a path");
+    program(&checkout.path("tools/curl"), &format!("{curl}\nexec {} \"$@\"", real.trim()));
+    let seen = || {
+        let seen = fs::read_to_string(checkout.path("tools/curl.seen")).expect("headers");
+        let token =
+            seen.rsplit("Bearer ").next().and_then(|rest| rest.lines().next()).expect("a token").trim().to_owned();
+        let key = VerifyKey::parse(ACCESS_KEY).expect("a key");
+        let verified = key.verify(&token, None, 10, now()).expect("a valid token");
+        (verified.audiences.into_iter().flatten().collect::<Vec<_>>().join(","), verified.issuer.unwrap_or_default())
+    };
+    let of_provider =
+        [("ACCESS_KEY", ACCESS_KEY), ("ACCESS_AUDIENCE", "chat"), ("ACCESS_ISSUER", "https://id.example")];
+    checkout.deploy(&of_provider).succeeds();
+    assert_eq!(seen(), ("chat".to_owned(), "https://id.example".to_owned()));
+    let items = fastly.items("config", "my-chat-config");
+    assert_eq!(["ACCESS_AUDIENCE", "ACCESS_ISSUER"].map(|name| &*items[name]), ["chat", "https://id.example"]);
+    // What is stored stays, and the key is there already.
+    checkout.run(&[("ACCESS_AUDIENCE", "shop")]).succeeds();
+    checkout.run(&[("ACCESS_KEY", ACCESS_KEY)]).succeeds();
+    assert_eq!(seen(), ("shop".to_owned(), "https://id.example".to_owned()));
 }
 
 fn a_service_that_does_not_work_is_reported(edge: u16) {

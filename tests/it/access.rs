@@ -8,7 +8,8 @@ use fanout_edge::{
     grip::{VerifyKey, key::InvalidKey},
 };
 use jwt_simple::prelude::{
-    ECDSAP256KeyPairLike, ECDSAP256PublicKeyLike, ES256KeyPair, HS256Key, MACLike, UnixTimeStamp,
+    ECDSAP256KeyPairLike, ECDSAP256PublicKeyLike, ES256KeyPair, ES384KeyPair, Ed25519KeyPair, HS256Key, MACLike,
+    UnixTimeStamp,
 };
 
 use crate::{
@@ -129,10 +130,10 @@ fn a_token_is_found_in_the_header_the_subprotocols_and_the_query() {
     assert!(is_published(broadcast(&format!("/api/broadcast?token={write}")), guarded()));
     // The header wins.
     let request = connect(&format!("/api/poll?token={read}")).with("Authorization", "Bearer x");
-    let malformed = "Access token rejected: not a JWT, or sent more than once. Get a new one\n";
-    rejected(request, guarded(), 401, malformed);
+    rejected(request, guarded(), 401, "Access token rejected: not a JWT. Get a new one\n");
     let twice = connect("/api/poll").with("Authorization", bearer(&read)).with("authorization", bearer(&read));
-    rejected(twice, guarded(), 401, malformed);
+    let text = "Access token rejected: sent more than once, or not as text. Get a new one\n";
+    rejected(twice, guarded(), 401, text);
 }
 
 #[test]
@@ -211,10 +212,10 @@ fn an_invalid_token_is_rejected_with_the_reason() {
         parts[1] = other.split('.').nth(1).expect("claims");
         parts.join(".")
     };
-    let malformed = "not a JWT, or sent more than once. Get a new one";
+    let malformed = "not a JWT. Get a new one";
     let list = |claim: &str| format!("{claim} must be a list of strings");
-    let types =
-        "a claim has the wrong type (iss, sub and jti are strings, exp, nbf and iat are numbers). Get a new one";
+    let types = "a claim has the wrong type (iss, sub and jti are strings, aud is one or a list of them, exp, nbf and iat are numbers). Get a new one";
+    let audience = "wrong audience (aud). Set ACCESS_AUDIENCE to that of your tokens";
     let user = "sub must be a string of 1 to 128 characters";
     for (token, why) in [
         (access_token(SECRET, NOW - 11, read), "expired. Get a new one"),
@@ -231,7 +232,11 @@ fn an_invalid_token_is_rejected_with_the_reason() {
         (token(r#"{"sub":["alice"],"x-fastly-read":["test"]}"#), types),
         (token(r#"{"sub":"","x-fastly-read":["test"]}"#), user),
         (token(&format!(r#"{{"sub":"{}"}}"#, "\u{e9}".repeat(129))), user),
-        ("x".repeat(4097), malformed),
+        ("x".repeat(4097), "longer than 4096 bytes. Get a new one"),
+        (token(r#"{"aud":7,"x-fastly-read":["test"]}"#), types),
+        (token(r#"{"aud":"shop","x-fastly-read":["test"]}"#), audience),
+        (token(r#"{"aud":["shop","mail"],"x-fastly-read":["test"]}"#), audience),
+        (token(r#"{"aud":[],"x-fastly-read":["test"]}"#), audience),
         (format!("{good}.{good}"), malformed),
         (String::new(), malformed),
     ] {
@@ -248,6 +253,62 @@ fn an_invalid_token_is_rejected_with_the_reason() {
     }
     // Clocks may differ by some seconds.
     assert_eq!(verify(KEY, &access_token(SECRET, NOW - 9, read)), Ok(()));
+}
+
+#[test]
+fn a_token_is_for_the_audience_and_of_the_issuer_of_the_settings() {
+    let guarded = |entries: &[(&str, &str)]| {
+        Service::new(settings(&[&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", KEY)], entries].concat()))
+    };
+    let (audience, issuer) =
+        (("config:ACCESS_AUDIENCE", " https://chat.example "), ("config:ACCESS_ISSUER", "https://id.example/"));
+    let wrong_audience = Err("wrong audience (aud). Set ACCESS_AUDIENCE to that of your tokens");
+    let wrong_issuer = Err("wrong issuer (iss). Get a new one");
+    for (entries, claims, expected) in [
+        (vec![audience], r#""aud":"https://chat.example","#, Ok(())),
+        (vec![audience], r#""aud":["https://shop.example","https://chat.example"],"iss":"any","#, Ok(())),
+        (vec![audience], r#""aud":"https://shop.example","#, wrong_audience),
+        (vec![audience], r#""aud":"https://chat.example/","#, wrong_audience),
+        (vec![audience], r#""aud":[],"#, wrong_audience),
+        (vec![audience], r#""aud":"","#, wrong_audience),
+        (vec![audience], "", wrong_audience),
+        (vec![issuer], r#""iss":"https://id.example/","#, Ok(())),
+        (vec![issuer], r#""iss":"https://id.example","#, wrong_issuer),
+        (vec![issuer], "", wrong_issuer),
+        (vec![issuer], r#""iss":"https://id.example/","aud":"https://chat.example","#, wrong_audience),
+        (vec![audience, issuer], r#""iss":"https://id.example/","aud":"https://chat.example","#, Ok(())),
+        (vec![], r#""iss":"any","#, Ok(())),
+    ] {
+        let token = token(&format!(r#"{{{claims}"x-fastly-read":["test"],"x-fastly-write":["test"]}}"#));
+        for request in SUBSCRIBING.map(connect).into_iter().chain([broadcast("/api/broadcast")]) {
+            let mut service = guarded(&entries);
+            let request = request.with("Authorization", bearer(&token));
+            match (expected, service.decide(request)) {
+                (Ok(()), Outcome::HandOff { .. }) => {}
+                (Ok(()), Outcome::Response(response)) => is(&response, 200, "Ok\n"),
+                (Err(why), Outcome::Response(response)) => {
+                    is(&response, 401, format!("Access token rejected: {why}\n"));
+                }
+                (Err(why), _) => panic!("{claims} is no `{why}`"),
+            }
+        }
+    }
+    for (entries, problem) in [
+        (
+            vec![("ACCESS_KEY", KEY), ("config:ACCESS_AUDIENCE", " ")],
+            "The entry ACCESS_AUDIENCE of the config store `fanout_config` is empty: set or delete it",
+        ),
+        (
+            vec![("ACCESS_KEY", KEY), ("config:ACCESS_ISSUER", "")],
+            "The entry ACCESS_ISSUER of the config store `fanout_config` is empty: set or delete it",
+        ),
+        // Nobody would look at it.
+        (vec![audience], "The entry ACCESS_AUDIENCE of the config store `fanout_config` needs an ACCESS_KEY: set both"),
+        (vec![issuer], "The entry ACCESS_ISSUER of the config store `fanout_config` needs an ACCESS_KEY: set both"),
+    ] {
+        let mut service = Service::new(settings(&[&[("GRIP_URL", LOCAL_GRIP_URL)], &entries[..]].concat()));
+        is(&service.respond(connect("/api/poll")), 503, format!("{problem}\n"));
+    }
 }
 
 #[test]
@@ -289,6 +350,13 @@ fn a_key_may_be_in_any_format() {
     assert_eq!(verify(&format!(r#"{{"kty":"oct","k":"{SECRET_BASE64}"}}"#), &hs256), Ok(()));
     let spki: String = pair.public_key().to_der().expect("DER").iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(verify(&KEY.replace(':', ": "), &hs256), Ok(()));
+    // As variables of CI systems and consoles have it.
+    let lines: Vec<&str> = pem.trim_end().lines().collect();
+    let [written, carriages, one_line, glued] = ["\\n", "\\r\\n", " ", ""].map(|newline| lines.join(newline));
+    let quoted = format!("\"{written}\\n\"");
+    for key in [&written, &carriages, &one_line, &glued, &quoted] {
+        assert_eq!(verify(key, &es256), Ok(()), "{key}");
+    }
     for key in [&*pem, &jwk(&pair, ""), &jwk(&pair, r#","kid":"2026""#), &format!("hex:{spki}")] {
         assert_eq!(verify(key, &es256), Ok(()));
         assert_eq!(verify(key, &named("whatever").0), Ok(()), "one key needs no id");
@@ -308,9 +376,8 @@ fn a_key_may_be_in_any_format() {
         verify(&set, &hs256),
         Err("no key ID (kid), and there are several keys. Add it to the token".to_owned())
     );
-    let malformed = || Err("not a JWT, or sent more than once. Get a new one".to_owned());
-    assert_eq!(verify(&set, "no token"), malformed());
-    assert_eq!(verify(&set, &"x".repeat(5000)), malformed());
+    assert_eq!(verify(&set, "no token"), Err("not a JWT. Get a new one".to_owned()));
+    assert_eq!(verify(&set, &"x".repeat(5000)), Err("longer than 4096 bytes. Get a new one".to_owned()));
 
     // Keys of a set that cannot be used are skipped, as long as one can.
     let mixed = format!(r#"{{"keys":[{{"kty":"RSA","kid":"r"}},{{"kid":"x"}},1,{}]}}"#, jwk(&pair, r#","kid":"b""#));
@@ -335,6 +402,17 @@ fn a_key_that_cannot_be_used_is_reported_and_allows_nothing() {
     let set = "the JWK Set has no supported key with a kid of its own";
     let (wrong, public, private) =
         [InvalidKey::Jwk, InvalidKey::Public, InvalidKey::Private].map(|error| error.to_string()).into();
+    let (undecodable, other) = [InvalidKey::Pem, InvalidKey::Algorithm].map(|error| error.to_string()).into();
+    let pem = |label: &str, der: &[u8]| {
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64_STANDARD.encode(der))
+    };
+    let rsa = include_str!("../data/rsa-public-key.pem");
+    let rsa_alone: String = rsa.lines().filter(|line| !line.starts_with("---")).collect();
+    // Behind the algorithm.
+    let rsa_alone = pem("RSA PUBLIC KEY", &BASE64_STANDARD.decode(rsa_alone).expect("base64")[24..]);
+    let certificate = pem("CERTIFICATE", &[0x30, 4, 0x30, 2, 0xa0, 0]);
+    let p_384 = ES384KeyPair::generate().public_key().to_pem().expect("PEM");
+    let ed25519 = Ed25519KeyPair::generate().public_key().to_pem();
     for (setting, problem) in [
         ("", "it is empty"),
         (" \n", "it is empty"),
@@ -348,7 +426,19 @@ fn a_key_that_cannot_be_used_is_reported_and_allows_nothing() {
         ("base64:?", "the text after `base64:` is not valid base64"),
         ("{}", &wrong),
         ("{", &wrong),
-        (r#"{"kty":"RSA"}"#, &wrong),
+        (r#"{"kty":"RSA"}"#, &other),
+        (r#"{"kty":"OKP","crv":"Ed25519","x":"AAAA"}"#, &other),
+        (r#"{"kty":"EC","crv":"P-384","x":"AAAA","y":"AAAA"}"#, &other),
+        (r#"{"kty":"EC","x":"AAAA","y":"AAAA"}"#, &wrong),
+        (&p_384, &other),
+        (&ed25519, &other),
+        (rsa, &other),
+        (&rsa.replace('\n', "\\n"), &other),
+        (&rsa_alone, &other),
+        (&certificate, &undecodable),
+        (&public_pem.replace("-----END PUBLIC KEY-----", ""), &undecodable),
+        (&public_pem.replace("MF", "M"), &undecodable),
+        (&public_pem.replace("MF", "M!"), &undecodable),
         (r#"{"2026":"a secret for access tokens of the tests"}"#, &wrong),
         (r#"{"keys":[]}"#, set),
         (r#"{"keys":[1]}"#, set),
@@ -557,10 +647,15 @@ fn a_silent_connection_is_checked_when_its_token_expires() {
 
 /// A service behind a proxy that signs with ES256, where connections get tickets.
 fn ticketed(pair: &ES256KeyPair, access: Option<&str>) -> Service {
+    ticketed_with(pair, access, &[])
+}
+
+fn ticketed_with(pair: &ES256KeyPair, access: Option<&str>, more: &[(&str, &str)]) -> Service {
     let key = pair.public_key().to_pem().expect("PEM");
     let uri = "http://127.0.0.1:5561/?key=a-token-of-some-length&verify-iss=proxy";
     let mut entries = vec![("GRIP_URL", uri), ("GRIP_VERIFY_KEY", &*key)];
     entries.extend(access.map(|access| ("ACCESS_KEY", access)));
+    entries.extend(more);
     Service::new(settings(&entries))
 }
 
@@ -630,6 +725,10 @@ fn a_connection_ticket_is_valid_for_one_query_and_under_one_key() {
     }
     for another in [None, Some("secret:another secret for access tokens of tests"), Some("short")] {
         assert_eq!(with(another, "/api/websocket"), 403, "{another:?}");
+    }
+    // Nor is one from before there was an audience or an issuer.
+    for entry in [("config:ACCESS_AUDIENCE", "a"), ("config:ACCESS_ISSUER", "a")] {
+        assert_eq!(status(ticketed_with(&pair, Some(KEY), &[entry]), &given, "/api/websocket", token, NOW), 403);
     }
     // Nor is one from before there was a key.
     let given = ticket(&pair, 3600, "/api/websocket", token, None);

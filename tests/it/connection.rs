@@ -494,20 +494,20 @@ fn the_reads_of_settings_and_secrets_are_bounded() {
     let mut service = open(toolbox);
     service.host.entries = vec![("A", "1"), ("B", "2"), ("C", "3")];
     let response = service.respond(batch("", text("secret A") + &text("secret B") + &text("secret C")));
-    let too_many = "The entry C of the secret store `fanout` was not read: read at most 2 new secrets in one batch, and 20 settings in all";
+    let too_many = "The entry C of the secret store `fanout` was not read: read at most 2 new secrets in one batch, and 16 settings in all";
     assert_eq!(response.log.as_deref(), Some(too_many));
     assert_eq!(service.host.entries_read, ["A", "B"]);
     // The next batch may read it.
     is(&service.respond(batch("", text("secret C"))), 200, sent("C=3"));
     let asked = |from: u32, to: u32| (from..to).map(|number| text(&format!("setting S{number}"))).collect::<String>();
-    assert_eq!(service.respond(batch("", asked(0, 20))).log, None);
-    let response = service.respond(batch("", asked(20, 21)));
+    assert_eq!(service.respond(batch("", asked(0, 16))).log, None);
+    let response = service.respond(batch("", asked(16, 17)));
     assert!(
         response
             .log
-            .is_some_and(|log| log.starts_with("The entry S20 of the config store `fanout_config` was not read"))
+            .is_some_and(|log| log.starts_with("The entry S16 of the config store `fanout_config` was not read"))
     );
-    assert_eq!(service.host.entries_read.len(), 23);
+    assert_eq!(service.host.entries_read.len(), 19);
 }
 
 #[test]

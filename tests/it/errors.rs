@@ -49,8 +49,13 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         ),
         (
             Error::NoAccessKey,
-            503,
+            501,
             "Without an access key no client is a user: add ACCESS_KEY to the secret store `fanout`",
+        ),
+        (
+            Error::Audience,
+            401,
+            "Access token rejected: wrong audience (aud). Set ACCESS_AUDIENCE to that of your tokens",
         ),
         (Error::Parameter { name: "echo", values: ["on", "off"] }, 400, "Invalid echo: use echo=on or echo=off"),
         (
@@ -206,7 +211,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
         (
             Error::Entry { store: "fanout", name: "KEY".to_owned(), error: EntryError::TooMany },
             500,
-            "The entry KEY of the secret store `fanout` was not read: read at most 2 new secrets in one batch, and 20 settings in all",
+            "The entry KEY of the secret store `fanout` was not read: read at most 2 new secrets in one batch, and 16 settings in all",
         ),
         (
             Error::Handler { cause: "a cause".to_owned() },
@@ -254,6 +259,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::Token(_)
             | Error::NoKeyId
             | Error::UnknownKeyId
+            | Error::Audience
             | Error::Subject
             | Error::Claim(_)
             | Error::Forbidden(..)
@@ -292,7 +298,7 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (59, 61), "each variant is there");
+    assert_eq!((variants.len(), all.len()), (60, 62), "each variant is there");
 }
 
 #[test]
@@ -316,6 +322,7 @@ fn every_error_says_what_to_do() {
         "the GRIP proxy accepts ",
         "Is Fanout enabled",
         // A setting names its entry; what was published says how much; the handler chose the text itself.
+        "Set ACCESS_AUDIENCE",
         "The entry ",
         " messages are published: ",
         "Pay first",

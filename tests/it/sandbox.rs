@@ -77,6 +77,6 @@ fn at_most_four_secrets_are_read() {
         Settings::read(&secret, &config, "SERVICE1");
         assert_eq!(read.into_inner(), secrets);
         let configured = configured.into_inner();
-        assert!(configured.len() <= 9 && configured.contains(&"SANDBOX_REQUESTS"), "{configured:?}");
+        assert!(configured.len() <= 14 && configured.contains(&"SANDBOX_REQUESTS"), "{configured:?}");
     }
 }

@@ -198,8 +198,8 @@ fn sending_to_a_user_takes_a_right_of_its_own() {
     // An open service has no users.
     let mut open = Service::local();
     let text = "Without an access key no client is a user: add ACCESS_KEY to the secret store `fanout`\n";
-    is(&open.respond(to_user("alice")), 503, text);
-    is(&open.respond(disconnect("alice")), 503, text);
+    is(&open.respond(to_user("alice")), 501, text);
+    is(&open.respond(disconnect("alice")), 501, text);
 }
 
 fn disconnect(user: &str) -> Request {

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     client::Client,
-    http::{PROBE, Reader, free_port, free_ports_in_a_row, is_open, send, wait_longer, wait_until},
+    http::{PATIENCE, PROBE, Reader, free_port, free_ports_in_a_row, is_open, send, wait_longer, wait_until},
 };
 
 /// A running program. It is stopped when dropped; its output is kept.
@@ -42,7 +42,7 @@ impl Process {
     #[track_caller]
     pub fn wait_until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let mut ended = None;
-        wait_longer(Duration::from_secs(90), what, || {
+        wait_longer(PATIENCE, what, || {
             ended = ended.or_else(|| self.child.try_wait().ok().flatten());
             holds(self) || ended.is_some()
         });

@@ -269,8 +269,8 @@ fn verify<'a>(exchange: &Exchange<'a>, ask: Ask<'_>) -> Result<Option<Verified<'
             verify_for_channels(request, settings, &[right], slice::from_ref(channel).iter(), now)
         }
         Ask::Target(right, Target::User(user)) => {
-            let keys = settings.access.as_ref()?.as_ref().ok_or(Error::NoAccessKey)?;
-            let verified = token::verify(&token::of_request(request)?, keys, now)?;
+            let rules = settings.access.as_ref()?.as_ref().ok_or(Error::NoAccessKey)?;
+            let verified = token::verify(&token::of_request(request)?, rules, now)?;
             if verified.identity.grants_user(right, user) {
                 Ok(Some(verified))
             } else {
@@ -289,8 +289,8 @@ fn verify_for_channels<'a>(
     channels: slice::Iter<'_, Channel>,
     now: u64,
 ) -> Result<Option<Verified<'a>>, Error> {
-    let Some(keys) = settings.access.as_ref()? else { return Ok(None) };
-    let verified = token::verify(&token::of_request(request)?, keys, now)?;
+    let Some(rules) = settings.access.as_ref()? else { return Ok(None) };
+    let verified = token::verify(&token::of_request(request)?, rules, now)?;
     for right in rights {
         if let Some(channel) = channels.clone().find(|channel| !verified.identity.grants(*right, channel)) {
             return Err(Error::Forbidden(*right, channel.clone()));

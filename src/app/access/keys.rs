@@ -8,7 +8,11 @@ use serde_json::value::RawValue;
 
 use crate::{
     app::error::Error,
-    grip::{VerifyKey, key::InvalidKey, signature::SignatureError},
+    grip::{
+        VerifyKey,
+        key::InvalidKey,
+        signature::{MAX_TOKEN_LENGTH, SignatureError},
+    },
 };
 
 /// The shortest secret, in bytes: whoever has a token can test secrets on it, for as long as they like.
@@ -80,15 +84,19 @@ impl Keys {
             Self::One(key) => return Ok(key),
             Self::Set(keys) => keys,
         };
+        if token.len() > MAX_TOKEN_LENGTH {
+            return Err(Error::Token(SignatureError::TooLong));
+        }
         let header = Token::decode_metadata(token).map_err(|_| Error::Token(SignatureError::Malformed))?;
         keys.get(header.key_id().ok_or(Error::NoKeyId)?).ok_or(Error::UnknownKeyId)
     }
 
-    /// Whether one of the keys has that [hash](VerifyKey::hash).
-    pub(crate) fn have(&self, hash: &str) -> bool {
+    /// Whether one of the keys has that [fingerprint](VerifyKey::fingerprint), for a purpose.
+    pub(crate) fn have(&self, fingerprint: &str, purpose: &str) -> bool {
+        let is_it = |key: &VerifyKey| key.fingerprint(purpose) == fingerprint;
         match self {
-            Self::One(key) => key.hash() == hash,
-            Self::Set(keys) => keys.values().any(|key| key.hash() == hash),
+            Self::One(key) => is_it(key),
+            Self::Set(keys) => keys.values().any(is_it),
         }
     }
 }

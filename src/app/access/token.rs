@@ -4,6 +4,7 @@
 //! A JWT, signed with a key of the setting `ACCESS_KEY`, in the header `Authorization: Bearer`, in the query
 //! (`?token=`), or after `bearer` in the subprotocols of a WebSocket. Its claims:
 //! * `exp`, required;
+//! * `aud`, which has to name `ACCESS_AUDIENCE`, and `iss`, which has to be `ACCESS_ISSUER`;
 //! * `x-fastly-read` and `x-fastly-write`, lists of the channels that it may subscribe to and publish to. One that ends in
 //!   `*` stands for all that begin with what is before it. `user:ID` in `x-fastly-write` is a user, whom `*` alone does not
 //!   reach;
@@ -52,13 +53,30 @@ pub(crate) struct Verified<'k> {
     pub(crate) identity: Identity,
 }
 
+/// Which tokens are accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// The keys that sign them.
+    pub(crate) keys: Keys,
+    /// Whom their `aud` has to name. Without it they have none.
+    pub(crate) audience: Option<String>,
+    /// Their `iss`, if it matters.
+    pub(crate) issuer: Option<String>,
+}
+
 /// Verifies a token at a time, in seconds since 1970.
 ///
 /// # Errors
-/// [`Error::Token`], [`Error::NoKeyId`], [`Error::UnknownKeyId`], [`Error::Subject`] or [`Error::Claim`].
-pub(crate) fn verify<'k>(token: &str, keys: &'k Keys, now: u64) -> Result<Verified<'k>, Error> {
-    let key = keys.key_of(token)?;
-    let verified = key.verify(token, None, LEEWAY, now).map_err(Error::Token)?;
+/// [`Error::Token`], [`Error::NoKeyId`], [`Error::UnknownKeyId`], [`Error::Audience`], [`Error::Subject`] or [`Error::Claim`].
+pub(crate) fn verify<'k>(token: &str, rules: &'k Rules, now: u64) -> Result<Verified<'k>, Error> {
+    let key = rules.keys.key_of(token)?;
+    let verified = key.verify(token, rules.issuer.as_deref(), LEEWAY, now).map_err(Error::Token)?;
+    // Source: RFC 7519, section 4.1.3.
+    match (&verified.audiences, &rules.audience) {
+        (None, None) => {}
+        (Some(audiences), Some(audience)) if audiences.contains(audience) => {}
+        _ => return Err(Error::Audience),
+    }
     let is_user = |user: &String| (1..=MAX_USER_LENGTH).contains(&user.chars().count());
     if !verified.subject.as_ref().is_none_or(is_user) {
         return Err(Error::Subject);
@@ -133,7 +151,7 @@ pub(crate) fn of_request(request: &(impl Request + ?Sized)) -> Result<Cow<'_, st
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => return Ok(token.trim().into()),
             _ => {}
         },
-        Header::Invalid => return Err(Error::Token(SignatureError::Malformed)),
+        Header::Invalid => return Err(Error::Token(SignatureError::Header)),
         Header::Missing => {}
     }
     let mut protocols = request.list("sec-websocket-protocol").into_iter().skip_while(|protocol| *protocol != PROTOCOL);

@@ -26,7 +26,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         let hold = match subscriber.token {
             Some((expires_at, key)) => {
                 let channels = subscriber.channels_at_proxy().chain(own.cloned()).collect();
-                Stream::new(expires_at, key.hash(), subscriber.format, channels).hold(subscriber.now)
+                Stream::new(expires_at, key, subscriber.format, channels).hold(subscriber.now)
             }
             None => kept_alive(own.into_iter().fold(subscriber.hold(Hold::stream), Hold::with_channel)),
         };

@@ -5,7 +5,7 @@
 //! describes the stream.
 //!
 //! # Format
-//! In base64url, separated by spaces: when the stream ends, in seconds since 1970; the hash of the key that verified its token;
+//! In base64url, separated by spaces: when the stream ends, in seconds since 1970; the fingerprint of the key that verified its token;
 //! the form of messages; the channels at the proxy.
 //!
 //! # How often the proxy asks
@@ -30,7 +30,7 @@ use crate::{
         web::{Outcome, Response},
     },
     grip::{
-        Channel, Hold, ItemId,
+        Channel, Hold, ItemId, VerifyKey,
         headers::last_ids,
         signature::{LEEWAY, SignatureError},
     },
@@ -48,6 +48,9 @@ const LONGEST: u64 = 3600;
 /// By what part of the time the proxy asks earlier, at most.
 const EARLIER: u64 = 8;
 
+/// For what its key has a [fingerprint](VerifyKey::fingerprint).
+const PURPOSE: &str = "fanout-edge event stream";
+
 /// How long a stream may be silent, in seconds: proxies between it and the client often wait for 30 to 60.
 const KEEP_ALIVE: u32 = 20;
 
@@ -58,7 +61,7 @@ const KEEP_ALIVE: u32 = 20;
 /// in half a minute, and then ends the stream.
 pub(crate) fn next(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     admit_proxy(exchange).map_err(|error| if error == Error::NotProxied { Error::NotFound } else { error })?;
-    let keys = exchange.settings.access.as_ref()?.as_ref();
+    let keys = exchange.settings.access.as_ref()?.as_ref().map(|rules| &rules.keys);
     let mut ids = exchange.request.list("grip-last").into_iter().flat_map(last_ids);
     let stream = ids.find(|(channel, _)| *channel == STREAM.as_str()).and_then(|(_, id)| Stream::parse(id));
     // Without a hold, the proxy ends the stream.
@@ -84,17 +87,17 @@ pub(crate) fn kept_alive(hold: Hold) -> Hold {
 pub(crate) struct Stream {
     /// In seconds since 1970.
     ends_at: u64,
-    key_hash: String,
+    /// The fingerprint of the key.
+    key: String,
     format: Format,
     /// As the proxy names them.
     channels: Vec<Channel>,
 }
 
 impl Stream {
-    /// A stream with these channels at the proxy, and a token that expires then, in seconds since 1970, and was verified by the
-    /// key with that hash.
-    pub(crate) fn new(expires_at: u64, key_hash: String, format: Format, channels: Vec<Channel>) -> Self {
-        Self { ends_at: expires_at.saturating_add(LEEWAY), key_hash, format, channels }
+    /// A stream with these channels at the proxy, and a token that expires then, in seconds since 1970, and was verified by that key.
+    pub(crate) fn new(expires_at: u64, key: &VerifyKey, format: Format, channels: Vec<Channel>) -> Self {
+        Self { ends_at: expires_at.saturating_add(LEEWAY), key: key.fingerprint(PURPOSE), format, channels }
     }
 
     /// Its hold, at a time in seconds since 1970.
@@ -113,7 +116,7 @@ impl Stream {
         if self.ends_at <= now {
             return Err(Error::Token(SignatureError::Expired));
         }
-        if keys.is_some_and(|keys| keys.have(&self.key_hash)) {
+        if keys.is_some_and(|keys| keys.have(&self.key, PURPOSE)) {
             Ok(())
         } else {
             Err(Error::Token(SignatureError::Signature))
@@ -121,7 +124,7 @@ impl Stream {
     }
 
     fn id(&self) -> String {
-        let mut text = format!("{} {} {}", self.ends_at, self.key_hash, self.format.name());
+        let mut text = format!("{} {} {}", self.ends_at, self.key, self.format.name());
         for channel in &self.channels {
             text.push(' ');
             text.push_str(channel.as_str());
@@ -132,9 +135,9 @@ impl Stream {
     fn parse(id: &str) -> Option<Self> {
         let text = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(id).ok()?).ok()?;
         let mut words = text.split(' ');
-        let (ends_at, key_hash) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+        let (ends_at, key) = (words.next()?.parse().ok()?, words.next()?.to_owned());
         let format = Format::parse(words.next()?)?;
         let channels = words.map(|name| Channel::new(name).ok()).collect::<Option<_>>()?;
-        Some(Self { ends_at, key_hash, format, channels })
+        Some(Self { ends_at, key, format, channels })
     }
 }

@@ -86,6 +86,7 @@ impl fmt::Display for Error {
             Self::Token(error) => write!(f, "{REJECTED}: {error}. Get a new one"),
             Self::NoKeyId => write!(f, "{REJECTED}: no key ID (kid), and there are several keys. Add it to the token"),
             Self::UnknownKeyId => write!(f, "{REJECTED}: unknown key ID (kid). Use that of a key in ACCESS_KEY"),
+            Self::Audience => write!(f, "{REJECTED}: wrong audience (aud). Set ACCESS_AUDIENCE to that of your tokens"),
             Self::Subject => write!(f, "{REJECTED}: sub must be a string of 1 to {MAX_USER_LENGTH} characters"),
             Self::Claim(right) => write!(f, "{REJECTED}: {} must be a list of strings", right.claim()),
             Self::Forbidden(right, channel) => {
