@@ -32,7 +32,7 @@ use fastly::{
     Backend, Body, ConfigStore, KVStore, SecretStore,
     compute_runtime::{elapsed_vcpu_ms, heap_memory_snapshot_mib},
     config_store,
-    erl::{CounterDuration, RateCounter},
+    erl::{CounterDuration, RateCounter, RateWindow},
     http::{
         HeaderName, Method, Url, header,
         request::SendErrorCause,
@@ -250,9 +250,13 @@ impl Platform for Fastly<'_> {
 
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
         static SAID: Once = Once::new();
-        let counter = RateCounter::open(counter.name());
-        let counted = if n > 0 { counter.increment(entry, n) } else { Ok(()) };
-        counted.and_then(|()| counter.lookup_count(entry, CounterDuration::SixtySecs)).map_err(|error| {
+        let rates = RateCounter::open(counter.name());
+        let counted = if n > 0 { rates.increment(entry, n) } else { Ok(()) };
+        let total = || match counter.seconds() {
+            1 => rates.lookup_rate(entry, RateWindow::OneSec),
+            _ => rates.lookup_count(entry, CounterDuration::SixtySecs),
+        };
+        counted.and_then(|()| total()).map_err(|error| {
             SAID.call_once(|| eprintln!("the platform does not count, so nothing is limited: {error}"));
             CannotCount
         })

@@ -18,9 +18,6 @@ use super::{
 };
 use crate::grip::{Channel, CloseCode, publish::PublishError, signature::SignatureError, websocket::RequestError};
 
-/// How long a client that exceeded a limit waits, in seconds: the time for which its requests are counted.
-const WINDOW: &str = "60";
-
 /// Why a request is rejected. Handlers see it as a [`Rejection`](super::rejection::Rejection).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -134,7 +131,7 @@ pub enum Error {
     TooMany {
         /// Which.
         counter: Counter,
-        /// How many a minute it allows.
+        /// How many it allows in its time.
         limit: u32,
     },
     /// A message is too large to be published.
@@ -397,7 +394,7 @@ impl Error {
             Self::MethodNotAllowed { allowed } => Some((ALLOW, HeaderValue::try_from(allowed).ok()?)),
             Self::UpgradeRequired => Some((UPGRADE, value("websocket"))),
             Self::ContentCoding => Some((ACCEPT_ENCODING, value("identity"))),
-            Self::TooMany { .. } => Some((RETRY_AFTER, value(WINDOW))),
+            Self::TooMany { counter, .. } => Some((RETRY_AFTER, counter.seconds().into())),
             Self::NoToken | Self::FastlyKey => Some((WWW_AUTHENTICATE, value("Bearer realm=\"fanout-edge\""))),
             Self::Forbidden(..) | Self::ForbiddenUser(_) => {
                 Some((WWW_AUTHENTICATE, value("Bearer realm=\"fanout-edge\", error=\"insufficient_scope\"")))
@@ -434,8 +431,8 @@ impl Error {
 
 const fn counted(counter: Counter) -> &'static str {
     match counter {
-        Counter::Broadcasts => "broadcasts",
-        Counter::Openings => "connections",
+        Counter::Broadcasts | Counter::BroadcastsNow => "broadcasts",
+        Counter::Openings | Counter::OpeningsNow => "connections",
         Counter::Signatures => "rejected signatures",
         Counter::Tokens => "rejected access tokens",
     }

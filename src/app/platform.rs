@@ -135,7 +135,8 @@ pub trait Platform: Sender + Store {
     /// Returns random bits.
     fn random(&mut self) -> u32;
 
-    /// Adds `n` to the counter of `entry` and returns its total for the last 60 seconds. With 0 it only looks it up.
+    /// Adds `n` to the counter of `entry` and returns its total for the last [`seconds`](Counter::seconds). With 0 it only looks it
+    /// up.
     ///
     /// # Errors
     /// [`CannotCount`].
@@ -160,10 +161,14 @@ pub trait Platform: Sender + Store {
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// Published messages, each for each of its channels.
+    /// Published messages in a minute, each for each of its channels.
     Broadcasts,
-    /// Clients that are handed off.
+    /// The same in a second.
+    BroadcastsNow,
+    /// Clients that are handed off in a minute.
     Openings,
+    /// The same in a second.
+    OpeningsNow,
     /// Signatures that were verified and rejected: to verify one takes much CPU.
     Signatures,
     /// Access tokens and Fastly keys that were verified and rejected.
@@ -175,9 +180,19 @@ impl Counter {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Broadcasts => "fanout_broadcasts",
+            Self::BroadcastsNow => "fanout_broadcasts_now",
             Self::Openings => "fanout_openings",
+            Self::OpeningsNow => "fanout_openings_now",
             Self::Signatures => "fanout_signatures",
             Self::Tokens => "fanout_tokens",
+        }
+    }
+
+    /// For how many seconds it counts.
+    pub const fn seconds(self) -> u32 {
+        match self {
+            Self::BroadcastsNow | Self::OpeningsNow => 1,
+            Self::Broadcasts | Self::Openings | Self::Signatures | Self::Tokens => 60,
         }
     }
 }

@@ -43,12 +43,20 @@ const BROADCASTS_PER_MINUTE: &str = "BROADCASTS_PER_MINUTE";
 const OPENINGS_PER_MINUTE: &str = "OPENINGS_PER_MINUTE";
 
 /// In the Config Store: a rate limit. See [`Limits`].
+const BROADCASTS_PER_SECOND: &str = "BROADCASTS_PER_SECOND";
+/// In the Config Store: a rate limit. See [`Limits`].
+const OPENINGS_PER_SECOND: &str = "OPENINGS_PER_SECOND";
+/// In the Config Store: a rate limit. See [`Limits`].
 const FAILURES_PER_MINUTE: &str = "FAILURES_PER_MINUTE";
 
 /// A hundred a second.
 const DEFAULT_BROADCASTS: Option<NonZeroU32> = NonZeroU32::new(6000);
 /// A hundred a second, as many clients may share an address.
 const DEFAULT_OPENINGS: Option<NonZeroU32> = NonZeroU32::new(6000);
+/// A batch of a WebSocket may publish 200.
+const DEFAULT_BROADCASTS_NOW: Option<NonZeroU32> = NonZeroU32::new(500);
+/// When an office has lost its network, its clients come back spread over seconds.
+const DEFAULT_OPENINGS_NOW: Option<NonZeroU32> = NonZeroU32::new(200);
 /// Half a second of CPU.
 const DEFAULT_FAILURES: Option<NonZeroU32> = NonZeroU32::new(600);
 
@@ -152,7 +160,9 @@ impl Settings {
         let limits = || {
             Ok(Limits {
                 broadcasts: number(BROADCASTS_PER_MINUTE)?.or(DEFAULT_BROADCASTS),
+                broadcasts_now: number(BROADCASTS_PER_SECOND)?.or(DEFAULT_BROADCASTS_NOW),
                 openings: number(OPENINGS_PER_MINUTE)?.or(DEFAULT_OPENINGS),
+                openings_now: number(OPENINGS_PER_SECOND)?.or(DEFAULT_OPENINGS_NOW),
                 failures: number(FAILURES_PER_MINUTE)?.or(DEFAULT_FAILURES),
             })
         };

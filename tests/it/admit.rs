@@ -8,7 +8,7 @@ use fanout_edge::app::{
 use serde_json::{Value, json};
 
 use crate::{
-    service::{Request, Service, header, is, settings},
+    service::{Request, Service, cursor, header, is, settings},
     support::{LOCAL_GRIP_URL, LOCAL_KEY, NOW, access_token, claims, local_signature, sign_hs256},
 };
 
@@ -251,6 +251,47 @@ fn broadcasts_and_openings_have_limits_by_default() {
         let too_many = format!("Too many {kind}: at most 6000 per minute, wait 60 seconds\n");
         is(&service.respond(request()), 429, too_many);
     }
+}
+
+#[test]
+fn broadcasts_and_openings_have_a_limit_for_each_second() {
+    let requests = [
+        (&(|| broadcast().with_body("x")) as &dyn Fn() -> Request, "broadcasts", 500),
+        (&|| connect("/api/websocket"), "connections", 200),
+        (&|| connect("/api/events"), "connections", 200),
+        (&|| connect("/api/poll"), "connections", 200),
+    ];
+    for (request, kind, default) in requests {
+        let set = [("config:BROADCASTS_PER_SECOND", "5"), ("config:OPENINGS_PER_SECOND", "5")];
+        for (mut service, limit) in [(Service::local(), default), (Service::new(with(&set)), 5)] {
+            for second in 0..2 {
+                service.host.clock += 1000;
+                assert!((0..limit).all(|_| refusal(request(), &mut service).is_none()), "{kind} {second}");
+                let refused = service.respond(request());
+                is(&refused, 429, format!("Too many {kind}: at most {limit} per second, wait 1 second\n"));
+                assert_eq!(header(&refused, "retry-after"), Some("1"));
+                // Another address is not concerned.
+                assert!(refusal(request().from(Some("192.0.2.8")), &mut service).is_none());
+            }
+        }
+    }
+    // What is read for a client that comes back counts for the minute only.
+    let mut service = Service::new(with(&[("config:OPENINGS_PER_SECOND", "5"), ("config:HISTORY", "*")]));
+    let since = cursor(NOW * 1000);
+    for _ in 0..4 {
+        service.respond(Request::new("GET", &format!("/api/history?since={since}")));
+    }
+    assert!(total(&service, Counter::Openings) > 5);
+    assert!(refusal(connect("/api/poll"), &mut service).is_none());
+    // What a WebSocket publishes counts, too.
+    let mut service = Service::new(with(&[("config:BROADCASTS_PER_SECOND", "5")]));
+    let batch = Request::new("POST", "/api/websocket?mode=publish")
+        .with("Grip-Sig", local_signature(NOW))
+        .with("Content-Type", EVENTS)
+        .with("Connection-Id", "c1")
+        .with_body("TEXT 1\r\nx\r\n".repeat(6));
+    assert!(service.respond(batch).body.starts_with(b"CLOSE "));
+    assert!(service.take_items().is_empty());
 }
 
 #[test]

@@ -25,8 +25,9 @@ const BUSY: &str =
 
 /// A service that keeps all messages, and has done so for a minute.
 fn service(entries: &[(&str, &str)]) -> Service {
-    let mut service =
-        Service::new(settings(&[&[("GRIP_URL", LOCAL_GRIP_URL), ("config:HISTORY", "*")], entries].concat()));
+    let unlimited = ("config:BROADCASTS_PER_SECOND", "1000000");
+    let entries = [&[("GRIP_URL", LOCAL_GRIP_URL), ("config:HISTORY", "*"), unlimited], entries].concat();
+    let mut service = Service::new(settings(&entries));
     service.host.is_local = true;
     service.host.clock = START - 60_000;
     service.host.fastly_key = Some("valid");

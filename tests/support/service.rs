@@ -138,6 +138,8 @@ pub struct Host {
     pub responses: VecDeque<Result<http::Response<Vec<u8>>, BackendError>>,
     /// The calls of `count`: the counter, the entry and n.
     pub counted: Vec<(Counter, String, u32)>,
+    /// The same of what counts for a second only, with its time in milliseconds since 1970.
+    pub counted_now: Vec<(u64, Counter, String, u32)>,
     pub can_count: bool,
     /// The valid `Fastly-Key`, if there is one.
     pub fastly_key: Option<&'static str>,
@@ -168,6 +170,7 @@ impl Default for Host {
             fetched: Vec::new(),
             responses: VecDeque::new(),
             counted: Vec::new(),
+            counted_now: Vec::new(),
             can_count: true,
             fastly_key: None,
             is_local: false,
@@ -266,6 +269,12 @@ impl Platform for Host {
     fn count(&mut self, counter: Counter, entry: &str, n: u32) -> Result<u32, CannotCount> {
         if !self.can_count {
             return Err(CannotCount);
+        }
+        if counter.seconds() == 1 {
+            self.counted_now.push((self.clock, counter, entry.to_owned(), n));
+            let is_same = |known: &Counter, name: &str| *known == counter && name == entry;
+            let now = self.counted_now.iter().filter(|(time, ..)| time + 1000 > self.clock);
+            return Ok(now.filter(|(_, known, name, _)| is_same(known, name)).map(|(.., n)| n).sum());
         }
         self.counted.push((counter, entry.to_owned(), n));
         let same = self.counted.iter().filter(|(known, name, _)| *known == counter && name == entry);

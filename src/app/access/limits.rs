@@ -1,5 +1,5 @@
-//! Rate limits: how many broadcasts, connections and rejected checks the settings allow a client in a minute. What cannot be
-//! counted, or has no address, passes.
+//! Rate limits: how many broadcasts, connections and rejected checks the settings allow a client in a minute, and in a second. What
+//! cannot be counted, or has no address, passes.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -12,14 +12,18 @@ use crate::app::{
     web::{CLIENT, Request},
 };
 
-/// The most of each in a minute; `None` if it is not limited.
+/// The most of each; `None` if it is not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Messages from one address that are published, each counted for each of its channels.
+    /// Messages from one address that are published in a minute, each counted for each of its channels.
     pub(crate) broadcasts: Option<NonZeroU32>,
-    /// Clients from one address that are handed off, or would be but for this limit.
+    /// And in a second.
+    pub(crate) broadcasts_now: Option<NonZeroU32>,
+    /// Clients from one address that are handed off in a minute, or would be but for this limit.
     pub(crate) openings: Option<NonZeroU32>,
-    /// Signatures from one address that were verified and rejected, and as many access tokens and Fastly keys.
+    /// And in a second.
+    pub(crate) openings_now: Option<NonZeroU32>,
+    /// Signatures from one address that were verified and rejected in a minute, and as many access tokens and Fastly keys.
     pub(crate) failures: Option<NonZeroU32>,
 }
 
@@ -47,11 +51,11 @@ impl Limits {
         platform: &mut dyn Platform,
         counter: Counter,
     ) -> Result<(), Error> {
-        let (Some(limit), Some(client)) = (self.of(counter), client(request)) else { return Ok(()) };
-        match platform.count(counter, &client, 0) {
+        let Some(client) = client(request) else { return Ok(()) };
+        self.each(counter).try_for_each(|(counter, limit)| match platform.count(counter, &client, 0) {
             Ok(total) if total >= limit.get() => Err(Error::TooMany { counter, limit: limit.get() }),
             Ok(_) | Err(CannotCount) => Ok(()),
-        }
+        })
     }
 
     /// Counts what a WebSocket does: for the address that it had when it was handed off, else for the connection. With 0 it only
@@ -70,26 +74,33 @@ impl Limits {
         self.count_for(platform, counter, client.as_deref().unwrap_or(connection_id), n)
     }
 
-    /// Counts operations on the store for a client, as so many openings.
+    /// Counts operations on the store for a client, as so many openings in a minute.
     pub(crate) fn count_reads(self, platform: &mut dyn Platform, client: &str, reads: usize) {
-        // What is too much is rejected when the client asks again.
-        let _ = self.count_for(platform, Counter::Openings, client, u32::try_from(reads).unwrap_or(u32::MAX));
+        if self.openings.is_some() {
+            // What is too much is rejected when the client asks again. What cannot be counted is not limited.
+            let _ = platform.count(Counter::Openings, client, u32::try_from(reads).unwrap_or(u32::MAX));
+        }
     }
 
     fn count_for(self, platform: &mut dyn Platform, counter: Counter, entry: &str, n: u32) -> Result<(), Error> {
-        let Some(limit) = self.of(counter) else { return Ok(()) };
-        match platform.count(counter, entry, n) {
+        self.each(counter).try_for_each(|(counter, limit)| match platform.count(counter, entry, n) {
             Ok(total) if total > limit.get() => Err(Error::TooMany { counter, limit: limit.get() }),
             Ok(_) | Err(CannotCount) => Ok(()),
-        }
+        })
     }
 
-    const fn of(self, counter: Counter) -> Option<NonZeroU32> {
-        match counter {
-            Counter::Broadcasts => self.broadcasts,
-            Counter::Openings => self.openings,
-            Counter::Signatures | Counter::Tokens => self.failures,
-        }
+    /// The counters of one kind, and their limits.
+    fn each(self, counter: Counter) -> impl Iterator<Item = (Counter, NonZeroU32)> {
+        let limits = match counter {
+            Counter::Broadcasts | Counter::BroadcastsNow => {
+                [(Counter::BroadcastsNow, self.broadcasts_now), (Counter::Broadcasts, self.broadcasts)]
+            }
+            Counter::Openings | Counter::OpeningsNow => {
+                [(Counter::OpeningsNow, self.openings_now), (Counter::Openings, self.openings)]
+            }
+            Counter::Signatures | Counter::Tokens => [(counter, self.failures), (counter, None)],
+        };
+        limits.into_iter().filter_map(|(counter, limit)| Some((counter, limit?)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Error, Right, WINDOW, counted};
+use super::{Error, Right, counted};
 use crate::{
     app::{
         bounds::{
@@ -96,7 +96,8 @@ impl fmt::Display for Error {
                 write!(f, "The access token does not allow {} this user (claim {})", verb(*right), right.claim())
             }
             Self::TooMany { counter, limit } => {
-                write!(f, "Too many {}: at most {limit} per minute, wait {WINDOW} seconds", counted(*counter))
+                let (per, wait) = if counter.seconds() == 1 { ("second", "1 second") } else { ("minute", "60 seconds") };
+                write!(f, "Too many {}: at most {limit} per {per}, wait {wait}", counted(*counter))
             }
             Self::MessageTooLarge { limit } => {
                 write!(f, "Message too large: at most {limit} bytes like these can be published, send less")
