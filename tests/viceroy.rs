@@ -7,6 +7,10 @@ mod support;
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -116,37 +120,50 @@ fn a_missing_token_is_reported_by_name() {
     }
 }
 
+/// One after the other: Viceroy takes two seconds of CPU to start.
+type Responses = Vec<(fn() -> Response, u16, &'static str)>;
+
+/// A server that responds as the entry of the table does whose number is set.
+fn start_table(table: &Responses) -> (Server, Arc<AtomicUsize>) {
+    let number = Arc::new(AtomicUsize::new(0));
+    let responses: Vec<fn() -> Response> = table.iter().map(|(respond, ..)| *respond).collect();
+    let current = Arc::clone(&number);
+    (Server::start(move |_| responses[current.load(Ordering::Relaxed)]()), number)
+}
+
 #[test]
 #[ignore = "needs Viceroy and the wasm build: make test"]
 fn only_an_accepted_message_is_ok() {
-    for (respond, status, body) in [
+    let table: Responses = vec![
         (
-            &(|| Response::new(400, &[], "Bad")) as &'static (dyn Fn() -> Response + Sync),
+            || Response::new(400, &[], "Bad"),
             502,
             "The message is not published: the GRIP proxy rejected it with status 400",
         ),
         (
-            &|| Response::new(401, &[], ""),
+            || Response::new(401, &[], ""),
             502,
             "The message is not published: the GRIP proxy rejected the publishing token with status 401; correct FANOUT_API_TOKEN or GRIP_URL",
         ),
         (
-            &|| Response::new(429, &[], ""),
+            || Response::new(429, &[], ""),
             502,
             "The message is not published: the GRIP proxy rejected it with status 429",
         ),
         (
-            &|| Response::new(500, &[], ""),
+            || Response::new(500, &[], ""),
             502,
             "The message is not published: the GRIP proxy rejected it with status 500",
         ),
-        (&|| Response::Hangup, 502, UNREACHABLE),
-        (&|| Response::Bytes(b"garbage\r\n\r\n".to_vec()), 502, UNREACHABLE),
-        (&|| Response::Silence, 504, "The message may or may not be published: the GRIP proxy did not respond in time"),
-    ] {
-        let publisher = Server::start(move |_| respond());
-        let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
-        is(&broadcast(&viceroy, "Hello"), status, body);
+        (|| Response::Hangup, 502, UNREACHABLE),
+        (|| Response::Bytes(b"garbage\r\n\r\n".to_vec()), 502, UNREACHABLE),
+        (|| Response::Silence, 504, "The message may or may not be published: the GRIP proxy did not respond in time"),
+    ];
+    let (publisher, number) = start_table(&table);
+    let viceroy = Viceroy::start(&(local() + &backend("publisher", publisher.port)), None);
+    for (at, (_, status, body)) in table.iter().enumerate() {
+        number.store(at, Ordering::Relaxed);
+        is(&broadcast(&viceroy, "Hello"), *status, body);
         viceroy.wait_for(body);
         begins(&send(viceroy.port, "GET /nothing", &[], ""), 404, "Not found: ");
     }
@@ -173,19 +190,21 @@ fn a_handler_fetches_from_a_backend() {
     let request = asked.expect("a request to the backend");
     assert_eq!(request.header("host"), Some("rooms.example"));
     assert_eq!(request.header("authorization"), Some("Basic YTpi"));
-    for (respond, status, problem) in [
-        (&(|| Response::new(403, &[], "full")) as &'static (dyn Fn() -> Response + Sync), 403, "full"),
+    let table: Responses = vec![
+        (|| Response::new(403, &[], "full"), 403, "full"),
         (
-            &|| Response::new(200, &[], "x".repeat(100_001)),
+            || Response::new(200, &[], "x".repeat(100_001)),
             502,
             "The backend `rooms` sent too large a response: at most 100000 bytes are accepted",
         ),
-        (&|| Response::Hangup, 502, "The backend `rooms` could not be reached: try again later"),
-        (&|| Response::Silence, 504, "The backend `rooms` did not respond in time: try again later"),
-    ] {
-        let rooms = Server::start(move |_| respond());
-        let viceroy = Viceroy::start(&(local() + &backend("rooms", rooms.port)), None);
-        is(&open(&viceroy), status, problem);
+        (|| Response::Hangup, 502, "The backend `rooms` could not be reached: try again later"),
+        (|| Response::Silence, 504, "The backend `rooms` did not respond in time: try again later"),
+    ];
+    let (broken, number) = start_table(&table);
+    let at_broken = Viceroy::start(&(local() + &backend("rooms", broken.port)), None);
+    for (at, (_, status, problem)) in table.iter().enumerate() {
+        number.store(at, Ordering::Relaxed);
+        is(&open(&at_broken), *status, problem);
     }
     let message = |url: &str| {
         let signature = local_signature(now());
@@ -526,7 +545,7 @@ fn signatures_are_checked_in_wasm_with_the_key_from_the_store() {
         (expired, "expired"),
         (another, "invalid signature"),
         (local_signature(now()), "wrong algorithm for the key (alg)"),
-        ("\u{fc}".to_owned(), "not a JWT, or sent more than once"),
+        ("\u{fc}".to_owned(), "sent more than once, or not as text"),
     ] {
         begins(&post(&signature, &[EVENTS], b"OPEN\r\n"), 403, "[not proxied] ");
         viceroy.wait_for(&format!("rejected a Grip-Sig: {why}"));

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// It only ends a hang.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A request or response that was received.
 #[derive(Clone, Debug, Default)]
