@@ -13,6 +13,7 @@ mod entries;
 pub mod error;
 pub mod exchange;
 mod history;
+pub mod log;
 
 pub(crate) mod messages;
 mod outbox;

@@ -16,6 +16,7 @@ use crate::{
         self,
         error::Error,
         exchange::Exchange,
+        log,
         platform::{BackendError, CannotCount, Counter, PUBLISHER_BACKEND, Platform, StoreError},
         sandbox::Usage,
         service::Service,
@@ -56,16 +57,22 @@ pub(crate) fn run(service: &Service<'_>) {
     if let Some(line) = settings.notice() {
         eprintln!("{line}");
     }
-    let (mut usage, mut state) = (Usage::default(), State::default());
+    let mut state = State::default();
+    serve(service, &settings, &mut state, started);
+    state.rejected().for_each(|line| eprintln!("{line}"));
+}
+
+fn serve(service: &Service<'_>, settings: &Settings, state: &mut State, started: Instant) {
+    let mut usage = Usage::default();
     let mut request = fastly::Request::from_client();
     loop {
         state.begin_request();
-        handle(request, &settings, service, &mut usage, &mut state);
+        handle(request, settings, service, &mut usage, state);
         usage.requests += 1;
         usage.age = started.elapsed();
         usage.cpu_ms = elapsed_vcpu_ms().unwrap_or(u64::MAX);
         usage.memory_mib = heap_memory_snapshot_mib().unwrap_or(u32::MAX);
-        let Some(time) = usage.may_wait(&settings) else { return };
+        let Some(time) = usage.may_wait(settings) else { return };
         // Where no next request can be had, for instance after a hand-off, the sandbox is at its end.
         let next = RequestPromise::new(&NextRequestOptions::from_timeout(time)).and_then(RequestPromise::wait);
         let Ok(next) = next else { return };
@@ -93,7 +100,10 @@ fn handle(
     let outcome = app::decide(&mut exchange);
     let later = exchange.later;
     match outcome {
-        Outcome::Response(response) => {
+        Outcome::Response(mut response) => {
+            if let Some(line) = log::take_line(&mut response, &mut platform) {
+                eprintln!("{line}");
+            }
             send(response);
             if let Some(line) = later.and_then(|later| app::later(later, settings, &mut platform, now())) {
                 eprintln!("{line}");
@@ -323,9 +333,6 @@ fn read_config(store: &Result<ConfigStore, config_store::OpenError>, name: &str)
 }
 
 fn send(response: Response) {
-    if let Some(line) = &response.log {
-        eprintln!("{line}");
-    }
     let mut to_client = fastly::Response::from_status(response.status).with_body(response.body);
     for (name, value) in &response.headers {
         to_client.append_header(name, value);
@@ -347,6 +354,8 @@ fn hand_off(mut request: fastly::Request, backend: &'static str, client: Option<
         request.set_header(CLIENT, client.to_string());
     }
     if let Err(error) = request.handoff_fanout(backend) {
-        send(Error::HandOff { backend, cause: error.root_cause().to_string() }.response());
+        let error = Error::HandOff { backend, cause: error.root_cause().to_string() };
+        eprintln!("{error}");
+        send(error.response());
     }
 }

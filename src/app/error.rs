@@ -307,6 +307,16 @@ impl Error {
         )
     }
 
+    /// Whether a client can cause it at will. Then it is counted, not logged each time: see [`log`](super::log).
+    pub(super) const fn is_of_client(&self) -> bool {
+        match self {
+            // Only the proxy sends them.
+            Self::Events(_) => false,
+            Self::NoAccessKey => true,
+            _ => self.status() < 500,
+        }
+    }
+
     /// The line for the log, which has nothing that a client chose, except for the text of an error of the application's own:
     /// escaped, and cut at 200 characters. `None` for what a client can cause at will and the response says as well.
     pub fn log(&self) -> Option<String> {
@@ -380,7 +390,7 @@ impl Error {
 
     /// The response to the request.
     pub fn response(&self) -> Response {
-        let mut response = Response { log: self.log(), ..Response::text(self.status(), self) };
+        let mut response = Response::text(self.status(), self).with_log_of(self);
         if let Some((name, value)) = self.header() {
             response.headers.insert(name, value);
         }

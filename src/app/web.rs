@@ -7,6 +7,7 @@ use http::{
     header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 
+use super::error::Error;
 use crate::grip::{Headers, Hold};
 
 /// The header with the address of a client that was handed off. The proxy sends it along with each event of a WebSocket.
@@ -75,12 +76,14 @@ pub struct Response {
     pub body: Vec<u8>,
     /// A line for the log: see [`Error::log`](super::error::Error::log).
     pub log: Option<String>,
+    /// Whether a client can cause this at will: see [`Error::is_of_client`](super::error::Error::is_of_client).
+    pub is_of_client: bool,
 }
 
 impl Response {
     /// A response without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Vec::new(), log: None }
+        Self { status, headers: HeaderMap::new(), body: Vec::new(), log: None, is_of_client: false }
     }
 
     /// A response with a body of that type, which no browser may take for another: what clients publish is in it. The proxy
@@ -94,6 +97,11 @@ impl Response {
     /// A `text/plain` response of one line. A newline is added.
     pub fn text(status: u16, line: impl fmt::Display) -> Self {
         Self::new(status, "text/plain; charset=utf-8", format!("{line}\n"))
+    }
+
+    /// Returns self with what the log says of an error.
+    pub fn with_log_of(self, error: &Error) -> Self {
+        Self { log: error.log(), is_of_client: error.is_of_client(), ..self }
     }
 
     /// Returns self, to be held by the proxy.

@@ -1,15 +1,20 @@
 //! Every refusal: its status, its exact text, and whether it says what to do.
 
-use fanout_edge::app::error::Right;
+use std::collections::BTreeMap;
+
 use fanout_edge::{
     Rejection,
     app::{
-        error::{Error, SettingError},
+        error::{Error, Right, SettingError},
+        log::take_line,
         platform::{BackendError, Counter, StoreError},
         state::EntryError,
+        web::Response,
     },
     grip::{Channel, WebSocket, publish::PublishError, signature::SignatureError},
 };
+
+use crate::service::Host;
 
 /// One of each variant; the match makes a new one a compile error here.
 fn all() -> Vec<(Error, u16, &'static str)> {
@@ -407,6 +412,38 @@ fn every_error_has_its_line_for_the_log() {
     let status = |error| Error::Backend { name: String::new(), error }.status();
     use BackendError::{Missing, TimedOut, TooLarge as Large, TooMany, Unreachable, Url};
     assert_eq!([Missing, Url, Unreachable, TimedOut, Large, TooMany].map(status), [503, 500, 502, 504, 502, 500]);
+}
+
+#[test]
+fn what_clients_cause_at_will_is_counted_and_logged_only_on_a_developers_machine() {
+    let host = |is_local| {
+        let mut host = Host::default();
+        host.is_local = is_local;
+        host
+    };
+    let mut host_on_fastly = host(false);
+    let mut expected = BTreeMap::new();
+    for (error, status, text) in all() {
+        let is_operators = (status >= 500 && error != Error::NoAccessKey) || matches!(error, Error::Events(_));
+        for _ in 0..3 {
+            let line = take_line(&mut error.response(), &mut host_on_fastly);
+            assert_eq!(line, error.log().filter(|_| is_operators), "{text}");
+        }
+        if !is_operators {
+            let line = error.log().unwrap_or_else(|| format!("rejected a request with status {status}"));
+            *expected.entry(line).or_insert(0) += 3;
+        }
+        let mut local = host(true);
+        assert_eq!(take_line(&mut error.response(), &mut local), error.log());
+        assert_eq!(local.state.rejected().count(), 0);
+    }
+    let expected: Vec<_> = expected.iter().map(|(line, count)| format!("{line} (of {count} requests)")).collect();
+    assert_eq!(host_on_fastly.state.rejected().collect::<Vec<_>>(), expected);
+    assert!(expected.contains(&"rejected a Grip-Sig: expired (of 3 requests)".to_owned()));
+    // What succeeds is no rejection, and what the handler rejects on an open connection is one.
+    assert_eq!(take_line(&mut Response::text(200, "Ok"), &mut host_on_fastly), None);
+    assert_eq!(take_line(&mut Response::empty(200).with_log_of(&Error::Origin), &mut host_on_fastly), None);
+    assert!(host_on_fastly.state.rejected().any(|line| line == "rejected a page of another origin (of 4 requests)"));
 }
 
 /// The texts in backquotes of the rows of a table that begin with a number, with their numbers. What follows `…` varies.

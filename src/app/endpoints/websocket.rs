@@ -79,26 +79,31 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let mut batch = connection.finish();
     let accepted = handled.and_then(|()| if batch.ws.is_accepted() { Ok(()) } else { Err(Error::NotAccepted) });
     let published = accepted.and_then(|()| publish(&mut batch, request, settings, now));
-    let log = match published {
+    let failed = match published {
         Ok(()) => None,
         // It reached everybody who is there.
         Err(error @ Error::NotKept { published: None, .. }) => {
             if query.format == Format::Json {
                 batch.ws.send(&Envelope::error(&error.to_string()).to_json());
             }
-            error.log()
+            Some(error)
         }
         Err(error) if batch.ws.is_opening() => return Err(error),
         Err(error) => {
             let (code, reason) = error.close();
             batch.ws.close_with_reason(code, &reason);
-            error.log()
+            Some(error)
         }
     };
     batch.answer_sync(request, settings);
     let mut ws = batch.ws;
     connected.issue_ticket(&mut ws, expires_at);
-    Ok(Response { log, ..response(ws) }.into())
+    let response = response(ws);
+    Ok(match failed {
+        Some(error) => response.with_log_of(&error),
+        None => response,
+    }
+    .into())
 }
 
 /// Checks the cursor in the URL of a client, which it gets back in its welcome.
@@ -142,7 +147,7 @@ fn end(mut ws: WebSocket<'_>, error: &Error) -> Response {
         Some(Message::Text(_) | Message::Binary(_)) | None => {
             let (code, reason) = error.close();
             ws.close_with_reason(code, &reason);
-            return Response { log: error.log(), ..response(ws) };
+            return response(ws).with_log_of(error);
         }
     }
     response(ws)

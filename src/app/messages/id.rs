@@ -18,41 +18,13 @@ use crate::{
         bounds::{LEEWAY, MAX_ID_AGE},
         error::Error,
         platform::Platform,
+        state::Counter,
     },
     grip::Channel,
 };
 
 /// The bits of the last group.
 const HASH: u128 = (1 << 48) - 1;
-
-/// Makes ids increase within a sandbox.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Counter {
-    /// In milliseconds since 1970.
-    time: u64,
-    count: u32,
-}
-
-impl Counter {
-    /// Of 26 bits. It begins in the lower half.
-    const MAX: u32 = (1 << 26) - 1;
-
-    fn next(platform: &mut dyn Platform) -> Self {
-        let (now, random) = (platform.time(), platform.random());
-        let state = platform.state();
-        state.ids = state.ids.after(now, random);
-        state.ids
-    }
-
-    /// Source: RFC 9562, section 6.2, method 1.
-    fn after(self, now: u64, random: u32) -> Self {
-        if self.time >= now && self.count < Self::MAX {
-            Self { count: self.count + 1, ..self }
-        } else {
-            Self { time: now.max(self.time + 1), count: random & (Self::MAX >> 1) }
-        }
-    }
-}
 
 /// The id of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +35,8 @@ impl MessageId {
     pub(crate) fn new(platform: &mut dyn Platform) -> Self {
         const VERSION: u128 = 7 << 76;
         const VARIANT: u128 = 0b10 << 62;
-        let Counter { time, count } = Counter::next(platform);
+        let (now, random) = (platform.time(), platform.random());
+        let Counter { time, count } = platform.state().next_id(now, random);
         let (time, count) = (u128::from(time) << 80, u128::from(count));
         // The counter stands to the left of the hash, on both sides of the variant.
         Self(Uuid::from_u128(time | VERSION | count >> 14 << 64 | VARIANT | (count & 0x3fff) << 48))
@@ -150,24 +123,5 @@ impl<'de> Deserialize<'de> for MessageId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         Self::parse_any(&text).ok_or_else(|| D::Error::custom("a UUID version 7 was expected"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Counter;
-
-    #[test]
-    fn ids_increase_whatever_the_clock_does() {
-        let first = Counter::default().after(1000, u32::MAX);
-        assert_eq!(first, Counter { time: 1000, count: Counter::MAX >> 1 });
-        // It stands, it goes back, and it goes on.
-        assert_eq!(first.after(1000, 0), Counter { time: 1000, count: (Counter::MAX >> 1) + 1 });
-        assert_eq!(first.after(1, 0), Counter { time: 1000, count: (Counter::MAX >> 1) + 1 });
-        assert_eq!(first.after(1001, 7), Counter { time: 1001, count: 7 });
-        // More in a millisecond than it counts.
-        let last = Counter { time: 1000, count: Counter::MAX };
-        assert_eq!(last.after(1000, 7), Counter { time: 1001, count: 7 });
-        assert_eq!(last.after(1, 7), Counter { time: 1001, count: 7 });
     }
 }
