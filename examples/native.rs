@@ -11,6 +11,7 @@ use std::{
     env,
     error::Error,
     io::{Cursor, Read},
+    thread,
     time::UNIX_EPOCH,
 };
 
@@ -94,8 +95,8 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         Verifier::new(verify_key.ok_or("GRIP_URL lacks verify-key")?, verify_iss.ok_or("GRIP_URL lacks verify-iss")?);
     let port = env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
     let server = Server::http(format!("127.0.0.1:{port}"))?;
-    for mut request in server.incoming_requests() {
-        let now = UNIX_EPOCH.elapsed()?.as_secs();
+    let respond = |mut request: Request| {
+        let now = UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
         let mut body = Vec::new();
         let is_whole =
             request.as_reader().take(MAX_BODY + 1).read_to_end(&mut body).is_ok() && body.len() as u64 <= MAX_BODY;
@@ -116,6 +117,12 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         };
         // A client that has gone away gets nothing.
         let _ = request.respond(answer);
-    }
+    };
+    // A thread for each: a client that sends a body slowly keeps nobody else waiting.
+    thread::scope(|scope| {
+        for request in server.incoming_requests() {
+            scope.spawn(|| respond(request));
+        }
+    });
     Ok(())
 }

@@ -4,7 +4,7 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::{env, process::Command};
+use std::{env, io::Write, net::TcpStream, process::Command};
 
 use support::{
     LOCAL_ISSUER, LOCAL_KEY,
@@ -33,6 +33,9 @@ fn echoes_and_broadcasts(example: &'static str) {
     let uri = format!("http://127.0.0.1:{publish_port}/?verify-iss={LOCAL_ISSUER}&verify-key=secret:{LOCAL_KEY}");
     let mut server = Process::start(example, Command::new(program).env("GRIP_URL", uri).env("PORT", port.to_string()));
     server.wait_until("it listens", |_| is_open(port));
+    // A client that sends its body slowly keeps nobody else waiting.
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    slow.write_all(b"POST /broadcast HTTP/1.1\r\nHost: slow\r\nContent-Length: 9\r\n\r\nfinally").expect("sent");
     let pushpin = Pushpin::start_on(port, [pushpin_port, publish_port], "/");
     let mut clients = [(); 2].map(|()| Client::connect_with(pushpin.port, "/", &[]));
     clients[0].echoes("hello");
@@ -44,4 +47,8 @@ fn echoes_and_broadcasts(example: &'static str) {
     let forged = [("Content-Type", "application/websocket-events"), ("Connection-Id", "c1")];
     begins(&send(port, "POST /", &forged, "OPEN\r\n"), 403, "Only the proxy");
     begins(&send(port, "POST /broadcast", &[], b"\xff"), 400, "");
+    slow.write_all(b" !").expect("sent");
+    for client in &mut clients {
+        assert_eq!(client.next(), Message::text("finally !"));
+    }
 }

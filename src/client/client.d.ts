@@ -41,18 +41,28 @@ export interface Message {
   from?: string;
 }
 
+/** A `CustomEvent`, whose type is not in every environment. */
+export type Detailed<T> = Event & { readonly detail: T };
+
+export interface ListenerOptions {
+  capture?: boolean;
+  once?: boolean;
+  passive?: boolean;
+  signal?: AbortSignal;
+}
+
 export interface Events {
   /** A message, once; after a reload with `since`, those of the last seconds again. */
-  message: CustomEvent<Message>;
+  message: Detailed<Message>;
   /**
    * After a reconnect: whether everything that was missed has arrived. If not, load your state anew. Also after the first
    * connection, if something was missed while it opened.
    */
-  recovered: CustomEvent<{ recovered: boolean; reason?: string }>;
+  recovered: Detailed<{ recovered: boolean; reason?: string }>;
   /** The status has changed. `delay`, in milliseconds, is missing while the browser is offline. */
-  status: CustomEvent<{ status: Status; transport: Transport; delay?: number; reason?: string; code?: number }>;
+  status: Detailed<{ status: Status; transport: Transport; delay?: number; reason?: string; code?: number }>;
   /** The service, or the client, says what is wrong. `unsent`: what `send` kept and the client did not send. */
-  error: CustomEvent<{ message: string; unsent?: (string | ArrayBuffer | Uint8Array)[] }>;
+  error: Detailed<{ message: string; unsent?: (string | ArrayBuffer | Uint8Array)[] }>;
 }
 
 export interface Live extends Omit<EventTarget, 'addEventListener' | 'removeEventListener'> {
@@ -76,12 +86,12 @@ export interface Live extends Omit<EventTarget, 'addEventListener' | 'removeEven
   addEventListener<K extends keyof Events>(
     type: K,
     listener: ((event: Events[K]) => void) | null,
-    options?: boolean | AddEventListenerOptions,
+    options?: boolean | ListenerOptions,
   ): void;
   removeEventListener<K extends keyof Events>(
     type: K,
     listener: ((event: Events[K]) => void) | null,
-    options?: boolean | EventListenerOptions,
+    options?: boolean | ListenerOptions,
   ): void;
 }
 

@@ -590,8 +590,15 @@ class Link {
   }
 }
 
+/** Whether something between here and the service responds in its place: a captive portal, a proxy. */
+const isForeign = (response, ...types) => !types.some((type) => response.headers.get('content-type')?.startsWith(type));
+
+const foreign = ({ status, headers }) => ({ reason: `Not a response of the service: status ${status}, ${headers.get('content-type')}` });
+
 async function refusal(response) {
   if (response.status === 426) return { blocked: true, reason: 'There is no WebSocket' };
+  // To a poll that it holds, the proxy responds with the type that was announced.
+  if (response.ok || isForeign(response, 'text/plain', 'application/json')) return foreign(response);
   const text = (await response.text()).trim().split('\n')[0] ?? '';
   return { status: response.status, reason: text.slice(0, 300) };
 }
@@ -630,7 +637,8 @@ const transports = {
     // A proxy may wait for the end of the response.
     link.after(OPENING, () => link.isOpen || link.end({ blocked: true, reason: 'The connection was silent' }));
     const response = await request(url);
-    if (!response.ok || !response.body) return link.end(await refusal(response));
+    if (!response.ok) return link.end(await refusal(response));
+    if (!response.body || isForeign(response, 'text/event-stream')) return link.end(foreign(response));
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ''; ;) {
       const { value, done } = await reader.read();
@@ -657,6 +665,7 @@ const transports = {
       const start = now();
       const response = await request(url);
       if (!response.ok) return link.end(await refusal(response));
+      if (response.status !== 204 && isForeign(response, 'application/json')) return link.end(foreign(response));
       const envelopes = response.status === 204 ? [] : await response.json();
       link.hasNews = false;
       link.alive();

@@ -91,7 +91,7 @@ function stream() {
   let controller;
   const body = new ReadableStream({ start: (given) => { controller = given; } });
   const push = (/** @type {string} */ text) => controller.enqueue(new TextEncoder().encode(text));
-  return { response: new Response(body), push, end: () => controller.close() };
+  return { response: new Response(body, { headers: { 'content-type': 'text/event-stream' } }), push, end: () => controller.close() };
 }
 
 beforeEach(() => {
@@ -982,8 +982,22 @@ test('a token that comes late, or never, blocks nothing', async () => {
   assert.deepEqual([live?.status, of('status').at(-1).reason], ['waiting', 'Invalid access token']);
 });
 
+test('what a captive portal or a proxy says in place of the service neither connects nor stops it', async () => {
+  const html = (/** @type {number} */ status) => Promise.resolve(new Response('<html>Log in', { status, headers: { 'content-type': 'text/html' } }));
+  for (const transport of ['websocket', 'events', 'poll']) for (const status of [200, 400, 401, 403, 503]) {
+    live?.close();
+    respond = () => html(status);
+    await start({ transports: [/** @type {any} */ (transport)] });
+    if (transport === 'websocket') last().drop();
+    await pass();
+    assert.deepEqual([live?.status, of('status').at(-1).reason], ['waiting', `Not a response of the service: status ${status}, text/html`]);
+    assert.equal(of('status').some(({ status }) => status === 'connected'), false);
+    assert.equal(of('error').length, 0);
+  }
+});
+
 test('an explanation that does not arrive whole is none', async () => {
-  respond = () => Promise.resolve(new Response(new ReadableStream({ start: (body) => body.error(new Error('lost')) }), { status: 503 }));
+  respond = () => Promise.resolve(new Response(new ReadableStream({ start: (body) => body.error(new Error('lost')) }), { status: 503, headers: { 'content-type': 'text/plain' } }));
   await start();
   last().drop();
   await pass();

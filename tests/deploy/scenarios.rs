@@ -480,7 +480,17 @@ fn no_secret_is_seen_where_it_does_not_belong(edge: u16) {
     let checkout = Checkout::new(&fastly, edge);
     // A developer's key, which must not be uploaded with the package.
     let manifest = fs::read_to_string(root().join("fastly.toml")).expect("a manifest");
-    let local = "\n[[local_server.secret_stores.fanout]]\nkey = \"ACCESS_KEY\"\ndata = \"secret:a-key-for-this-machine-only-0123456789\"\n";
+    let local = r#"
+[[local_server.secret_stores.fanout]]
+key = "ACCESS_KEY"
+data = "secret:a-key-for-this-machine-only-0123456789"
+[["local_server".secret_stores.fanout]]
+key = "OTHER"
+data = """
+[not.a.table]
+a-key-for-this-machine-only
+"""
+"#;
     fs::write(checkout.path("fastly.toml"), manifest + local).expect("a manifest");
 
     let key = "secret:an-access-key-of-the-service-0123456789";
@@ -520,7 +530,10 @@ fn no_secret_is_seen_where_it_does_not_belong(edge: u16) {
     fs::write(checkout.path("package.tar.gz"), package).expect("a file");
     let unpacked = Command::new("tar").arg("xzOf").arg(checkout.path("package.tar.gz")).output().expect("tar runs");
     let unpacked = String::from_utf8_lossy(&unpacked.stdout).into_owned();
-    assert!(unpacked.contains("manifest_version") && unpacked.contains("wasm32-wasip1"), "the manifest is in it");
+    assert!(
+        unpacked.contains("manifest_version = 3\nname = \"my-chat\"\nlanguage = \"rust\"\n"),
+        "the manifest is in it"
+    );
     assert!(!unpacked.contains("local_server") && !unpacked.contains("a-key-for-this-machine-only"));
 }
 
@@ -639,16 +652,30 @@ fn a_service_with_an_access_key_is_checked_with_a_token(_: u16) {
 
 /// Passes connections on to a port, but rejects the first `count` WebSockets of each `of`.
 fn rejecting(to: u16, count: usize, of: usize) -> u16 {
+    let sockets = AtomicUsize::new(0);
+    let next = move || sockets.fetch_add(1, Ordering::Relaxed);
+    intercepting(to, move || (next() % of < count).then(|| ("503 Status".to_owned(), "no hand-off".to_owned())))
+}
+
+/// The same that responds to each WebSocket in that way.
+fn answering(to: u16, status: &str, body: &str) -> u16 {
+    let (status, body) = (status.to_owned(), body.to_owned());
+    intercepting(to, move || Some((status.clone(), body.clone())))
+}
+
+fn intercepting(to: u16, respond: impl Fn() -> Option<(String, String)> + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
-    let sockets = AtomicUsize::new(0);
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
             let mut reader = BufReader::new(client.try_clone().expect("a handle"));
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|count| count > 0) {}
-            if head.contains("Upgrade: websocket") && sockets.fetch_add(1, Ordering::Relaxed) % of < count {
-                let response = "HTTP/1.1 503 Status\r\nContent-Length: 11\r\nConnection: close\r\n\r\nno hand-off";
+            let response = Some(()).filter(|()| head.contains("Upgrade: websocket")).and_then(|()| respond());
+            if let Some((status, body)) = response {
+                let length = body.len();
+                let response =
+                    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
                 let _ = (&client).write_all(response.as_bytes());
                 let _ = client.shutdown(std::net::Shutdown::Write);
                 thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
@@ -714,6 +741,25 @@ fn a_service_that_does_not_work_is_reported(edge: u16) {
     );
     check(free_port(), &[("PATIENCE", "1")])
         .fails("/api/health does not respond as it should after 1 seconds: 000 curl: ");
+    // What the handler rejects is its own word, without escape codes for the terminal.
+    let output =
+        check(answering(edge, "402 Payment Required", "Pay \u{1b}[31mfirst\u{9b}"), &[("SOCKETS", "2")]).succeeds();
+    for line in [
+        "the handler of the service rejects the client of this check: 402 Pay [31mfirst",
+        "done, but your handler rejects the client of the check",
+        "CHECK_TOKEN=… make deploy NAME=my-chat",
+    ] {
+        assert!(output.contains(line) && !output.contains('\u{1b}'), "{line}: {output}");
+    }
+    let output = check(answering(edge, "402 Payment Required", "Pay first"), &[("SOCKETS", "0")]).succeeds();
+    assert!(output.contains("WebSockets were not tried"), "{output}");
+    // A number is checked before the shell computes with it: that would run what stands in it.
+    let ran = Scratch::new("ran");
+    let command = format!("BASH_VERSINFO[$(touch {}/it)]", ran.path().display());
+    for name in ["PATIENCE", "SOCKETS", "SETTLE"] {
+        check(edge, &[(name, &command)]).fails("invalid ");
+        assert!(!ran.path().join("it").exists(), "{name} was run");
+    }
 }
 
 /// Runs `make undeploy` with an answer to its question.

@@ -79,12 +79,6 @@ fn pages_of_other_origins_are_rejected_if_origins_are_listed() {
         assert_eq!((passes(origin, &listed), passes(origin, &none)), (by_list, by_none), "{origin}");
         assert!(passes(origin, &Service::local), "all may if nothing is set: {origin}");
     }
-    // Locally there is no TLS.
-    for request in all() {
-        let mut service = none();
-        service.host.is_local = true;
-        assert!(refusal(request.with("Origin", "http://chat.example"), &mut service).is_none());
-    }
     // Twice is no origin; no origin at all is no page, unless the browser says that one asks.
     for request in all() {
         let twice = request.with("Origin", "https://a.example").with("Origin", "https://a.example");
@@ -96,6 +90,47 @@ fn pages_of_other_origins_are_rejected_if_origins_are_listed() {
             assert_eq!(refusal(request.with("Sec-Fetch-Site", site), &mut none()).is_some(), is_refused, "{site}");
         }
     }
+}
+
+#[test]
+fn locally_only_loopback_hosts_are_the_services_own() {
+    let passes = |setting: &str, headers: &[(&str, &str)]| {
+        let mut service = Service::new(with(&[("config:ALLOWED_ORIGINS", setting)]));
+        service.host.is_local = true;
+        let get = Request::new("GET", "/api/poll");
+        refusal(headers.iter().fold(get, |request, (name, value)| request.with(name, *value)), &mut service).is_none()
+    };
+    for (host, is_own) in [
+        ("127.0.0.1:7676", true),
+        ("127.1.2.3", true),
+        ("localhost:7676", true),
+        ("LOCALHOST", true),
+        ("chat.localhost:7676", true),
+        ("[::1]:7676", true),
+        ("[::1]", true),
+        // A name that resolves to this machine, and what looks like it.
+        ("evil.example:7676", false),
+        ("127.0.0.1.evil.example", false),
+        ("localhost.evil.example", false),
+        ("evillocalhost", false),
+        ("192.168.1.5:7676", false),
+        ("localhost:x", false),
+        ("", false),
+    ] {
+        let origin = format!("http://{host}");
+        for headers in [
+            &[("Host", host), ("Origin", &origin)][..],
+            &[("Host", host), ("Sec-Fetch-Site", "same-origin")],
+            &[("Host", host)],
+        ] {
+            assert_eq!(passes("none", headers), is_own, "{headers:?}");
+            assert!(passes("*", headers), "{headers:?}");
+        }
+        // Another port of this machine is another origin, unless it is listed.
+        let page = [("Host", host), ("Origin", "http://localhost:3000")];
+        assert_eq!((passes("none", &page), passes("http://localhost:3000", &page)), (false, true), "{host}");
+    }
+    assert!(!passes("none", &[]));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Allowed origins: which pages may use the service from a browser. Source: the Fetch standard, sections 3.1 and 3.2;
 //! RFC 6455, section 10.2; Fetch Metadata.
 
+use std::net::IpAddr;
+
 use http::{
     HeaderMap, HeaderName,
     header::{
@@ -77,16 +79,21 @@ impl Origins {
     }
 
     /// Whether a request comes from a listed origin, from the service's own page, or from no page at all. Not for requests
-    /// from the proxy: they name another host.
+    /// from the proxy: they name another host. On a developer's machine the service has no domain of its own, so a page of any
+    /// domain that resolves to this machine would be its own page (DNS rebinding): only loopback hosts are.
     pub(crate) fn allow(&self, request: &dyn Request, is_local: bool) -> bool {
         let Self::Listed(origins) = self else { return true };
-        let origin = request.header("origin");
+        let (origin, host) = (request.header("origin"), request.header("host").value());
+        if origins.iter().any(|known| is(known, origin)) {
+            return true;
+        }
+        if is_local && !host.is_some_and(is_loopback) {
+            return false;
+        }
         match origin {
-            Header::Value(_) if origins.iter().any(|known| is(known, origin)) => true,
             Header::Value(origin) => {
                 let authority = origin.strip_prefix("https://");
                 let authority = authority.or_else(|| origin.strip_prefix("http://").filter(|_| is_local));
-                let host = request.header("host").value();
                 authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
             }
             // Browsers send no origin for an image, a script or a link.
@@ -94,6 +101,14 @@ impl Origins {
             Header::Invalid => false,
         }
     }
+}
+
+/// Whether a host, perhaps with a port, is this machine for every browser. Source: RFC 6761, section 6.3.
+fn is_loopback(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name).to_ascii_lowercase();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.is_ok_and(|address| address.is_loopback()) || name == "localhost" || name.ends_with(".localhost")
 }
 
 fn is(known: &HeaderValue, origin: Header<'_>) -> bool {
