@@ -271,10 +271,20 @@ impl Platform for Host {
             return Err(CannotCount);
         }
         if counter.seconds() == 1 {
+            self.counted_now.retain(|(time, ..)| time + 1000 > self.clock);
             self.counted_now.push((self.clock, counter, entry.to_owned(), n));
-            let is_same = |known: &Counter, name: &str| *known == counter && name == entry;
-            let now = self.counted_now.iter().filter(|(time, ..)| time + 1000 > self.clock);
-            return Ok(now.filter(|(_, known, name, _)| is_same(known, name)).map(|(.., n)| n).sum());
+            let same = self.counted_now.iter().filter(|(_, known, name, _)| *known == counter && name == entry);
+            return Ok(same.map(|(.., n)| n).sum());
+        }
+        if self.counted.len() >= 100 {
+            let mut totals: Vec<(Counter, String, u32)> = Vec::new();
+            for (counter, entry, n) in self.counted.drain(..) {
+                match totals.iter_mut().find(|(known, name, _)| *known == counter && *name == entry) {
+                    Some((.., total)) => *total += n,
+                    None => totals.push((counter, entry, n)),
+                }
+            }
+            self.counted = totals;
         }
         self.counted.push((counter, entry.to_owned(), n));
         let same = self.counted.iter().filter(|(known, name, _)| *known == counter && name == entry);
