@@ -45,12 +45,15 @@ impl Command {
     /// [`Error::QueryTooLong`], [`Error::UnknownParameter`], [`Error::Repeated`], [`Error::Unescaped`], [`Error::Except`].
     pub(crate) fn of(request: &(impl Request + ?Sized), known: &'static [&'static str]) -> Result<Self, Error> {
         let mut command = Self::default();
-        for (name, value) in query::parse(request.query())? {
+        for (name, value, written) in query::parse(request.query())? {
             let Some(name) = known.iter().find(|known| **known == name) else {
                 return Err(Error::UnknownParameter { name: name.into_owned(), known });
             };
             let parameter = match *name {
                 "channel" => &mut command.channel,
+                // Else it is read as another one, `ann+news` as `ann news`, and `ann;code=4001` with what follows: nobody would get the
+                // message, and it would be `Ok`.
+                "user" if written.contains(['+', ';']) => return Err(Error::Unescaped),
                 "user" => &mut command.user,
                 "id" => &mut command.id,
                 "except" => &mut command.except,
@@ -61,9 +64,6 @@ impl Command {
             if parameter.replace(value.into_owned()).is_some() {
                 return Err(Error::Repeated { name });
             }
-        }
-        if has_unescaped_user(request.query()) {
-            return Err(Error::Unescaped);
         }
         if command.except.as_ref().is_some_and(|id| !(1..=MAX_CONNECTION_ID_LENGTH).contains(&id.len())) {
             return Err(Error::Except);
@@ -92,10 +92,4 @@ impl Command {
         let user = self.user.as_ref().ok_or(Error::NoUser)?;
         if (1..=MAX_USER_LENGTH).contains(&user.chars().count()) { Ok(user.clone()) } else { Err(Error::User) }
     }
-}
-
-/// Whether the id of a user was written without percent-encoding, and so is read as another one: `ann+news` as `ann news`,
-/// `ann;code=4001` with what follows. Nobody would get the message, and it would be `Ok`.
-fn has_unescaped_user(query: &str) -> bool {
-    query.split('&').filter_map(|pair| pair.strip_prefix("user=")).any(|value| value.contains(['+', ';']))
 }

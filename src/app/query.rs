@@ -51,7 +51,7 @@ impl Query {
         let (mut channels, mut format) = (Channels::default(), Format::Raw);
         let (mut since, mut last_event_id) = (None, None);
         let (mut echoes, mut publishes) = (true, false);
-        for (name, value) in parse(request.query())? {
+        for (name, value, _) in parse(request.query())? {
             match (&*name, &*value) {
                 ("channel", name) => channels.add(channels::parse(name)?)?,
                 ("echo", "on") => echoes = true,
@@ -91,18 +91,21 @@ impl Query {
     }
 }
 
-/// Returns the parameters of a query, in their order.
+/// Returns the parameters of a query in their order: name, value, and the value as it was written.
 ///
 /// # Errors
 /// [`Error::QueryTooLong`].
-pub(super) fn parse(query: &str) -> Result<impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)>, Error> {
+pub(super) fn parse(query: &str) -> Result<impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>, &str)>, Error> {
     // As the proxy writes it.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~=&+,:/?*".contains(&byte);
     let length: usize = query.bytes().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum();
     if length > MAX_QUERY {
         return Err(Error::QueryTooLong);
     }
-    Ok(url::form_urlencoded::parse(query.as_bytes()))
+    Ok(query.split('&').filter_map(|pair| {
+        let (name, value) = url::form_urlencoded::parse(pair.as_bytes()).next()?;
+        Some((name, value, pair.split_once('=').map_or("", |(_, value)| value)))
+    }))
 }
 
 /// Whether a parameter has the header `Last-Event-ID`, as polyfills of EventSource (`lastEventId`) and clients of Mercure

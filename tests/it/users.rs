@@ -161,6 +161,7 @@ fn sending_to_a_user_takes_a_right_of_its_own() {
         // Nobody would get what is meant for one.
         ("/api/broadcast?user=ann+news".to_owned(), 400, UNESCAPED),
         ("/api/broadcast?user=ann;code=4001".to_owned(), 400, UNESCAPED),
+        ("/api/broadcast?%75ser=ann+news".to_owned(), 400, UNESCAPED),
         ("/api/disconnect?user=ann+news".to_owned(), 400, UNESCAPED),
         ("/api/disconnect?code=4001&user=ann;x".to_owned(), 400, UNESCAPED),
         (
