@@ -16,6 +16,12 @@ pub const MAX_USER_LENGTH: usize = 128;
 /// The longest id of a connection, in bytes. Those of Pushpin have 36.
 pub const MAX_CONNECTION_ID_LENGTH: usize = 128;
 
+/// What a client calls a message that is to be acknowledged has at most so many bytes.
+pub const MAX_REF_LENGTH: usize = 64;
+
+/// The longest value of an acknowledgement, in bytes of JSON.
+pub const MAX_ACK_LENGTH: usize = 1000;
+
 /// The longest name of a connection's state, in bytes.
 pub const MAX_STATE_NAME_LENGTH: usize = 64;
 

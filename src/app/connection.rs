@@ -1,5 +1,6 @@
 //! What a WebSocket handler is given: the messages of a client, who it is, what it requested, and how to respond.
 
+mod acks;
 mod publish;
 mod state;
 mod subscriptions;
@@ -9,7 +10,7 @@ use std::{borrow::Cow, cell::OnceCell, net::IpAddr, slice};
 
 use serde_json::Value;
 
-use self::sync::Sync;
+use self::{acks::Acks, sync::Sync};
 use super::{
     access::{
         limits,
@@ -50,8 +51,8 @@ const HEARTBEAT: u32 = 30;
 /// The same for a client that gets envelopes, and the most for it: its script takes 35 seconds of silence for a lost connection.
 const JSON_HEARTBEAT: u32 = 25;
 
-/// What the texts of a batch say, in their order; `None` stands for one that is not a valid envelope.
-pub(super) type Inbox<'a> = slice::Iter<'a, Option<Decoded>>;
+/// What the texts of a batch say, in their order.
+pub(super) type Inbox<'a> = slice::Iter<'a, Decoded>;
 
 /// One batch of a client's messages, and the connection that it came on.
 pub struct Connection<'a> {
@@ -67,6 +68,9 @@ pub struct Connection<'a> {
     /// The channels that the client is subscribed to.
     subscribed: Vec<Channel>,
     fetched: usize,
+    acks: Acks<'a>,
+    /// In seconds since 1970.
+    now: u64,
     /// With which cursor the client asks for what it missed, if it does.
     sync: Option<Option<&'a str>>,
 }
@@ -88,6 +92,7 @@ pub(super) struct Batch<'a> {
     pub(super) outbox: Outbox<'a>,
     /// How many operations on the KV Store were made.
     pub(super) operations: usize,
+    acks: Acks<'a>,
     /// What the client asks for, if it wants to know what it missed.
     pub(super) sync: Option<Sync<'a>>,
 }
@@ -123,15 +128,26 @@ impl<'a> Connection<'a> {
             outbox: Outbox::new(settings, now),
             subscribed,
             fetched: 0,
+            acks: Acks::default(),
+            now,
             sync: None,
         }
     }
 
+    /// Whether there is something that the handler has not received.
+    pub(super) fn has_more(&self) -> bool {
+        self.ws.events().next().is_some() && !self.ws.is_closed() && !self.ws.is_closing()
+    }
+
     /// Responds to the pings and the close that the handler did not receive, or did not answer.
     pub(super) fn finish(mut self) -> Batch<'a> {
-        while let Some(message) = self.receive() {
+        self.acks.settle();
+        while let Some((message, reference)) = self.next() {
             if let Message::Close(code) = message {
                 self.ws.close(code);
+            }
+            if let Some(reference) = reference {
+                self.acks.skip(reference);
             }
         }
         if self.ws.is_closing() {
@@ -140,10 +156,10 @@ impl<'a> Connection<'a> {
         self.remember_subscriptions();
         let (identity, user) = (self.identity(), self.user());
         let of_url = self.channels();
-        let Self { ws, platform, outbox, subscribed: channels, sync, .. } = self;
+        let Self { ws, platform, outbox, subscribed: channels, sync, acks, .. } = self;
         let user_channel = identity.and_then(Identity::channel);
         let sync = sync.map(|since| Sync { since, channels, of_url, user, user_channel });
-        Batch { ws, platform, outbox, operations: 0, sync }
+        Batch { ws, platform, outbox, operations: 0, acks, sync }
     }
 
     /// The id of the connection, the same for all of its batches.
@@ -315,20 +331,34 @@ impl<'a> Connection<'a> {
     /// The next message of the batch; `None` after the last one. Pings are answered on the way, and what is not a valid
     /// envelope from a client that has to send envelopes.
     pub fn receive(&mut self) -> Option<Message<'a>> {
+        let next = self.next();
+        let reference = next.and_then(|(_, reference)| reference);
+        self.acks.begin(reference, self.outbox.mark(), self.now);
+        next.map(|(message, _)| message)
+    }
+
+    /// The next message, and what the client calls it if it is to be acknowledged.
+    fn next(&mut self) -> Option<(Message<'a>, Option<&'a str>)> {
         loop {
             let message = self.ws.receive()?;
             let decoded = match (&mut self.inbox, message) {
-                (Some(inbox), Message::Text(_)) => inbox.next()?.as_ref(),
-                (Some(_), Message::Binary(_)) => None,
-                _ => return Some(message),
+                (Some(inbox), Message::Text(_)) => inbox.next()?,
+                (Some(_), Message::Binary(_)) => &Decoded::Invalid(None),
+                _ => return Some((message, None)),
             };
             match decoded {
-                Some(Decoded::Text(text)) => return Some(Message::Text(text)),
-                Some(Decoded::Binary(bytes)) => return Some(Message::Binary(bytes)),
+                Decoded::Message(Content::Text(text), reference) => {
+                    return Some((Message::Text(text), reference.as_deref()));
+                }
+                Decoded::Message(Content::Binary(bytes), reference) => {
+                    return Some((Message::Binary(bytes), reference.as_deref()));
+                }
                 // When everything else is done: what is published has priority.
-                Some(Decoded::Sync(since)) if self.sync.is_none() => self.sync = Some(since.as_deref()),
-                Some(Decoded::Sync(_)) => self.send_error(&Error::SyncTooOften),
-                None => self.ws.send(&Envelope::invalid().to_json()),
+                Decoded::Sync(since) if self.sync.is_none() => self.sync = Some(since.as_deref()),
+                Decoded::Sync(_) => self.send_error(&Error::SyncTooOften),
+                Decoded::Invalid(reference) => {
+                    self.ws.send(&Envelope::invalid().with_ref(reference.as_deref()).to_json());
+                }
             }
         }
     }

@@ -198,6 +198,8 @@ pub enum Error {
     },
     /// The handler stored a value that cannot be stored.
     State,
+    /// The value with which the handler acknowledges a message cannot be sent.
+    AckValue,
     /// The client does not offer the subprotocol that the handler requires.
     Subprotocol,
     /// The handler neither accepted nor rejected an opening connection.
@@ -259,9 +261,11 @@ impl Error {
             Self::MediaType | Self::Charset | Self::ContentCoding => 415,
             Self::UpgradeRequired => 426,
             Self::TooMany { .. } => 429,
-            Self::Entry { error: EntryError::TooMany, .. } | Self::State | Self::NotAccepted | Self::Handler { .. } => {
-                500
-            }
+            Self::Entry { error: EntryError::TooMany, .. }
+            | Self::State
+            | Self::AckValue
+            | Self::NotAccepted
+            | Self::Handler { .. } => 500,
             Self::Publish(error) | Self::PartlyPublished { error, .. } => match error {
                 PublishError::TimedOut => 504,
                 _ => 502,

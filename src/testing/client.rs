@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Closed, Test, signature, text_of};
 use crate::{
@@ -66,6 +66,7 @@ pub struct Client<'h> {
     rejected: Option<(u16, String)>,
     protocol: Option<String>,
     received: Vec<Content<'static>>,
+    acknowledged: Vec<Result<Option<Value>, String>>,
     subscriptions: Vec<String>,
     closed: Option<(Option<u16>, String)>,
     heartbeat: u32,
@@ -91,6 +92,10 @@ struct Envelope {
     kind: String,
     data: Option<String>,
     base64: Option<String>,
+    #[serde(rename = "ref")]
+    reference: Option<String>,
+    value: Option<Value>,
+    error: Option<String>,
 }
 
 impl<'h> Client<'h> {
@@ -102,6 +107,7 @@ impl<'h> Client<'h> {
             rejected: None,
             protocol: None,
             received: Vec::new(),
+            acknowledged: Vec::new(),
             subscriptions: Vec::new(),
             closed: None,
             heartbeat: 0,
@@ -149,8 +155,8 @@ impl<'h> Client<'h> {
         let is_json = self.query.contains("format=json");
         let messages: Vec<_> = messages.into_iter().map(Into::into).collect();
         let envelopes = |message: &Content<'_>| match message {
-            Content::Text(text) => json!({ "type": "message", "data": text }).to_string(),
-            Content::Binary(bytes) => json!({ "type": "message", "base64": encode(bytes) }).to_string(),
+            Content::Text(text) => json!({ "type": "message", "data": text, "ref": REF }).to_string(),
+            Content::Binary(bytes) => json!({ "type": "message", "base64": encode(bytes), "ref": REF }).to_string(),
         };
         if is_json {
             let texts: Vec<_> = messages.iter().map(envelopes).collect();
@@ -187,6 +193,12 @@ impl<'h> Client<'h> {
     /// not among it: see [`published`](Self::published).
     pub fn received(&mut self) -> Vec<Content<'static>> {
         std::mem::take(&mut self.received)
+    }
+
+    /// What became of the messages that were sent since the last call, in their order, if the client asks for envelopes
+    /// (`format=json`): acknowledged, with the [value](crate::Connection::ack) of the handler, or refused, and why.
+    pub fn acknowledged(&mut self) -> Vec<Result<Option<Value>, String>> {
+        std::mem::take(&mut self.acknowledged)
     }
 
     /// What the handler published since the last call, in its order.
@@ -288,9 +300,15 @@ impl<'h> Client<'h> {
             self.received.push(Content::from(text.to_owned()));
             return;
         }
-        let Ok(Envelope { kind, data, base64 }) = serde_json::from_str(text) else { return };
-        let content = data.map(Content::from).or_else(|| decode(&base64?).map(Content::from));
-        self.received.extend(content.filter(|_| kind == "message"));
+        let Ok(Envelope { kind, data, base64, reference, value, error }) = serde_json::from_str(text) else { return };
+        match (&*kind, reference, error) {
+            ("message", ..) => {
+                self.received.extend(data.map(Content::from).or_else(|| decode(&base64?).map(Content::from)));
+            }
+            ("ack", Some(_), _) => self.acknowledged.push(Ok(value)),
+            ("error", Some(_), Some(error)) => self.acknowledged.push(Err(error)),
+            _ => {}
+        }
     }
 
     fn control(&mut self, control: Control) {
@@ -309,6 +327,9 @@ impl<'h> Client<'h> {
         }
     }
 }
+
+/// What a client calls all of its messages: their order says which is which.
+const REF: &str = "kit";
 
 /// What the proxy removes from a message for the client.
 const MESSAGE: &str = "m:";

@@ -157,6 +157,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             504,
             "The backend `rooms` did not respond in time: try again later",
         ),
+        (Error::AckValue, 500, "Invalid value of an acknowledgement: use at most 1000 bytes of JSON"),
         (
             Error::State,
             500,
@@ -283,6 +284,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::HandOff { .. }
             | Error::Backend { .. }
             | Error::State
+            | Error::AckValue
             | Error::Subprotocol
             | Error::NotAccepted
             | Error::Entry { .. }
@@ -303,7 +305,7 @@ fn every_error_has_its_status_and_its_text() {
         assert_eq!(response.log, error.log());
     }
     let variants: std::collections::HashSet<_> = all.iter().map(|(error, ..)| std::mem::discriminant(error)).collect();
-    assert_eq!((variants.len(), all.len()), (60, 62), "each variant is there");
+    assert_eq!((variants.len(), all.len()), (61, 63), "each variant is there");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The kit of `fanout_edge::testing`, with the handlers of `tests/handlers`: what a test of an application sees.
 
 use fanout_edge::{
-    Rejection, Service,
+    Connection, Message, Rejection, Service,
     http::{Request, Response},
     testing::{Client, Test},
 };
@@ -157,4 +157,33 @@ fn a_broadcast_is_tested_with_its_own_function() {
     assert!(troll.published().is_empty());
     let mut reader = Test::of(service()).claim("x-fastly-write", Vec::<String>::new());
     assert!(reader.broadcast("", "hi").is_err_and(|(status, _)| status == 403));
+}
+
+#[test]
+fn it_shows_what_became_of_each_message() {
+    fn score(connection: &mut Connection<'_>) -> Result<(), Rejection> {
+        if connection.is_opening() {
+            connection.accept();
+        }
+        while let Some(message) = connection.receive() {
+            match message {
+                Message::Text("no") => connection.refuse("Too low"),
+                Message::Text(points) => {
+                    let points: u32 = points.parse().map_err(|_| Rejection::new(400, "Send points"))?;
+                    connection.ack(&(points * 2))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+    let mut client = Test::new(score).connect("format=json");
+    client.send_all(["7", "no", "x", "8"]);
+    let expected = [Ok(Some(14.into())), Err("Too low".to_owned()), Err("Send points".to_owned()), Ok(Some(16.into()))];
+    assert_eq!(client.acknowledged(), expected);
+    assert_eq!(client.acknowledged(), []);
+    // A raw client asks for nothing.
+    let mut client = Test::new(score).connect("");
+    client.send("7");
+    assert_eq!(client.acknowledged(), []);
 }

@@ -6,6 +6,7 @@ mod support;
 use self::support::{handlers, service};
 
 mod access;
+mod acks;
 mod admit;
 mod connection;
 mod endpoints;

@@ -67,8 +67,11 @@ impl<'a> Connection<'a> {
         except: Option<&'a str>,
     ) -> Result<MessageId, Rejection> {
         self.check_count()?;
-        let message = Published::new(MessageId::new(self.platform), channel, content, self.user(), except);
-        Ok(self.outbox.publish(message, MAX_BACKEND_REQUESTS - self.fetched)?)
+        let id = self.acks.next_id().unwrap_or_else(|| MessageId::new(self.platform));
+        let message = Published::new(id, channel, content, self.user(), except);
+        let id = self.outbox.publish(message, MAX_BACKEND_REQUESTS - self.fetched)?;
+        self.acks.published(Some(id));
+        Ok(id)
     }
 
     fn check_count(&self) -> Result<(), Error> {
@@ -115,6 +118,8 @@ impl<'a> Connection<'a> {
     ) -> Result<(), Rejection> {
         self.check_count()?;
         let closing = Closing { channel: channel.into_channel()?, code, reason: reason.into(), polls: false };
-        Ok(self.outbox.close(&closing, Some(self.id()), MAX_BACKEND_REQUESTS - self.fetched)?)
+        self.outbox.close(&closing, Some(self.id()), MAX_BACKEND_REQUESTS - self.fetched)?;
+        self.acks.published(None);
+        Ok(())
     }
 }

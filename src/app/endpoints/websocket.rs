@@ -75,31 +75,43 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     let inbox = decoded.as_deref().map(<[_]>::iter);
     let context = Context { request, settings, platform: exchange.platform, now };
     let mut connection = Connection::new(ws, inbox, &query, &client, context);
-    let handled = (exchange.service.on_websocket)(&mut connection).map_err(Error::from);
+    let mut refused = None;
+    let handled = loop {
+        match (exchange.service.on_websocket)(&mut connection).map_err(Error::from) {
+            // It concerns one message only, and the handler goes on with the next.
+            Err(error) if connection.refuse_for(&error) => refused = Some(error),
+            handled => break handled,
+        }
+        if !connection.has_more() {
+            break Ok(());
+        }
+    };
     let mut batch = connection.finish();
     let accepted = handled.and_then(|()| if batch.ws.is_accepted() { Ok(()) } else { Err(Error::NotAccepted) });
-    let published = accepted.and_then(|()| publish(&mut batch, request, settings, now));
-    let failed = match published {
-        Ok(()) => None,
+    let failed = match accepted.map(|()| publish(&mut batch, request, settings, now)) {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) if batch.takes_failure(&error) => Some(error),
         // It reached everybody who is there.
-        Err(error @ Error::NotKept { published: None, .. }) => {
+        Ok(Err(error @ Error::NotKept { published: None, .. })) => {
             if query.format == Format::Json {
                 batch.ws.send(&Envelope::error(&error.to_string()).to_json());
             }
             Some(error)
         }
-        Err(error) if batch.ws.is_opening() => return Err(error),
-        Err(error) => {
+        Ok(Err(error)) | Err(error) if batch.ws.is_opening() => return Err(error),
+        Ok(Err(error)) | Err(error) => {
+            batch.drop_acks();
             let (code, reason) = error.close();
             batch.ws.close_with_reason(code, &reason);
             Some(error)
         }
     };
+    batch.send_acks();
     batch.answer_sync(request, settings);
     let mut ws = batch.ws;
     connected.issue_ticket(&mut ws, expires_at);
     let response = response(ws);
-    Ok(match failed {
+    Ok(match failed.or(refused) {
         Some(error) => response.with_log_of(&error),
         None => response,
     }

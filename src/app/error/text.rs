@@ -6,8 +6,8 @@ use super::{Error, Right, counted};
 use crate::{
     app::{
         bounds::{
-            MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CONNECTION_ID_LENGTH, MAX_ID_AGE, MAX_PUBLISHED, MAX_QUERY,
-            MAX_SECRET_READS, MAX_SETTING_READS, MAX_STATE_LENGTH, MAX_USER_LENGTH,
+            MAX_ACK_LENGTH, MAX_BACKEND_REQUESTS, MAX_CHANNEL_LENGTH, MAX_CONNECTION_ID_LENGTH, MAX_ID_AGE,
+            MAX_PUBLISHED, MAX_QUERY, MAX_SECRET_READS, MAX_SETTING_READS, MAX_STATE_LENGTH, MAX_USER_LENGTH,
         },
         platform::{BackendError, StoreError},
         settings::SECRET_STORE,
@@ -187,6 +187,7 @@ impl fmt::Display for Error {
                 f,
                 "Invalid connection state: use a name of letters, digits, - and _, and a value of at most {MAX_STATE_LENGTH} bytes, as percent-encoded JSON"
             ),
+            Self::AckValue => write!(f, "Invalid value of an acknowledgement: use at most {MAX_ACK_LENGTH} bytes of JSON"),
             Self::Subprotocol => f.write_str("Missing subprotocol: offer the one that this service requires"),
             Self::NotAccepted => f.write_str("The handler did not accept the connection: call connection.accept()"),
             Self::Handler { .. } => f.write_str("The handler failed: try again later, the log of the service says why"),

@@ -11,11 +11,14 @@
 //! {"type":"synced","connection":"46d8…","since":"01997c3a-…","recovered":true}
 //! {"type":"synced","connection":"46d8…","since":"01997c3a-…","recovered":false,"reason":"messages are kept for 120 seconds"}
 //! {"type":"synced","connection":"46d8…","error":"Too many connections: …"}
+//! {"type":"ack","ref":"1","id":"01997c3a-…","value":{"place":3}}
 //! {"type":"error","error":"Invalid message: …"}
+//! {"type":"error","ref":"1","error":"Too long"}
 //! {"type":"ping"}
 //! {"type":"close","code":4001,"reason":"signed out"}
 //! ```
-//! From the client: `{"type":"message","data":"hi"}`, or `base64` in place of `data`; `{"type":"sync","since":"01997c3a-…"}`, without
+//! From the client: `{"type":"message","data":"hi"}`, or `base64` in place of `data`, and a `ref` of 1 to 64 characters if it wants an
+//! `ack`; `{"type":"sync","since":"01997c3a-…"}`, without
 //! `since` for a client that has no cursor. Bytes are in standard base64 with
 //! padding. A message that was not published, but sent by the handler to this client alone, has neither `id` nor `channel`.
 
@@ -23,9 +26,13 @@ use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{channels, content::Content, id::MessageId, published::Published};
-use crate::grip::{Channel, Event, Events};
+use crate::{
+    app::bounds::MAX_REF_LENGTH,
+    grip::{Channel, Event, Events},
+};
 
 /// The heartbeat of a WebSocket.
 pub(crate) const PING: &str = r#"{"type":"ping"}"#;
@@ -41,6 +48,8 @@ const INVALID: &str =
 pub(crate) struct Envelope<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<MessageId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,6 +76,8 @@ pub(crate) struct Envelope<'a> {
     code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
 }
@@ -136,6 +147,16 @@ impl<'a> Envelope<'a> {
         Self::error(INVALID)
     }
 
+    /// What became of a message: it was handled, and what the handler published of it was accepted, first under that id.
+    pub(crate) fn ack(id: Option<MessageId>, value: Option<&'a RawValue>) -> Self {
+        Self { kind: "ack", id, value, ..Self::default() }
+    }
+
+    /// Returns self with what the client calls its message.
+    pub(crate) fn with_ref(self, reference: Option<&'a str>) -> Self {
+        Self { reference, ..self }
+    }
+
     /// What is wrong with what a client asked for.
     pub(crate) fn error(error: &'a str) -> Self {
         Self { kind: "error", ..Self::default() }.with_error(error)
@@ -149,14 +170,16 @@ impl<'a> Envelope<'a> {
 
 /// What a client sent in an envelope.
 pub(crate) enum Decoded {
-    Text(String),
-    Binary(Vec<u8>),
+    /// A message, and what the client calls it if it wants to know what becomes of it.
+    Message(Content<'static>, Option<String>),
     /// It wants to know what it missed, since then if it says so.
     Sync(Option<String>),
+    /// It is not a valid envelope, but perhaps says what it is called.
+    Invalid(Option<String>),
 }
 
-/// Decodes the texts in a sequence of events, in their order; `None` stands for one that is not a valid envelope.
-pub(crate) fn decode(events: Events<'_>) -> Vec<Option<Decoded>> {
+/// Decodes the texts in a sequence of events, in their order.
+pub(crate) fn decode(events: Events<'_>) -> Vec<Decoded> {
     let texts = events.filter_map(|event| if let Event::Text(text) = event { Some(text) } else { None });
     texts.map(decode_one).collect()
 }
@@ -168,19 +191,24 @@ struct Incoming {
     data: Option<String>,
     base64: Option<String>,
     since: Option<String>,
+    #[serde(rename = "ref")]
+    reference: Option<String>,
 }
 
-fn decode_one(text: &[u8]) -> Option<Decoded> {
+fn decode_one(text: &[u8]) -> Decoded {
     // A struct may be an array in JSON for serde.
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        return None;
-    }
-    match serde_json::from_slice(text).ok()? {
-        Incoming { kind, since, .. } if kind == "sync" => Some(Decoded::Sync(since)),
-        Incoming { kind, data: Some(data), base64: None, .. } if kind == "message" => Some(Decoded::Text(data)),
-        Incoming { kind, data: None, base64: Some(base64), .. } if kind == "message" => {
-            BASE64_STANDARD.decode(base64).ok().map(Decoded::Binary)
-        }
+    let is_object = text.trim_ascii_start().first() == Some(&b'{');
+    let Some(incoming) = serde_json::from_slice(text).ok().filter(|_| is_object) else { return Decoded::Invalid(None) };
+    let Incoming { kind, data, base64, since, reference } = incoming;
+    let is_valid = reference.as_ref().is_none_or(|reference| (1..=MAX_REF_LENGTH).contains(&reference.len()));
+    let content = match (&*kind, data, base64) {
+        ("sync", ..) => return Decoded::Sync(since),
+        ("message", Some(data), None) => Some(Content::from(data)),
+        ("message", None, Some(base64)) => BASE64_STANDARD.decode(base64).ok().map(Content::from),
         _ => None,
+    };
+    match content.filter(|_| is_valid) {
+        Some(content) => Decoded::Message(content, reference),
+        None => Decoded::Invalid(reference.filter(|_| is_valid)),
     }
 }

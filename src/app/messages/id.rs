@@ -78,6 +78,13 @@ impl MessageId {
         Self::parse_any(text).filter(|id| times.contains(&id.time())).ok_or(Error::MessageId)
     }
 
+    /// Returns the id of the n-th message, from 0 on, that is published of what has this id: n of them are less.
+    pub(crate) const fn nth(self, n: usize) -> Self {
+        const PLACE: u128 = 0x3fff << 48;
+        let id = self.0.as_u128();
+        Self(Uuid::from_u128(id & !PLACE | id.wrapping_add((n as u128) << 48) & PLACE))
+    }
+
     /// Parses an id, however old it is.
     pub(crate) fn parse_any(text: &str) -> Option<Self> {
         const HYPHENATED: usize = 36;
