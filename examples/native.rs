@@ -24,6 +24,9 @@ use tiny_http::{Method, Request, Response, Server};
 
 static TEST: Channel = Channel::from_static("test");
 
+/// How many requests are handled at once.
+const THREADS: usize = 32;
+
 /// No batch of a client's messages is longer.
 const MAX_BODY: u64 = 4_000_000;
 
@@ -96,10 +99,10 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let port = env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
     let server = Server::http(format!("127.0.0.1:{port}"))?;
     let respond = |mut request: Request| {
-        let now = UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
         let mut body = Vec::new();
         let is_whole =
             request.as_reader().take(MAX_BODY + 1).read_to_end(&mut body).is_ok() && body.len() as u64 <= MAX_BODY;
+        let now = UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
         let answer = match (request.method(), request.url()) {
             _ if !is_whole => text(413, "Body too large"),
             (Method::Post, "/broadcast") => match str::from_utf8(&body) {
@@ -118,10 +121,10 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         // A client that has gone away gets nothing.
         let _ = request.respond(answer);
     };
-    // A thread for each: a client that sends a body slowly keeps nobody else waiting.
+    // A client that sends a body slowly keeps nobody else waiting.
     thread::scope(|scope| {
-        for request in server.incoming_requests() {
-            scope.spawn(|| respond(request));
+        for _ in 0..THREADS {
+            scope.spawn(|| server.incoming_requests().for_each(respond));
         }
     });
     Ok(())

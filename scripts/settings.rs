@@ -41,8 +41,9 @@ fn main() {
     };
     let claims = json!({ "x-fastly-read": ["*"], "x-fastly-write": ["*"] });
     let mut claims = Claims::with_custom_claims(claims, Duration::from_mins(10)).with_subject("deploy");
-    claims.issuer = given("ACCESS_ISSUER").or_else(|| given("STORED_ISSUER"));
-    let audience = given("ACCESS_AUDIENCE").or_else(|| given("STORED_AUDIENCE"));
+    let trimmed = |name, stored| given(name).or_else(|| given(stored)).map(|value| value.trim().to_owned());
+    claims.issuer = trimmed("ACCESS_ISSUER", "STORED_ISSUER");
+    let audience = trimmed("ACCESS_AUDIENCE", "STORED_AUDIENCE");
     claims.audiences = audience.map(Audiences::AsString);
     if let Some(token) = secret.and_then(|secret| HS256Key::from_bytes(&secret).authenticate(claims).ok()) {
         println!("{token}");

@@ -9,6 +9,9 @@ use jwt_simple::{
 use serde_json::json;
 use tiny_http::{Header, Request, Response, Server};
 
+/// How many requests are handled at once.
+const THREADS: usize = 32;
+
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let key = HS256Key::from_bytes(env::var("ACCESS_KEY")?.as_bytes());
     let service = env::var("SERVICE_URL")?;
@@ -24,10 +27,10 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         // A browser that has gone away gets nothing.
         let _ = request.respond(response);
     };
-    // A thread for each: a client that sends a body slowly keeps nobody else waiting.
+    // A client that sends a body slowly keeps nobody else waiting.
     thread::scope(|scope| {
-        for request in server.incoming_requests() {
-            scope.spawn(|| respond(request));
+        for _ in 0..THREADS {
+            scope.spawn(|| server.incoming_requests().for_each(respond));
         }
     });
     Ok(())

@@ -49,11 +49,13 @@ impl Command {
             let Some(name) = known.iter().find(|known| **known == name) else {
                 return Err(Error::UnknownParameter { name: name.into_owned(), known });
             };
+            // Else what follows a `;` is no parameter, but part of the value, and `ann+news` is read as `ann news`: everybody or nobody
+            // would get the message, and it would be `Ok`.
+            if written.contains(';') || *name == "user" && written.contains('+') {
+                return Err(Error::Unescaped { name });
+            }
             let parameter = match *name {
                 "channel" => &mut command.channel,
-                // Else it is read as another one, `ann+news` as `ann news`, and `ann;code=4001` with what follows: nobody would get the
-                // message, and it would be `Ok`.
-                "user" if written.contains(['+', ';']) => return Err(Error::Unescaped),
                 "user" => &mut command.user,
                 "id" => &mut command.id,
                 "except" => &mut command.except,
@@ -65,7 +67,8 @@ impl Command {
                 return Err(Error::Repeated { name });
             }
         }
-        if command.except.as_ref().is_some_and(|id| !(1..=MAX_CONNECTION_ID_LENGTH).contains(&id.len())) {
+        let is_id = |id: &String| (1..=MAX_CONNECTION_ID_LENGTH).contains(&id.len()) && !id.contains([';', '&', '=']);
+        if !command.except.as_ref().is_none_or(is_id) {
             return Err(Error::Except);
         }
         Ok(command)

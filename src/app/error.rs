@@ -51,8 +51,11 @@ pub enum Error {
         /// Its name.
         name: &'static str,
     },
-    /// The id of a user in a query is not percent-encoded.
-    Unescaped,
+    /// A parameter of a request that publishes or disconnects is not percent-encoded.
+    Unescaped {
+        /// Its name.
+        name: &'static str,
+    },
     /// The id of the connection that a broadcast leaves out is not valid.
     Except,
     /// The user to whom something is sent is not valid.
@@ -117,8 +120,13 @@ pub enum Error {
     NoKeyId,
     /// There are several keys, and the access token names another one.
     UnknownKeyId,
-    /// The access token is for another audience, or for one if none is set.
-    Audience,
+    /// The access token is for another audience, for one if none is set, or for none if one is.
+    Audience {
+        /// Whether it has an audience.
+        is_there: bool,
+        /// Whether the settings name one.
+        is_set: bool,
+    },
     /// The claim `sub` is not a string of 1 to [`MAX_USER_LENGTH`](super::bounds::MAX_USER_LENGTH) characters.
     Subject,
     /// A claim that lists channels is not a list of strings.
@@ -227,7 +235,7 @@ impl Error {
             | Self::ChannelAndUser
             | Self::UnknownParameter { .. }
             | Self::Repeated { .. }
-            | Self::Unescaped
+            | Self::Unescaped { .. }
             | Self::Except
             | Self::User
             | Self::NoUser
@@ -250,7 +258,7 @@ impl Error {
             | Self::Token(_)
             | Self::NoKeyId
             | Self::UnknownKeyId
-            | Self::Audience
+            | Self::Audience { .. }
             | Self::Subject
             | Self::Claim(_) => 401,
             Self::NotProxied | Self::Signature(_) | Self::Origin | Self::Forbidden(..) | Self::ForbiddenUser(_) => 403,
@@ -294,7 +302,7 @@ impl Error {
             _ => matches!(
                 self,
                 Self::FastlyKey
-                    | Self::Audience
+                    | Self::Audience { .. }
                     | Self::Subject
                     | Self::Claim(_)
                     | Self::Forbidden(..)
@@ -307,7 +315,12 @@ impl Error {
     const fn is_invalid_token(&self) -> bool {
         matches!(
             self,
-            Self::Token(_) | Self::NoKeyId | Self::UnknownKeyId | Self::Audience | Self::Subject | Self::Claim(_)
+            Self::Token(_)
+                | Self::NoKeyId
+                | Self::UnknownKeyId
+                | Self::Audience { .. }
+                | Self::Subject
+                | Self::Claim(_)
         )
     }
 
@@ -331,7 +344,7 @@ impl Error {
             | Self::ChannelAndUser
             | Self::UnknownParameter { .. }
             | Self::Repeated { .. }
-            | Self::Unescaped
+            | Self::Unescaped { .. }
             | Self::Except
             | Self::User
             | Self::NoUser

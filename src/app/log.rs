@@ -6,10 +6,8 @@ use super::{platform::Platform, web::Response};
 /// Takes the line for the log that is to be written now.
 pub fn take_line(response: &mut Response, platform: &mut dyn Platform) -> Option<String> {
     let line = response.log.take();
-    if !response.is_of_client || platform.is_local() {
-        return line;
-    }
-    let line = line.unwrap_or_else(|| format!("rejected a request with status {}", response.status));
+    let Some(status) = response.error_of_client.filter(|_| !platform.is_local()) else { return line };
+    let line = line.unwrap_or_else(|| format!("rejected a request with status {status}"));
     platform.state().count_rejected(line);
     None
 }

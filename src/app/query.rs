@@ -111,7 +111,7 @@ pub(super) fn parse(query: &str) -> Result<impl Iterator<Item = (Cow<'_, str>, C
 /// Whether a parameter has the header `Last-Event-ID`, as polyfills of EventSource (`lastEventId`) and clients of Mercure
 /// (`Last-Event-ID`) send it.
 fn is_last_event_id(name: &str) -> bool {
-    letters(name) == "lasteventid"
+    letters(name).ends_with("lasteventid")
 }
 
 /// A subscriber must not miss in silence what it asks for by another name: in another case, as a list in the style of axios or
@@ -120,11 +120,18 @@ fn is_last_event_id(name: &str) -> bool {
 /// # Errors
 /// [`Error::LookAlike`].
 fn check_unknown(name: &str, value: &str) -> Result<(), Error> {
-    let letters = letters(name);
-    match ["channel", "since"].iter().find(|known| letters.contains(**known) || value.contains(&format!(";{known}="))) {
-        Some(known) => Err(Error::LookAlike { known }),
-        None => Ok(()),
+    // What follows a `;` is part of the value.
+    let behind = value.split(';').skip(1).map(|pair| pair.split('=').next().unwrap_or_default());
+    for name in [name].into_iter().chain(behind) {
+        let letters = letters(name);
+        if letters.contains("channel") {
+            return Err(Error::LookAlike { known: "channel" });
+        }
+        if letters.contains("since") || letters.ends_with("lasteventid") {
+            return Err(Error::LookAlike { known: "since" });
+        }
     }
+    Ok(())
 }
 
 fn letters(name: &str) -> String {

@@ -76,14 +76,14 @@ pub struct Response {
     pub body: Vec<u8>,
     /// A line for the log: see [`Error::log`](super::error::Error::log).
     pub log: Option<String>,
-    /// Whether a client can cause this at will: see [`Error::is_of_client`](super::error::Error::is_of_client).
-    pub is_of_client: bool,
+    /// The status of an error that a client can cause at will: see [`Error::is_of_client`](super::error::Error::is_of_client).
+    pub error_of_client: Option<u16>,
 }
 
 impl Response {
     /// A response without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Vec::new(), log: None, is_of_client: false }
+        Self { status, headers: HeaderMap::new(), body: Vec::new(), log: None, error_of_client: None }
     }
 
     /// A response with a body of that type, which no browser may take for another: what clients publish is in it. The proxy
@@ -101,7 +101,8 @@ impl Response {
 
     /// Returns self with what the log says of an error.
     pub fn with_log_of(self, error: &Error) -> Self {
-        Self { log: error.log(), is_of_client: error.is_of_client(), ..self }
+        let error_of_client = error.is_of_client().then(|| error.status());
+        Self { log: error.log(), error_of_client, ..self }
     }
 
     /// Returns self, to be held by the proxy.

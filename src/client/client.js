@@ -593,7 +593,7 @@ class Link {
 /** Whether something between here and the service responds in its place: a captive portal, a proxy. */
 const isForeign = (response, ...types) => !types.some((type) => response.headers.get('content-type')?.startsWith(type));
 
-const foreign = ({ status, headers }) => ({ reason: `Not a response of the service: status ${status}, ${headers.get('content-type')}` });
+const foreign = ({ status, headers }) => ({ reason: `Not a response of the service: status ${status}, ${headers.get('content-type') ?? 'no type'}` });
 
 async function refusal(response) {
   if (response.status === 426) return { blocked: true, reason: 'There is no WebSocket' };

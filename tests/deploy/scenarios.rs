@@ -703,8 +703,7 @@ fn the_token_of_the_check_has_the_audience_and_the_issuer(edge: u16) {
     let fastly = Fastly::start();
     let checkout = Checkout::new(&fastly, edge);
     // The service that stands for the deployed one takes any token.
-    let curl =
-        "for header in \"$@\"; do case $header in @*) cat \"${header#@}\" >>\"$0.seen\" 2>/dev/null ;; esac; done";
+    let curl = "for header in \"$@\"; do case $header in @*) cat \"${header#@}\" >>\"$0.seen\" 2>/dev/null ;; esac; done; env >>\"$0.env\"";
     let real = Command::new("which").arg("curl").output().expect("a path");
     let real = String::from_utf8(real.stdout).expect("a path");
     program(&checkout.path("tools/curl"), &format!("{curl}\nexec {} \"$@\"", real.trim()));
@@ -722,6 +721,8 @@ fn the_token_of_the_check_has_the_audience_and_the_issuer(edge: u16) {
     assert_eq!(seen(), ("chat".to_owned(), "https://id.example".to_owned()));
     let items = fastly.items("config", "my-chat-config");
     assert_eq!(["ACCESS_AUDIENCE", "ACCESS_ISSUER"].map(|name| &*items[name]), ["chat", "https://id.example"]);
+    let environment = fs::read_to_string(checkout.path("tools/curl.env")).expect("an environment");
+    assert!(!environment.contains(ACCESS_KEY.trim_start_matches("secret:")), "{environment}");
     // What is stored stays, and the key is there already.
     checkout.run(&[("ACCESS_AUDIENCE", "shop")]).succeeds();
     checkout.run(&[("ACCESS_KEY", ACCESS_KEY)]).succeeds();
@@ -750,6 +751,14 @@ fn a_service_that_does_not_work_is_reported(edge: u16) {
         "CHECK_TOKEN=… make deploy NAME=my-chat",
     ] {
         assert!(output.contains(line) && !output.contains('\u{1b}'), "{line}: {output}");
+    }
+    // What the service says, or the proxy, is a failure.
+    for (status, text) in [
+        ("403 Forbidden", "[not proxied] Only the GRIP proxy"),
+        ("429 Too Many", "Too many connections"),
+        ("401 No", "Access token rejected"),
+    ] {
+        check(answering(edge, status, text), &[("SOCKETS", "2")]).fails("no WebSocket opens: ");
     }
     let output = check(answering(edge, "402 Payment Required", "Pay first"), &[("SOCKETS", "0")]).succeeds();
     assert!(output.contains("WebSockets were not tried"), "{output}");
@@ -996,6 +1005,10 @@ fn a_project_that_begins_as_this_one_serves_and_deploys(_: u16) {
     fs::create_dir(project.path().join("bin")).expect("a folder");
     fs::copy(shipped_module(), project.path().join("bin/main.wasm")).expect("a copy");
     let mut stack = Stack::start_in(project.path());
+    // Its logs have tokens, and its publish port is open.
+    let logs = fs::metadata(project.path().join("pushpin-logs")).expect("a folder");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&logs.permissions()) & 0o777, 0o700);
+    assert!(stack.output().contains("For development only: whoever reaches port "), "{}", stack.output());
     let deploy = project.path().join("scripts/deploy");
     let edge = Checkout::new(&fastly, stack.port);
     let output = outcome(&mut edge.command(deploy, &[("FANOUT_API_TOKEN", TOKEN)])).succeeds();

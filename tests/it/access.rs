@@ -215,7 +215,7 @@ fn an_invalid_token_is_rejected_with_the_reason() {
     let malformed = "not a JWT. Get a new one";
     let list = |claim: &str| format!("{claim} must be a list of strings");
     let types = "a claim has the wrong type (iss, sub and jti are strings, aud is one or a list of them, exp, nbf and iat are numbers). Get a new one";
-    let audience = "wrong audience (aud). Set ACCESS_AUDIENCE to that of your tokens";
+    let audience = "it has an audience (aud), and the setting ACCESS_AUDIENCE is missing. Add it";
     let user = "sub must be a string of 1 to 128 characters";
     for (token, why) in [
         (access_token(SECRET, NOW - 11, read), "expired. Get a new one"),
@@ -262,7 +262,9 @@ fn a_token_is_for_the_audience_and_of_the_issuer_of_the_settings() {
     };
     let (audience, issuer) =
         (("config:ACCESS_AUDIENCE", " https://chat.example "), ("config:ACCESS_ISSUER", "https://id.example/"));
-    let wrong_audience = Err("wrong audience (aud). Set ACCESS_AUDIENCE to that of your tokens");
+    let wrong_audience = Err("for another audience (aud). Get one for this service");
+    let no_audience = Err("no audience (aud), and the setting ACCESS_AUDIENCE asks for one. Get another one");
+    let unknown_audience = Err("it has an audience (aud), and the setting ACCESS_AUDIENCE is missing. Add it");
     let wrong_issuer = Err("wrong issuer (iss). Get a new one");
     for (entries, claims, expected) in [
         (vec![audience], r#""aud":"https://chat.example","#, Ok(())),
@@ -271,11 +273,11 @@ fn a_token_is_for_the_audience_and_of_the_issuer_of_the_settings() {
         (vec![audience], r#""aud":"https://chat.example/","#, wrong_audience),
         (vec![audience], r#""aud":[],"#, wrong_audience),
         (vec![audience], r#""aud":"","#, wrong_audience),
-        (vec![audience], "", wrong_audience),
+        (vec![audience], "", no_audience),
         (vec![issuer], r#""iss":"https://id.example/","#, Ok(())),
         (vec![issuer], r#""iss":"https://id.example","#, wrong_issuer),
         (vec![issuer], "", wrong_issuer),
-        (vec![issuer], r#""iss":"https://id.example/","aud":"https://chat.example","#, wrong_audience),
+        (vec![issuer], r#""iss":"https://id.example/","aud":"https://chat.example","#, unknown_audience),
         (vec![audience, issuer], r#""iss":"https://id.example/","aud":"https://chat.example","#, Ok(())),
         (vec![], r#""iss":"any","#, Ok(())),
     ] {

@@ -38,7 +38,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             "Unknown parameter `a\\nb`: use only user, code",
         ),
         (Error::Repeated { name: "user" }, 400, "Repeated parameter: use user once, and send a request for each"),
-        (Error::Unescaped, 400, "Invalid user: write + as %2B, ; as %3B and a space as %20 in ?user=ID"),
+        (Error::Unescaped { name: "user" }, 400, "Invalid user: write ; as %3B, and in the id of a user + as %2B"),
         (Error::Except, 400, "Invalid except: use the id of a connection, 1 to 128 bytes, ?except=ID"),
         (Error::User, 400, "Invalid user: use 1 to 128 characters, ?user=ID"),
         (Error::NoUser, 400, "Missing user: add ?user= and the id of the user"),
@@ -58,9 +58,9 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             "Without an access key no client is a user: add ACCESS_KEY to the secret store `fanout`",
         ),
         (
-            Error::Audience,
+            Error::Audience { is_there: true, is_set: true },
             401,
-            "Access token rejected: wrong audience (aud). Set ACCESS_AUDIENCE to that of your tokens",
+            "Access token rejected: for another audience (aud). Get one for this service",
         ),
         (Error::Parameter { name: "echo", values: ["on", "off"] }, 400, "Invalid echo: use echo=on or echo=off"),
         (
@@ -237,7 +237,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::ChannelAndUser
             | Error::UnknownParameter { .. }
             | Error::Repeated { .. }
-            | Error::Unescaped
+            | Error::Unescaped { .. }
             | Error::Except
             | Error::User
             | Error::NoUser
@@ -265,7 +265,7 @@ fn all() -> Vec<(Error, u16, &'static str)> {
             | Error::Token(_)
             | Error::NoKeyId
             | Error::UnknownKeyId
-            | Error::Audience
+            | Error::Audience { .. }
             | Error::Subject
             | Error::Claim(_)
             | Error::Forbidden(..)
@@ -329,7 +329,7 @@ fn every_error_says_what_to_do() {
         "the GRIP proxy accepts ",
         "Is Fanout enabled",
         // A setting names its entry; what was published says how much; the handler chose the text itself.
-        "Set ACCESS_AUDIENCE",
+        "Get one for this service",
         "The entry ",
         " messages are published: ",
         "Pay first",
@@ -380,7 +380,7 @@ fn every_error_has_its_line_for_the_log() {
             | Error::ChannelAndUser
             | Error::UnknownParameter { .. }
             | Error::Repeated { .. }
-            | Error::Unescaped
+            | Error::Unescaped { .. }
             | Error::Except
             | Error::User
             | Error::NoUser
@@ -446,6 +446,10 @@ fn what_clients_cause_at_will_is_counted_and_logged_only_on_a_developers_machine
     assert_eq!(take_line(&mut Response::text(200, "Ok"), &mut host_on_fastly), None);
     assert_eq!(take_line(&mut Response::empty(200).with_log_of(&Error::Origin), &mut host_on_fastly), None);
     assert!(host_on_fastly.state.rejected().any(|line| line == "rejected a page of another origin (of 4 requests)"));
+    let mut fresh = host(false);
+    let mut too_large = Response::empty(200).with_log_of(&Error::MessageTooLarge { limit: 1 });
+    assert_eq!(take_line(&mut too_large, &mut fresh), None);
+    assert_eq!(fresh.state.rejected().collect::<Vec<_>>(), ["rejected a request with status 413 (of 1 requests)"]);
 }
 
 /// The texts in backquotes of the rows of a table that begin with a number, with their numbers. What follows `…` varies.

@@ -653,7 +653,8 @@ fn a_cursor_may_have_the_names_that_polyfills_give_it() {
     publish(&mut service, "room", "third");
     let body =
         |service: &mut Service, path: &str| String::from_utf8(service.respond(proxied(path)).body).expect("text");
-    for name in ["lastEventId", "lastEventID", "Last-Event-ID", "last_event_id"] {
+    for name in ["lastEventId", "lastEventID", "Last-Event-ID", "last_event_id", "amp;lastEventId", "evs_last_event_id"]
+    {
         for path in ["/api/events?", "/api/poll?format=json&", "/api/history?"] {
             // The URL of a stream keeps the `since` with which it was made.
             for query in [format!("{name}={second}"), format!("{name}={second}&since={first}&channel=room")] {

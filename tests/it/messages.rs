@@ -430,7 +430,10 @@ fn a_broadcast_has_no_parameter_that_is_not_known() {
         is(&Service::local().respond(broadcast(query).with_body("x")), 200, "Ok\n");
     }
     for (query, text) in [
-        ("channel=a;user=bob", "Invalid channel name: use 1 to 64 of A-Z a-z 0-9 - . _ ~\n"),
+        ("channel=a;user=bob", "Invalid channel: write ; as %3B, and in the id of a user + as %2B\n"),
+        ("token=T;user=bob", "Invalid token: write ; as %3B, and in the id of a user + as %2B\n"),
+        ("except=c1;user=bob", "Invalid except: write ; as %3B, and in the id of a user + as %2B\n"),
+        ("except=c1%26user%3Dbob", "Invalid except: use the id of a connection, 1 to 128 bytes, ?except=ID\n"),
         ("channel=a&channel=b", "Repeated parameter: use channel once, and send a request for each\n"),
         ("channel=a&channel=a", "Repeated parameter: use channel once, and send a request for each\n"),
         ("except=", "Invalid except: use the id of a connection, 1 to 128 bytes, ?except=ID\n"),
@@ -464,6 +467,8 @@ fn a_subscriber_may_have_parameters_of_its_own_but_none_that_looks_like_channel_
         ("data[channel]=a", "channel"),
         ("x=1&amp;channel=a", "channel"),
         ("x=1;channel=a", "channel"),
+        ("x=1;Channel=a", "channel"),
+        ("x=1;lastEventId=a", "since"),
         ("mode%3Dpublish%26channel%3Da", "channel"),
         ("Since=x", "since"),
         ("since[]=x", "since"),

@@ -91,6 +91,18 @@ fn a_stream_goes_on_as_long_as_its_token_is_valid() {
 }
 
 #[test]
+fn the_proxy_is_given_no_digest_of_the_key_alone() {
+    let opened = respond_at(NOW, events("", READ, NOW + 100));
+    let channels = header(&opened, "grip-channel").expect("channels");
+    let id = channels.split("; prev-id=").nth(1).and_then(|rest| rest.split([',', ';']).next()).expect("an id");
+    let described = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(id.trim()).expect("base64")).expect("text");
+    let digest: String = hmac_sha256::Hash::hash(SECRET.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let fingerprint = described.split(' ').nth(1).expect("a fingerprint");
+    assert!(fingerprint.len() == 16 && !digest.contains(fingerprint), "{described}");
+    assert!(fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit()), "{described}");
+}
+
+#[test]
 fn an_open_service_has_no_next_links() {
     let request = Request::new("GET", "/api/events").with("Grip-Sig", local_signature(NOW));
     let held = Service::local().respond(request);
@@ -117,6 +129,13 @@ fn a_stream_is_asked_for_each_hour_as_the_keys_may_have_changed() {
     }
     for keys in [format!("secret:{OTHER}"), set(&[jwk("1", OTHER)])] {
         is(&respond(&keys), 200, close("access token is not valid"));
+    }
+    // So may be the other rules.
+    for entry in [("config:ACCESS_AUDIENCE", "chat"), ("config:ACCESS_ISSUER", "https://id.example")] {
+        let key = format!("secret:{SECRET}");
+        let mut service = Service::new(settings(&[("GRIP_URL", LOCAL_GRIP_URL), ("ACCESS_KEY", &key), entry]));
+        let response = service.respond(next(&opened).with("Grip-Sig", local_signature(NOW)));
+        is(&response, 200, close("access token is not valid"));
     }
     // The proxy asks again, and ends the stream if that does not help.
     assert_eq!(respond("").status, 503);

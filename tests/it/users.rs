@@ -149,7 +149,7 @@ fn sending_to_a_user_takes_a_right_of_its_own() {
     let token = bearer(&json!({ "x-fastly-write": ["user:*"] }));
     let to_channel = Request::new("POST", "/api/broadcast").with("Content-Type", "text/plain").with_body("hi");
     assert_eq!(service.respond(to_channel.with("Authorization", token)).status, 403);
-    const UNESCAPED: &str = "Invalid user: write + as %2B, ; as %3B and a space as %20 in ?user=ID\n";
+    const UNESCAPED: &str = "Invalid user: write ; as %3B, and in the id of a user + as %2B\n";
     for (path, status, text) in [
         (format!("/api/broadcast?user={long}"), 400, "Invalid user: use 1 to 128 characters, ?user=ID\n"),
         ("/api/broadcast?user=".to_owned(), 400, "Invalid user: use 1 to 128 characters, ?user=ID\n"),
@@ -173,6 +173,11 @@ fn sending_to_a_user_takes_a_right_of_its_own() {
             "/api/disconnect?user=alice&code=4001&code=4002".to_owned(),
             400,
             "Repeated parameter: use code once, and send a request for each\n",
+        ),
+        (
+            "/api/disconnect?user=alice&reason=x;code=4005".to_owned(),
+            400,
+            "Invalid reason: write ; as %3B, and in the id of a user + as %2B\n",
         ),
         // It would be closed with another code, or not at all.
         (

@@ -91,13 +91,13 @@ impl Keys {
         keys.get(header.key_id().ok_or(Error::NoKeyId)?).ok_or(Error::UnknownKeyId)
     }
 
-    /// Whether one of the keys has that [fingerprint](VerifyKey::fingerprint), for a purpose.
-    pub(crate) fn have(&self, fingerprint: &str, purpose: &str) -> bool {
-        let is_it = |key: &VerifyKey| key.fingerprint(purpose) == fingerprint;
-        match self {
-            Self::One(key) => is_it(key),
-            Self::Set(keys) => keys.values().any(is_it),
-        }
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &VerifyKey> {
+        let (one, set) = match self {
+            Self::One(key) => (Some(&**key), None),
+            Self::Set(keys) => (None, Some(keys.values())),
+        };
+        one.into_iter().chain(set.into_iter().flatten())
     }
 }
 

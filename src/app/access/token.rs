@@ -43,10 +43,24 @@ pub(crate) struct Identity {
     claims: Claims,
 }
 
+impl Rules {
+    /// What a key and the rest of these rules are known by, for the proxy: see [`VerifyKey::fingerprint`].
+    fn fingerprint(&self, key: &VerifyKey) -> String {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        key.fingerprint(&format!("fanout-edge event stream\n{}\n{}", text(&self.audience), text(&self.issuer)))
+    }
+
+    /// Whether a token with that [fingerprint](Verified::fingerprint) would still be accepted.
+    pub(crate) fn accept(&self, fingerprint: &str) -> bool {
+        self.keys.iter().any(|key| self.fingerprint(key) == fingerprint)
+    }
+}
+
 /// A verified token.
 pub(crate) struct Verified<'k> {
-    /// The key that verified it.
-    pub(crate) key: &'k VerifyKey,
+    /// The key that verified it, and the rules.
+    key: &'k VerifyKey,
+    rules: &'k Rules,
     /// When it expires, in seconds since 1970.
     pub(crate) expires_at: u64,
     /// Whose it is.
@@ -75,7 +89,9 @@ pub(crate) fn verify<'k>(token: &str, rules: &'k Rules, now: u64) -> Result<Veri
     match (&verified.audiences, &rules.audience) {
         (None, None) => {}
         (Some(audiences), Some(audience)) if audiences.contains(audience) => {}
-        _ => return Err(Error::Audience),
+        (audiences, audience) => {
+            return Err(Error::Audience { is_there: audiences.is_some(), is_set: audience.is_some() });
+        }
     }
     let is_user = |user: &String| (1..=MAX_USER_LENGTH).contains(&user.chars().count());
     if !verified.subject.as_ref().is_none_or(is_user) {
@@ -88,7 +104,14 @@ pub(crate) fn verify<'k>(token: &str, rules: &'k Rules, now: u64) -> Result<Veri
         }
     }
     let identity = Identity { user: verified.subject, claims: verified.claims };
-    Ok(Verified { key, expires_at: verified.expires_at, identity })
+    Ok(Verified { key, rules, expires_at: verified.expires_at, identity })
+}
+
+impl Verified<'_> {
+    /// What the proxy is given in place of the key and the rules that accepted it.
+    pub(crate) fn fingerprint(&self) -> String {
+        self.rules.fingerprint(self.key)
+    }
 }
 
 impl Identity {

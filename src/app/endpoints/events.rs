@@ -24,9 +24,9 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
         }
         let own = subscriber.gap.as_ref().map(|gap| gap.own());
         let hold = match subscriber.token {
-            Some((expires_at, key)) => {
+            Some(token) => {
                 let channels = subscriber.channels_at_proxy().chain(own.cloned()).collect();
-                Stream::new(expires_at, key, subscriber.format, channels).hold(subscriber.now)
+                Stream::new(token.expires_at, token.fingerprint(), subscriber.format, channels).hold(subscriber.now)
             }
             None => kept_alive(own.into_iter().fold(subscriber.hold(Hold::stream), Hold::with_channel)),
         };

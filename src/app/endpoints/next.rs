@@ -5,7 +5,7 @@
 //! describes the stream.
 //!
 //! # Format
-//! In base64url, separated by spaces: when the stream ends, in seconds since 1970; the fingerprint of the key that verified its token;
+//! In base64url, separated by spaces: when the stream ends, in seconds since 1970; the fingerprint of the key and the rules that accepted its token;
 //! the form of messages; the channels at the proxy.
 //!
 //! # How often the proxy asks
@@ -23,14 +23,14 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
 use crate::{
     app::{
-        access::{admit::admit_proxy, keys::Keys},
+        access::{admit::admit_proxy, token::Rules},
         error::Error,
         exchange::Exchange,
         messages::{channels::STREAM, format::Format, forms::close_event},
         web::{Outcome, Response},
     },
     grip::{
-        Channel, Hold, ItemId, VerifyKey,
+        Channel, Hold, ItemId,
         headers::last_ids,
         signature::{LEEWAY, SignatureError},
     },
@@ -48,9 +48,6 @@ const LONGEST: u64 = 3600;
 /// By what part of the time the proxy asks earlier, at most.
 const EARLIER: u64 = 8;
 
-/// For what its key has a [fingerprint](VerifyKey::fingerprint).
-const PURPOSE: &str = "fanout-edge event stream";
-
 /// How long a stream may be silent, in seconds: proxies between it and the client often wait for 30 to 60.
 const KEEP_ALIVE: u32 = 20;
 
@@ -61,13 +58,13 @@ const KEEP_ALIVE: u32 = 20;
 /// in half a minute, and then ends the stream.
 pub(crate) fn next(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     admit_proxy(exchange).map_err(|error| if error == Error::NotProxied { Error::NotFound } else { error })?;
-    let keys = exchange.settings.access.as_ref()?.as_ref().map(|rules| &rules.keys);
+    let rules = exchange.settings.access.as_ref()?.as_ref();
     let mut ids = exchange.request.list("grip-last").into_iter().flat_map(last_ids);
     let stream = ids.find(|(channel, _)| *channel == STREAM.as_str()).and_then(|(_, id)| Stream::parse(id));
     // Without a hold, the proxy ends the stream.
     let response = |body: &str| Response::new(200, "text/event-stream", body);
     let Some(stream) = stream else { return Ok(response("").into()) };
-    Ok(match stream.check(keys, exchange.now) {
+    Ok(match stream.check(rules, exchange.now) {
         Ok(()) => response("").held(&stream.hold(exchange.now)),
         Err(error) if stream.format.is_json() => {
             let (code, reason) = error.close();
@@ -87,7 +84,7 @@ pub(crate) fn kept_alive(hold: Hold) -> Hold {
 pub(crate) struct Stream {
     /// In seconds since 1970.
     ends_at: u64,
-    /// The fingerprint of the key.
+    /// The fingerprint of the key and the rules.
     key: String,
     format: Format,
     /// As the proxy names them.
@@ -95,9 +92,10 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// A stream with these channels at the proxy, and a token that expires then, in seconds since 1970, and was verified by that key.
-    pub(crate) fn new(expires_at: u64, key: &VerifyKey, format: Format, channels: Vec<Channel>) -> Self {
-        Self { ends_at: expires_at.saturating_add(LEEWAY), key: key.fingerprint(PURPOSE), format, channels }
+    /// A stream with these channels at the proxy, and a token that expires then, in seconds since 1970, and has that
+    /// [fingerprint](super::super::access::token::Verified::fingerprint).
+    pub(crate) fn new(expires_at: u64, key: String, format: Format, channels: Vec<Channel>) -> Self {
+        Self { ends_at: expires_at.saturating_add(LEEWAY), key, format, channels }
     }
 
     /// Its hold, at a time in seconds since 1970.
@@ -112,11 +110,11 @@ impl Stream {
         kept_alive(hold).with_next(&link, Some(seconds)).expect("the URI is printable ASCII")
     }
 
-    fn check(&self, keys: Option<&Keys>, now: u64) -> Result<(), Error> {
+    fn check(&self, rules: Option<&Rules>, now: u64) -> Result<(), Error> {
         if self.ends_at <= now {
             return Err(Error::Token(SignatureError::Expired));
         }
-        if keys.is_some_and(|keys| keys.have(&self.key, PURPOSE)) {
+        if rules.is_some_and(|rules| rules.accept(&self.key)) {
             Ok(())
         } else {
             Err(Error::Token(SignatureError::Signature))

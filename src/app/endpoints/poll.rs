@@ -62,7 +62,7 @@ fn now(list: &str) -> Response {
 /// Held, with this response when the time is over, in seconds.
 fn held(status: u16, body: &str, subscriber: &Subscriber<'_>, timeout: u32) -> Response {
     let content_type = if subscriber.format.is_json() { "application/json" } else { "text/plain; charset=utf-8" };
-    let valid_for = subscriber.token.map(|(expires_at, _)| expires_at.saturating_sub(subscriber.now));
+    let valid_for = subscriber.token.map(|token| token.expires_at.saturating_sub(subscriber.now));
     let timeout = valid_for.map_or(timeout, |seconds| seconds.clamp(1, timeout.into()) as u32);
     let hold = subscriber.hold(Hold::response).with_timeout(timeout);
     Response::new(status, content_type, body).held(&hold)

@@ -11,7 +11,7 @@ use crate::{
         access::{
             admit::{Ask, admit},
             limits,
-            token::Identity,
+            token::{Identity, Verified},
         },
         bounds::{MAX_CHANNELS, MAX_READS},
         error::Error,
@@ -26,7 +26,7 @@ use crate::{
         query::Query,
         web::{Outcome, Response},
     },
-    grip::{Channel, Hold, VerifyKey},
+    grip::{Channel, Hold},
 };
 
 /// A client that the proxy asks for: its checks are done.
@@ -34,8 +34,8 @@ pub(crate) struct Subscriber<'a> {
     pub(crate) format: Format,
     channels: Channels,
     identity: Option<&'a Identity>,
-    /// When its access token expires, in seconds since 1970, and the key that verified it, if it needs one.
-    pub(crate) token: Option<(u64, &'a VerifyKey)>,
+    /// Its access token, if it needs one.
+    pub(crate) token: Option<&'a Verified<'a>>,
     /// The time, in seconds since 1970.
     pub(crate) now: u64,
     /// Whether the messages of all its channels are kept.
@@ -82,7 +82,6 @@ pub(crate) fn subscribe(
     if !client.is_proxied() {
         return hand_off(exchange, &client);
     }
-    let token = verified.map(|verified| (verified.expires_at, verified.key));
     let identity = verified.map(|verified| &verified.identity);
     let covered = History::cover(
         exchange.settings.history.as_ref()?.as_ref(),
@@ -112,7 +111,8 @@ pub(crate) fn subscribe(
         _ => None,
     };
     let now = exchange.now;
-    let subscriber = Subscriber { format, channels, identity, token, now, is_kept, cursor, replay, has_news, gap };
+    let subscriber =
+        Subscriber { format, channels, identity, token: verified, now, is_kept, cursor, replay, has_news, gap };
     // Nothing between the proxy and the client is to store, change or buffer it.
     let response = respond(&subscriber)
         .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"))

@@ -34,7 +34,7 @@ impl fmt::Display for Error {
                 write!(f, "Unknown parameter `{}`: use only {}", in_one_line(name), known.join(", "))
             }
             Self::Repeated { name } => write!(f, "Repeated parameter: use {name} once, and send a request for each"),
-            Self::Unescaped => f.write_str("Invalid user: write + as %2B, ; as %3B and a space as %20 in ?user=ID"),
+            Self::Unescaped { name } => write!(f, "Invalid {name}: write ; as %3B, and in the id of a user + as %2B"),
             Self::Except => {
                 write!(f, "Invalid except: use the id of a connection, 1 to {MAX_CONNECTION_ID_LENGTH} bytes, ?except=ID")
             }
@@ -86,7 +86,13 @@ impl fmt::Display for Error {
             Self::Token(error) => write!(f, "{REJECTED}: {error}. Get a new one"),
             Self::NoKeyId => write!(f, "{REJECTED}: no key ID (kid), and there are several keys. Add it to the token"),
             Self::UnknownKeyId => write!(f, "{REJECTED}: unknown key ID (kid). Use that of a key in ACCESS_KEY"),
-            Self::Audience => write!(f, "{REJECTED}: wrong audience (aud). Set ACCESS_AUDIENCE to that of your tokens"),
+            Self::Audience { is_set: false, .. } => {
+                write!(f, "{REJECTED}: it has an audience (aud), and the setting ACCESS_AUDIENCE is missing. Add it")
+            }
+            Self::Audience { is_there: false, .. } => {
+                write!(f, "{REJECTED}: no audience (aud), and the setting ACCESS_AUDIENCE asks for one. Get another one")
+            }
+            Self::Audience { .. } => write!(f, "{REJECTED}: for another audience (aud). Get one for this service"),
             Self::Subject => write!(f, "{REJECTED}: sub must be a string of 1 to {MAX_USER_LENGTH} characters"),
             Self::Claim(right) => write!(f, "{REJECTED}: {} must be a list of strings", right.claim()),
             Self::Forbidden(right, channel) => {
