@@ -18,8 +18,10 @@ export interface Options {
   params?: Record<string, string>;
   /** The transports to try, the best one first. Default: all three. */
   transports?: Transport[];
-  /** How many messages `send` keeps while there is no connection. Default: 0. */
+  /** How many messages `send` keeps while there is no connection. Default: 100. */
   buffer?: number;
+  /** The longest pause between two tries to connect, in seconds. Default: 20. */
+  reconnect?: { longest?: number };
   /**
    * After how many seconds the client asks a WebSocket's service whether all messages have arrived, while some do: the proxy
    * drops some if the connection is slow. 0: never. Default: 60, which is the most.
@@ -27,6 +29,17 @@ export interface Options {
   verify?: number;
   /** A WebSocket class, for Node.js 20: that of the package `ws`. */
   WebSocket?: new (url: string, protocols?: string[]) => unknown;
+}
+
+/** What is sent: text, or bytes, which are copied at once. */
+export type Sendable = string | ArrayBuffer | ArrayBufferView | Blob;
+
+/** What became of a message: it was handled, and what the handler published of it was accepted. */
+export interface Ack {
+  /** The id of what was published first, if something was. */
+  id?: string;
+  /** What the handler acknowledged it with. */
+  value?: unknown;
 }
 
 export interface Message {
@@ -59,10 +72,10 @@ export interface Events {
    * connection, if something was missed while it opened.
    */
   recovered: Detailed<{ recovered: boolean; reason?: string }>;
-  /** The status has changed. `delay`, in milliseconds, is missing while the browser is offline. */
-  status: Detailed<{ status: Status; transport: Transport; delay?: number; reason?: string; code?: number }>;
-  /** The service, or the client, says what is wrong. `unsent`: what `send` kept and the client did not send. */
-  error: Detailed<{ message: string; unsent?: (string | ArrayBuffer | Uint8Array)[] }>;
+  /** The status has changed. `delay`, in milliseconds, and `until` are missing while the browser is offline. */
+  status: Detailed<{ status: Status; transport: Transport; delay?: number; until?: Date; reason?: string; code?: number }>;
+  /** The service, or the client, says what is wrong. `unsent`: what was sent and not acknowledged when the client stopped. */
+  error: Detailed<{ message: string; unsent?: Sendable[] }>;
 }
 
 export interface Live extends Omit<EventTarget, 'addEventListener' | 'removeEventListener'> {
@@ -77,10 +90,13 @@ export interface Live extends Omit<EventTarget, 'addEventListener' | 'removeEven
   /** Set it to change the channels: a new connection opens first, then the old one closes. */
   channels: string[];
   /**
-   * Sends a message on the WebSocket. Returns whether it was sent, or is kept to be sent (`buffer`). Not by the other
-   * transports.
+   * Sends a message on the WebSocket, in its order, again on the next connection until it is acknowledged. Rejects with the reason if
+   * the service refuses it, if the client stops, if there is no connection and the buffer is full, if the transport is another one, if it was sent
+   * five times in vain, or when `signal` or `timeout` (milliseconds) says so. Throws a TypeError for what is neither text nor bytes.
    */
-  send(message: string | ArrayBuffer | Uint8Array): boolean;
+  send(message: Sendable, options?: { signal?: AbortSignal; timeout?: number }): Promise<Ack>;
+  /** Connects again now: to a new connection, or without the rest of a pause. */
+  reconnect(): void;
   /** Closes the connection, for good. */
   close(): void;
   addEventListener<K extends keyof Events>(

@@ -23,6 +23,14 @@ const LATE = 2_000;
 const DOUBT = { first: 3_000, longest: 60_000 };
 const REMEMBERED = 2_000; // ids
 const OLDEST = 70_000; // The id of a message that was sent again may be a minute old.
+const PROBE = 500; // After so long without a frame, a WebSocket asks for one.
+// What is on its way at once: the service publishes at most 200 messages in a batch, in 6 requests of 65,536 bytes, and for each of its
+// channels a message takes about 1,400 bytes there, and up to six times its length.
+const FLIGHT = { messages: 50, bytes: 300_000 };
+const ACK = 10_000; // After so long without an acknowledgement, a message is sent again.
+const TRIES = 5;
+const LONGEST = 150_000; // characters of JSON: the proxy takes no more.
+const BUFFER = 100; // messages
 
 /** @param {string | URL} url @param {Options} [options] @returns {Client} */
 export function connect(url, options = {}) {
@@ -34,7 +42,29 @@ const now = () => performance.now();
 /** The time of a cursor, which may be the id of a message, or a time. @param {string} cursor */
 const timeOf = (cursor) => cursor.includes('T') ? Date.parse(cursor) : parseInt(cursor.slice(0, 8) + cursor.slice(9, 13), 16);
 
+/** A UUID of version 7, of a time and what stands for the order within a millisecond. @param {number} time @param {number} count */
+function uuid(time, count) {
+  const hex = (/** @type {number} */ number, /** @type {number} */ digits) => number.toString(16).padStart(digits, '0');
+  const random = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => hex(byte, 2)).join('');
+  const [start, order] = [hex(time, 12), hex(count & 0xfff, 3)];
+  return `${start.slice(0, 8)}-${start.slice(8)}-7${order}-8${random.slice(1, 4)}-${random.slice(4)}`;
+}
+
 const toBase64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+
+/**
+ * What is sent of a message, copied, as it may change: its content, or a promise of it.
+ * @param {any} message
+ */
+function contentOf(message) {
+  // Half a surrogate pair is no text.
+  if (typeof message === 'string') return { data: new TextDecoder().decode(new TextEncoder().encode(message)) };
+  if (message instanceof ArrayBuffer) return { base64: toBase64(new Uint8Array(message)) };
+  if (ArrayBuffer.isView(message)) return { base64: toBase64(new Uint8Array(message.buffer, message.byteOffset, message.byteLength)) };
+  if (message instanceof Blob) return message.arrayBuffer().then(contentOf);
+  const what = message === null ? 'null' : Array.isArray(message) ? 'a list' : typeof message === 'object' ? 'an object' : typeof message;
+  throw new TypeError(`Cannot send ${what}: use JSON.stringify(message), a string, an ArrayBuffer, a typed array or a Blob`);
+}
 
 const fromBase64 = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
@@ -65,8 +95,9 @@ class Live extends EventTarget {
   #previous;
   /** @type {any} */
   #timer;
-  /** @type {(string | ArrayBuffer | Uint8Array)[]} */
-  #buffer = [];
+  #outbox = new Outbox();
+  /** The channels of the link before. @type {string[]} */
+  #left = [];
   /** The ids of messages that may come again. @type {Set<string>} */
   #seen = new Set();
   #remembered = REMEMBERED;
@@ -86,7 +117,7 @@ class Live extends EventTarget {
   /** @param {string | URL} url @param {Options} options */
   constructor(url, options) {
     super();
-    this.#url = new URL(url, globalThis.location?.href);
+    this.#url = serviceOf(url);
     this.#options = options;
     this.#verify = Math.min(options.verify ?? VERIFY, VERIFY) * 1_000;
     this.#channels = checked(options.channels ?? ['test']);
@@ -102,6 +133,7 @@ class Live extends EventTarget {
   }
 
   set channels(channels) {
+    this.#left = this.#channels;
     this.#channels = checked(channels);
     if (this.status === 'closed') return;
     if (this.#link?.isOpen && !this.#previous) this.#previous = this.#link;
@@ -118,24 +150,51 @@ class Live extends EventTarget {
     return alive - at > 2 * OVERLAP ? new Date(timeOf(since) + alive - at - OVERLAP).toISOString() : since;
   }
 
+  /** The longest pause between two tries. */
+  get #longest() {
+    return (this.#options.reconnect?.longest ?? BACKOFF.longest / 1_000) * 1_000;
+  }
+
   get transport() {
     return /** @type {Transport} */ (this.#transports[this.#transport]);
   }
 
-  /** @param {string | ArrayBuffer | Uint8Array} message */
-  send(message) {
-    if (this.#link?.send) {
-      const content = typeof message === 'string' ? { data: message } : { base64: toBase64(new Uint8Array(message)) };
-      this.#link.send({ type: 'message', ...content });
-      return true;
-    }
-    const hasRoom = this.status !== 'closed' && this.#buffer.length < (this.#options.buffer ?? 0);
-    if (hasRoom) this.#buffer.push(message);
-    return hasRoom;
+  /** @param {any} message @param {{ signal?: AbortSignal, timeout?: number }} [options] */
+  send(message, { signal, timeout } = {}) {
+    const content = contentOf(message);
+    const isOpen = Boolean(this.#link?.send && this.#link.isOpen);
+    const reason = this.status === 'closed' ? 'The connection is closed'
+      : this.transport !== 'websocket' ? `Only a WebSocket sends: this is ${this.transport}`
+      : !isOpen && this.#outbox.size >= (this.#options.buffer ?? BUFFER) ? 'There is no connection, and the buffer is full'
+      : undefined;
+    const sent = reason ? Promise.reject(new Error(reason)) : this.#outbox.add(message, content, () => this.#flush());
+    const aborted = timeout === undefined ? signal : AbortSignal.any([AbortSignal.timeout(timeout), ...(signal ? [signal] : [])]);
+    const either = aborted ? this.#outbox.until(aborted, sent) : sent;
+    // Whoever does not want to know is not told by an unhandled rejection.
+    either.catch(() => {});
+    this.#flush();
+    return either;
+  }
+
+  reconnect() {
+    if (this.status === 'closed') return;
+    this.#failures = 0;
+    if (this.#link) return this.#link.end({ reason: 'Reconnecting', code: 4200 });
+    clearTimeout(this.#timer);
+    this.#open();
   }
 
   close() {
     this.#stop('Closed');
+  }
+
+  /** Sends what waits, as far as there is room. */
+  #flush() {
+    const link = this.#link;
+    if (!link?.send || !link.isOpen) return;
+    // The service's time, if it is known: the ids are compared with its clock.
+    const time = Date.now() - (Number.isFinite(this.#least) ? this.#least : 0);
+    this.#outbox.flush(link, this.#channels.length, time);
   }
 
   #dispatch(type, detail) {
@@ -202,13 +261,14 @@ class Live extends EventTarget {
       });
     } else if (link.transport === 'events') link.after(GAP, () => link.isMore || this.#settle(link));
     this.#change('connected');
-    if (link.send) for (const message of this.#buffer.splice(0)) this.send(message);
+    this.#flush();
   }
 
   /** Asks for what was missed. @param {Link} link */
   #sync(link) {
     link.hasNews = link.hasDropped = false;
     link.isAsking = true;
+    link.isProbing = false;
     link.wasDoubtful = link.isDoubtful;
     link.isDoubtful = false;
     link.asked = now();
@@ -305,8 +365,13 @@ class Live extends EventTarget {
   /** @param {Link} link @param {Envelope} envelope */
   #receive(link, envelope) {
     const { type, id, channel, to, data, base64, from, since, recovered, reason = 'unknown' } = envelope;
-    // The link before only delivers.
+    if (envelope.ref !== undefined) {
+      if (this.#outbox.settle(envelope)) this.#flush();
+      return;
+    }
+    // The link before only delivers, and only what is still wanted.
     if (link !== this.#link && type !== 'message' && type !== 'close') return;
+    if (link !== this.#link && this.#left.includes(channel) && !this.#channels.includes(channel)) return;
     switch (type) {
       case 'welcome':
         this.connection = envelope.connection;
@@ -333,7 +398,8 @@ class Live extends EventTarget {
       case 'synced':
         this.connection = envelope.connection;
         this.user = envelope.user;
-        this.#synced(link, envelope);
+        if (link.isProbing) link.isProbing = false;
+        else this.#synced(link, envelope);
         break;
       case 'message': {
         if (id && !this.#isNew(id)) break;
@@ -394,7 +460,9 @@ class Live extends EventTarget {
 
   /** @param {Link} link @param {End} end */
   #ended(link, { status, code = 0, reason = '', blocked }) {
+    this.#outbox.lost(link);
     if (link === this.#previous) {
+      this.#flush();
       this.#previous = undefined;
       if (!this.#link?.isOpen) this.#change(this.#link ? 'connecting' : 'waiting');
     }
@@ -415,7 +483,7 @@ class Live extends EventTarget {
     }
     if (status && [400, 401, 403].includes(status) && !isExpired) return this.#fail(line);
     if (code >= 4000 && code < 4100) return this.#stop(line, code);
-    if (status || (code > 1006 && code < 4000 && !isExpired)) this.#dispatch('error', { message: line });
+    if (!isExpired && (status || (code > 1006 && code < 4000))) this.#dispatch('error', { message: line });
     if (status === 429) this.#failures = 10;
     let delay = code >= 4200 && code < 4300 && !this.#failures ? 0 : undefined;
     if (blocked && ++this.#blocked === 2 && this.#transport < this.#transports.length - 1) {
@@ -429,14 +497,15 @@ class Live extends EventTarget {
   }
 
   /** Connects again, with exponential backoff and full jitter. @param {string} reason */
-  #retry(reason, delay = Math.random() * Math.min(BACKOFF.longest, BACKOFF.first * 2 ** this.#failures)) {
+  #retry(reason, delay = Math.random() * Math.min(this.#longest, BACKOFF.first * 2 ** this.#failures)) {
     if (this.status === 'closed') return;
     this.#link = undefined;
     this.#failures++;
     clearTimeout(this.#timer);
     const isOffline = globalThis.navigator?.onLine === false;
     if (!isOffline) this.#timer = setTimeout(() => this.#open(), delay);
-    if (!this.#previous) this.#change('waiting', { reason, delay: isOffline ? undefined : delay });
+    const until = isOffline ? undefined : new Date(Date.now() + delay);
+    if (!this.#previous) this.#change('waiting', { reason, delay: isOffline ? undefined : delay, until });
   }
 
   /** The page is visible, or the network is back. @param {Event} event */
@@ -463,7 +532,7 @@ class Live extends EventTarget {
     clearTimeout(this.#timer);
     globalThis.removeEventListener?.('online', this.#wake);
     globalThis.document?.removeEventListener('visibilitychange', this.#wake);
-    const unsent = this.#buffer.splice(0);
+    const unsent = this.#outbox.end(reason);
     if (unsent.length) this.#dispatch('error', { message: `${unsent.length} messages were not sent`, unsent });
     this.#change('closed', { reason, code });
   }
@@ -472,6 +541,133 @@ class Live extends EventTarget {
 function checked(channels) {
   if (!Array.isArray(channels) || !channels.length) throw new TypeError('channels must be a list of names');
   return [...channels];
+}
+
+/** @param {string | URL} url */
+function serviceOf(url) {
+  const service = new URL(url, globalThis.location?.origin);
+  service.protocol = service.protocol.replace(/^ws/, 'http');
+  if (!service.protocol.startsWith('http')) throw new TypeError('The URL of a service is one of http or https');
+  if (service.pathname !== '/' || service.search) throw new TypeError(`The URL of a service has no path: use ${service.origin}`);
+  return service;
+}
+
+/**
+ * What is to be sent, in its order.
+ * @typedef {{ message: any, content: any, ref?: string, json?: string, cost: number, tries: number, link?: Link, resolve: (ack: object) => void, reject: (error: unknown) => void }} Entry
+ */
+class Outbox {
+  /** @type {Entry[]} */
+  #waiting = [];
+  /** What is not acknowledged, by its ref, in the order in which it was sent. @type {Map<string, Entry>} */
+  #flying = new Map();
+  /** The time of the last id, and how many there are of it. */
+  #time = 0;
+  #count = 0;
+
+  get size() {
+    return this.#waiting.length + this.#flying.size;
+  }
+
+  /** @returns {Promise<object>} */
+  add(message, content, flush) {
+    return new Promise((resolve, reject) => {
+      const entry = { message, content, cost: 0, tries: 0, resolve, reject };
+      this.#waiting.push(entry);
+      if (!(content instanceof Promise)) return;
+      content.then((content) => { entry.content = content; }, (error) => this.#drop(entry, error)).then(flush);
+    });
+  }
+
+  /** @param {AbortSignal} signal @param {Promise<object>} sent @returns {Promise<object>} */
+  until(signal, sent) {
+    const entry = this.#waiting.at(-1);
+    return new Promise((resolve, reject) => {
+      const abort = () => {
+        if (entry) this.#drop(entry, signal.reason);
+        reject(signal.reason);
+      };
+      if (signal.aborted) abort();
+      else signal.addEventListener('abort', abort, { once: true });
+      sent.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    });
+  }
+
+  /** @param {Entry} entry */
+  #drop(entry, error) {
+    this.#waiting = this.#waiting.filter((other) => other !== entry);
+    if (entry.ref) this.#flying.delete(entry.ref);
+    entry.reject(error);
+  }
+
+  /** @param {Link} link @param {number} channels @param {number} time For ids, in milliseconds since 1970. */
+  flush(link, channels, time) {
+    const flying = [...this.#flying.values()];
+    let cost = flying.reduce((sum, entry) => sum + entry.cost, 0);
+    let entry;
+    while ((entry = this.#waiting[0]) && !(entry.content instanceof Promise)) {
+      entry.ref ??= this.#next(time);
+      entry.json ??= JSON.stringify({ type: 'message', ...entry.content, ref: entry.ref });
+      entry.cost = channels * (1_400 + 6 * entry.json.length);
+      const isFull = this.#flying.size * channels >= FLIGHT.messages || cost + entry.cost > FLIGHT.bytes;
+      if (this.#flying.size && isFull) return;
+      this.#waiting.shift();
+      if (entry.json.length > LONGEST) entry.reject(new RangeError(`The message is too long: ${LONGEST} characters of JSON can be sent`));
+      else if (entry.tries === TRIES) entry.reject(new Error(`Not acknowledged, although it was sent ${TRIES} times`));
+      else {
+        cost += entry.cost;
+        this.#flying.set(entry.ref, entry);
+        this.#send(entry, link);
+      }
+    }
+  }
+
+  /** An id that is greater than those before. @param {number} time */
+  #next(time) {
+    const isNew = Math.floor(time) > this.#time;
+    this.#count = isNew ? 0 : this.#count + 1;
+    if (isNew) this.#time = Math.floor(time);
+    return uuid(this.#time, this.#count);
+  }
+
+  /** @param {Entry} entry @param {Link} link */
+  #send(entry, link) {
+    entry.link = link;
+    entry.tries++;
+    link.send?.(entry.json);
+    link.after(ACK, () => {
+      const { ref, tries } = entry;
+      if (!ref || this.#flying.get(ref) !== entry || entry.link !== link) return;
+      if (tries < TRIES) this.#send(entry, link);
+      else this.#drop(entry, new Error(`Not acknowledged, although it was sent ${TRIES} times`));
+    });
+  }
+
+  /** The service says what became of a message. Returns whether it was one of these. @param {Envelope} envelope */
+  settle({ type, ref, id, value, error }) {
+    const entry = this.#flying.get(ref);
+    if (!entry) return false;
+    this.#flying.delete(ref);
+    if (type === 'ack') entry.resolve({ id, value });
+    else entry.reject(new Error(error));
+    return true;
+  }
+
+  /** What was on its way by a link comes before what is new. @param {Link} link */
+  lost(link) {
+    const lost = [...this.#flying.values()].filter((entry) => entry.link === link);
+    for (const { ref } of lost) this.#flying.delete(/** @type {string} */ (ref));
+    this.#waiting.unshift(...lost);
+  }
+
+  /** Nothing more is sent. Returns what was not acknowledged. @param {string} reason */
+  end(reason) {
+    const entries = [...this.#flying.values(), ...this.#waiting];
+    this.#waiting = [];
+    this.#flying.clear();
+    for (const { reject } of entries) reject(new Error(reason));
+    return entries.map(({ message }) => message);
+  }
 }
 
 /** One connection by one transport. */
@@ -499,13 +695,15 @@ class Link {
   burst = { from: 0, bytes: 0 };
   /** When the last ping came. */
   pinged = 0;
+  /** Whether it waits for the answer to a question that was asked only to get one. */
+  isProbing = false;
   /** Whether it was opened with a cursor. */
   resumes = false;
   /** Whether it had a new message, since it asked. */
   hasNews = false;
   /** The id of the last message, while it is no cursor. @type {string | undefined} */
   last;
-  /** @type {((envelope: Envelope) => void) | undefined} */
+  /** @type {((envelope: Envelope | string | undefined) => void) | undefined} */
   send;
   /** What is called. @type {Record<string, (what: any) => void>} */
   on = {};
@@ -610,9 +808,14 @@ const transports = {
     const socket = new WebSocket(url.href.replace(/^http/, 'ws'), token ? ['bearer', token] : []);
     link.signal.addEventListener('abort', () => socket.close(1000));
     link.after(OPENING, () => link.isOpen || socket.close());
+    // It works when something has arrived: some networks let only the handshake pass.
     socket.onopen = () => {
-      link.send = (envelope) => socket.send(JSON.stringify(envelope));
-      link.alive();
+      link.send = (envelope) => socket.send(typeof envelope === 'string' ? envelope : JSON.stringify(envelope));
+      link.after(PROBE, () => {
+        if (link.isOpen) return;
+        link.isProbing = true;
+        link.send?.({ type: 'sync' });
+      });
     };
     socket.onmessage = ({ data }) => {
       try {

@@ -99,7 +99,8 @@ $('connection').addEventListener('submit', (event) => {
 $('transport').addEventListener('change', () => { $('mode').disabled = ['events', 'poll'].includes($('transport').value); });
 $('message').addEventListener('submit', (event) => {
   event.preventDefault();
-  if (!live?.send($('text').value)) return;
+  if (!live) return;
+  live.send($('text').value).catch(({ message }) => problem(`The message was not sent: ${message}`));
   $('text').focus();
   $('text').select();
 });

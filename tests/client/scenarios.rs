@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    env,
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
@@ -64,6 +65,8 @@ in_node_and_chromium!(
     bursts_arrive_whole_on_a_busy_machine,
     it_falls_back_if_websockets_are_blocked,
     a_user_gets_messages_on_each_transport_and_can_be_disconnected,
+    what_is_sent_arrives_once_and_in_order_through_three_cuts,
+    what_the_service_refuses_is_told_to_its_sender,
 );
 
 /// The client of a test: it begins to connect at once.
@@ -95,6 +98,16 @@ impl<'a> Client<'a> {
 
     fn of(&mut self, kind: &str) -> Vec<Value> {
         self.log().into_iter().filter(|event| event["type"] == kind).collect()
+    }
+
+    /// Waits until an expression is true.
+    #[track_caller]
+    fn wait_until(&mut self, expression: &str) {
+        let start = Instant::now();
+        while self.eval(expression) != true {
+            assert!(start.elapsed() < PATIENCE, "timed out waiting until {expression}; events: {}", json!(self.log()));
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Waits for an event, after the first `from` ones, and returns it.
@@ -143,7 +156,9 @@ fn each_event_and_status_is_told(runtime: &mut impl Runtime) {
     let connected = client.wait_for_status(0, "connected");
     assert_eq!(connected["transport"], "websocket");
     client.settles();
-    assert_eq!(client.eval("live.send('hi') && live.send(new Uint8Array([0, 255]))"), true);
+    // They come back, and are acknowledged.
+    let acks = client.eval("Promise.all([live.send('hi'), live.send(new Uint8Array([0, 255]))])");
+    assert_eq!(acks, json!([{}, {}]));
     let echo = client.wait_for_text("hi");
     assert!(echo.get("id").is_none() && echo.get("channel").is_none(), "{echo}");
     client.wait_for(0, "bytes", |event| event["data"] == json!([0, 255]));
@@ -438,7 +453,56 @@ fn it_falls_back_if_websockets_are_blocked(runtime: &mut impl Runtime) {
     client.settles();
     publish(&service, "room", "by events").expect("Ok");
     client.wait_for_text("by events");
-    assert_eq!(client.eval("live.send('x')"), false);
+    let reason = client.eval("live.send('x').catch(({ message }) => message)");
+    assert_eq!(reason, "Only a WebSocket sends: this is events");
+}
+
+fn what_is_sent_arrives_once_and_in_order_through_three_cuts(runtime: &mut impl Runtime) {
+    let mut service = Running::start_with_history();
+    let options = json!({ "channels": ["room"], "params": { "mode": "publish", "echo": "off" } });
+    let mut client = Client::start(runtime, &service, &options);
+    client.wait_for_status(0, "connected");
+    let since = client.eval("live.since");
+    let count: usize = env::var("SENT").map_or(500, |count| count.parse().expect("a number"));
+    client.eval(&format!(
+        "(() => {{ globalThis.acks = []; globalThis.sent = Array.from({{ length: {count} }}, (_, number) => live.send(String(number)).then(() => acks.push(number))); }})()"
+    ));
+    for _ in 0..3 {
+        let before = client.eval("acks.length").as_u64().expect("a number");
+        client.wait_until(&format!("acks.length > {before}"));
+        service.pushpin = None;
+        service.start_pushpin();
+        client.wait_for_status(0, "connected");
+    }
+    assert_eq!(client.eval("Promise.all(sent).then(() => acks.length)"), count);
+    assert_eq!(client.eval("acks.every((number, place) => number === place)"), true, "acknowledged in order");
+    // What others have got.
+    let (mut since, mut got) = (since.as_str().expect("a cursor").to_owned(), Vec::new());
+    loop {
+        let path = format!("GET /api/history?channel=room&since={since}");
+        let page = send(service.port, &path, &[("Authorization", &*service.bearer())], "");
+        let page: Value = serde_json::from_slice(&page.body).expect("a page");
+        got.extend(page["messages"].as_array().expect("messages").iter().map(|message| message["data"].clone()));
+        if page["more"] != true {
+            break;
+        }
+        page["since"].as_str().expect("a cursor").clone_into(&mut since);
+    }
+    let expected: Vec<Value> = (0..count).map(|number| number.to_string().into()).collect();
+    assert!(got == expected, "{} of {count}: {:?}", got.len(), got.iter().zip(&expected).find(|(a, b)| a != b));
+}
+
+fn what_the_service_refuses_is_told_to_its_sender(runtime: &mut impl Runtime) {
+    let service = Running::start_with_history();
+    let mut client =
+        Client::start(runtime, &service, &json!({ "channels": ["room"], "params": { "mode": "publish" } }));
+    client.wait_for_status(0, "connected");
+    let long = client.eval("live.send('\\n'.repeat(60000)).catch(({ message }) => message)");
+    assert!(long.as_str().is_some_and(|reason| reason.starts_with("Message too large: at most ")), "{long}");
+    // It concerns that one message.
+    let ack = client.eval("live.send('short')");
+    client.wait_for(0, "short", |event| event["data"] == "short" && event["id"] == ack["id"]);
+    assert_eq!(client.eval("live.status"), "connected");
 }
 
 fn a_user_gets_messages_on_each_transport_and_can_be_disconnected(runtime: &mut impl Runtime) {

@@ -8,7 +8,7 @@ const FILES: [(&str, &str, &str); 5] = [
     ("/", "text/html; charset=utf-8", include_str!("../../src/client/page.html")),
     ("/page.js", "text/javascript; charset=utf-8", include_str!("../../src/client/page.js")),
     ("/page.css", "text/css; charset=utf-8", include_str!("../../src/client/page.css")),
-    ("/client.js", "text/javascript; charset=utf-8", include_str!("../../src/client/client.js")),
+    ("/client.js", "text/javascript; charset=utf-8", include_str!(concat!(env!("OUT_DIR"), "/client.js"))),
     ("/client.d.ts", "text/plain; charset=utf-8", include_str!("../../src/client/client.d.ts")),
 ];
 

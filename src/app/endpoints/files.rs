@@ -10,7 +10,8 @@ use crate::app::{
     web::{Outcome, Response},
 };
 
-const CLIENT: &str = include_str!("../../client/client.js");
+/// Without its comments: see src/client/build.rs.
+const CLIENT: &str = include_str!(concat!(env!("OUT_DIR"), "/client.js"));
 const CLIENT_TYPES: &str = include_str!("../../client/client.d.ts");
 const PAGE: &str = include_str!("../../client/page.html");
 const PAGE_SCRIPT: &str = include_str!("../../client/page.js");
