@@ -12,12 +12,16 @@ use crate::{
     support::{LOCAL_GRIP_URL, NOW, local_signature},
 };
 
-/// A batch of a WebSocket.
 fn batch(query: &str, body: &str) -> Request {
+    batch_of("c1", query, body)
+}
+
+/// A batch of a WebSocket.
+fn batch_of(connection: &str, query: &str, body: &str) -> Request {
     Request::new("POST", &format!("/api/websocket?{query}"))
         .with("Grip-Sig", local_signature(NOW))
         .with("Content-Type", "application/websocket-events")
-        .with("Connection-Id", "c1")
+        .with("Connection-Id", connection)
         .with_body(body)
 }
 
@@ -146,10 +150,10 @@ fn a_ref_that_is_an_id_makes_the_retry_arrive_once() {
     let query = "format=json&mode=publish&echo=off&channel=a&channel=b";
     let reference = id(7).to_string();
     let mut seen = Vec::new();
-    for _ in 0..2 {
+    for connection in ["c1", "c2"] {
         // A retry comes on another connection, to another sandbox.
         let mut service = Service::local();
-        let acks = sent(&service.respond(batch(query, &texts(&[message("hi", &reference)]))));
+        let acks = sent(&service.respond(batch_of(connection, query, &texts(&[message("hi", &reference)]))));
         let items = service.take_items();
         let ids: Vec<_> = items.iter().step_by(2).map(|item| item["id"].as_str().expect("an id").to_owned()).collect();
         assert_eq!(acks, [json!({ "type": "ack", "ref": reference, "id": ids[0] })]);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::{Builder, Uuid};
 
 use crate::{
-    service::{Request, Service, cursor, header, id, id_of, id_of_all_but, is, settings},
+    service::{Request, Service, cursor, header, id, id_of, is, settings},
     support::{LOCAL_GRIP_URL, NOW, access_token, local_signature},
 };
 
@@ -329,7 +329,7 @@ fn a_json_websocket_publishes_what_its_envelopes_say() {
     assert_eq!(message(0), &json!({ "content": "hi \"you\"" }));
     let envelope = format!(
         r#"{{"type":"message","id":"{}","channel":"a","data":"hi \"you\""}}"#,
-        id_of_all_but(id(1), "a", "hi \"you\"", "", "c1")
+        id_of(id(1), "a", "hi \"you\"", "")
     );
     assert_eq!(message(1), &json!({ "content": envelope }));
     assert_eq!(message(2), &json!({ "type": "binary", "content-bin": "/wA=" }));

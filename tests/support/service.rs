@@ -330,15 +330,10 @@ pub fn cursor(time: u64) -> String {
 
 /// The id of a message that begins as this one.
 pub fn id_of(begins_as: Uuid, channel: &str, content: &str, from: &str) -> Uuid {
-    id_of_all_but(begins_as, channel, content, from, "")
-}
-
-/// The same of a message that one connection does not get.
-pub fn id_of_all_but(begins_as: Uuid, channel: &str, content: &str, from: &str, except: &str) -> Uuid {
     let mut id = begins_as.into_bytes();
     id[10..].fill(0);
     let part = |text: &str| [&(text.len() as u64).to_be_bytes()[..], text.as_bytes()].concat();
-    let hashed = [&id[..], &part(channel), &part(from), &part(except), b"text", content.as_bytes()].concat();
+    let hashed = [&id[..], &part(channel), &part(from), &part(""), b"text", content.as_bytes()].concat();
     id[10..].copy_from_slice(&hmac_sha256::Hash::hash(&hashed)[..6]);
     Uuid::from_bytes(id)
 }

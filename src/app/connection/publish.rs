@@ -68,7 +68,9 @@ impl<'a> Connection<'a> {
     ) -> Result<MessageId, Rejection> {
         self.check_count()?;
         let id = self.acks.next_id().unwrap_or_else(|| MessageId::new(self.platform));
-        let message = Published::new(id, channel, content, self.user(), except);
+        let mut message = Published::new(id, channel, content, self.user(), None);
+        // Not in its id: a retry comes on another connection. A client leaves out none but itself.
+        message.except = except.map(Cow::Borrowed);
         let id = self.outbox.publish(message, MAX_BACKEND_REQUESTS - self.fetched)?;
         self.acks.published(Some(id));
         Ok(id)
