@@ -355,6 +355,7 @@ impl<'a> Connection<'a> {
                 }
                 // When everything else is done: what is published has priority.
                 Decoded::Sync(since) if self.sync.is_none() => self.sync = Some(since.as_deref()),
+                Decoded::Ping => self.ws.send(envelope::PONG),
                 Decoded::Sync(_) => self.send_error(&Error::SyncTooOften),
                 Decoded::Invalid(reference) => {
                     self.ws.send(&Envelope::invalid().with_ref(reference.as_deref()).to_json());

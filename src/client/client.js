@@ -268,7 +268,6 @@ class Live extends EventTarget {
   #sync(link) {
     link.hasNews = link.hasDropped = false;
     link.isAsking = true;
-    link.isProbing = false;
     link.wasDoubtful = link.isDoubtful;
     link.isDoubtful = false;
     link.asked = now();
@@ -398,8 +397,7 @@ class Live extends EventTarget {
       case 'synced':
         this.connection = envelope.connection;
         this.user = envelope.user;
-        if (link.isProbing) link.isProbing = false;
-        else this.#synced(link, envelope);
+        this.#synced(link, envelope);
         break;
       case 'message': {
         if (id && !this.#isNew(id)) break;
@@ -695,8 +693,6 @@ class Link {
   burst = { from: 0, bytes: 0 };
   /** When the last ping came. */
   pinged = 0;
-  /** Whether it waits for the answer to a question that was asked only to get one. */
-  isProbing = false;
   /** Whether it was opened with a cursor. */
   resumes = false;
   /** Whether it had a new message, since it asked. */
@@ -811,11 +807,7 @@ const transports = {
     // It works when something has arrived: some networks let only the handshake pass.
     socket.onopen = () => {
       link.send = (envelope) => socket.send(typeof envelope === 'string' ? envelope : JSON.stringify(envelope));
-      link.after(PROBE, () => {
-        if (link.isOpen) return;
-        link.isProbing = true;
-        link.send?.({ type: 'sync' });
-      });
+      link.after(PROBE, () => link.isOpen || link.send?.({ type: 'ping' }));
     };
     socket.onmessage = ({ data }) => {
       try {

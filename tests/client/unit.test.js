@@ -318,7 +318,7 @@ test('a network that lets only the handshake pass is no WebSocket', async () => 
   for (let turn = 0; turn < 2; turn++) {
     last().onopen();
     await pass(600);
-    assert.deepEqual(last().sent, [{ type: 'sync' }], 'it asks for a sign of life');
+    assert.deepEqual(last().sent, [{ type: 'ping' }], 'it asks for a sign of life');
     assert.equal(live.status, 'connecting');
     last().drop();
     await pass(1_500);
@@ -419,11 +419,11 @@ test('without a welcome, it asks without a cursor', async () => {
   await start();
   last().onopen();
   await pass(600);
-  // It asks for a sign of life, whose content says nothing: the proxy has no subscription yet.
-  last().receive({ type: 'synced', connection: 'c1', since: ID(START + 500), recovered: true });
-  assert.equal(live?.since, undefined);
+  // It asks for a sign of life.
+  last().receive({ type: 'pong' });
+  assert.equal(live?.status, 'connected');
   await pass(2_100);
-  assert.deepEqual(last().sent, [{ type: 'sync' }, { type: 'sync' }]);
+  assert.deepEqual(last().sent, [{ type: 'ping' }, { type: 'sync' }]);
   last().receive({ type: 'synced', connection: 'c1', user: 'alice', since: ID(START + 2_000), recovered: true });
   assert.deepEqual([live?.connection, live?.user, live?.since], ['c1', 'alice', ID(START + 2_000)]);
 });

@@ -116,6 +116,11 @@ fn a_message_with_a_ref_is_acknowledged_once_the_handler_has_returned() {
 }
 
 #[test]
+fn a_client_gets_a_sign_of_life() {
+    assert_eq!(sent_by(toolbox, &[json!({ "type": "ping" })]), [json!({ "type": "pong" })]);
+}
+
+#[test]
 fn a_ref_that_is_not_valid_is_an_error() {
     let invalid =
         r#"Invalid message: send {"type":"message","data":"TEXT"}, or {"type":"message","base64":"BYTES"}, as text"#;

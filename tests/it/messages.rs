@@ -306,7 +306,7 @@ fn a_json_websocket_sends_and_gets_envelopes() {
         r#"{"type":"message","data":1}"#,
         r#"{"type":"message","data":"a","base64":"AAEC"}"#,
         r#"{"type":"message","base64":"?"}"#,
-        r#"{"type":"ping"}"#,
+        r#"{"type":"pang"}"#,
         r#"{"type":"message","data":"a"} x"#,
         r#"{"data":"a"}"#,
         r#"["message","hi",null]"#,

@@ -15,10 +15,11 @@
 //! {"type":"error","error":"Invalid message: …"}
 //! {"type":"error","ref":"1","error":"Too long"}
 //! {"type":"ping"}
+//! {"type":"pong"}
 //! {"type":"close","code":4001,"reason":"signed out"}
 //! ```
 //! From the client: `{"type":"message","data":"hi"}`, or `base64` in place of `data`, and a `ref` of 1 to 64 characters if it wants an
-//! `ack`; `{"type":"sync","since":"01997c3a-…"}`, without
+//! `ack`; `{"type":"ping"}` for a `pong`; `{"type":"sync","since":"01997c3a-…"}`, without
 //! `since` for a client that has no cursor. Bytes are in standard base64 with
 //! padding. A message that was not published, but sent by the handler to this client alone, has neither `id` nor `channel`.
 
@@ -36,6 +37,9 @@ use crate::{
 
 /// The heartbeat of a WebSocket.
 pub(crate) const PING: &str = r#"{"type":"ping"}"#;
+
+/// What a client gets that wants a sign of life.
+pub(crate) const PONG: &str = r#"{"type":"pong"}"#;
 
 /// To whom a message is that was sent to a user.
 pub(crate) const TO_USER: &str = "user";
@@ -174,6 +178,8 @@ pub(crate) enum Decoded {
     Message(Content<'static>, Option<String>),
     /// It wants to know what it missed, since then if it says so.
     Sync(Option<String>),
+    /// It wants a sign of life.
+    Ping,
     /// It is not a valid envelope, but perhaps says what it is called.
     Invalid(Option<String>),
 }
@@ -203,6 +209,7 @@ fn decode_one(text: &[u8]) -> Decoded {
     let is_valid = reference.as_ref().is_none_or(|reference| (1..=MAX_REF_LENGTH).contains(&reference.len()));
     let content = match (&*kind, data, base64) {
         ("sync", ..) => return Decoded::Sync(since),
+        ("ping", ..) => return Decoded::Ping,
         ("message", Some(data), None) => Some(Content::from(data)),
         ("message", None, Some(base64)) => BASE64_STANDARD.decode(base64).ok().map(Content::from),
         _ => None,
