@@ -76,7 +76,7 @@ pub struct Response {
     pub body: Vec<u8>,
     /// A line for the log: see [`Error::log`](super::error::Error::log).
     pub log: Option<String>,
-    /// The status of an error that a client can cause at will: see [`Error::is_of_client`](super::error::Error::is_of_client).
+    /// The status of an error that a client can cause at will: then it is counted, see [`log`](super::log).
     pub error_of_client: Option<u16>,
 }
 
