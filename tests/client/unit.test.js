@@ -552,6 +552,31 @@ test('verifies some seconds after a burst, at once or after a stall, and less of
   assert.equal(syncs(), before + 1);
 });
 
+test('the clock of the device may be wrong, also if there is no welcome', async () => {
+  for (const wrong of [3_600_000, -3_600_000]) {
+    mock.timers.setTime(START + wrong);
+    [clock, events] = [0, []];
+    const live = await start();
+    last().onopen();
+    await pass(600);
+    last().receive({ type: 'pong' });
+    await pass(2_000);
+    assert.deepEqual(last().sent.at(-1), { type: 'sync' });
+    last().receive({ type: 'synced', since: ID(START + 2_600), recovered: true });
+    // The service compares the ids with its own clock.
+    live.send('x');
+    assert.equal(parseInt(refs(last())[0].replace('-', '').slice(0, 12), 16), START + 2_600);
+    last().drop();
+    await pass(10_000);
+    last().open({ since: ID(START + 12_000) });
+    await pass(2_000);
+    assert.deepEqual(last().sent.at(-1), { type: 'sync', since: ID(START + 2_600) });
+    last().receive({ type: 'synced', since: ID(START + 14_000), recovered: true });
+    assert.deepEqual([of('error').length, of('recovered').map(({ recovered }) => recovered)], [0, [true]]);
+    live.close();
+  }
+});
+
 test('verifies after messages that come late, whatever the clock of the device', async () => {
   for (const wrong of [0, 3_600_000, -3_600_000]) {
     mock.timers.setTime(START + wrong);
@@ -1079,6 +1104,7 @@ test('a poll whose token has expired gets a new one', async () => {
   await start({ transports: ['poll'], token: () => `t.${++count}` });
   await pass(2_000);
   assert.deepEqual([count, live?.status, requests.at(-1)?.url.searchParams.get('since')], [2, 'connected', ID(START)]);
+  assert.equal(of('error').length, 0, 'a renewal is no error');
 });
 
 // --- Channels
