@@ -227,7 +227,7 @@ impl<'a> Connection<'a> {
     }
 
     /// An entry of the service's Config Store `fanout_config`; `None` if there is none. A sandbox reads each once, when it is asked
-    /// for: 20 in all.
+    /// for: 16 in all.
     ///
     /// # Errors
     /// Rejects with 503 if the store cannot be read, and with 500 if that are too many.

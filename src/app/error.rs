@@ -324,6 +324,12 @@ impl Error {
         )
     }
 
+    /// Returns a response with what the log says of the error.
+    pub fn logged_in(&self, response: Response) -> Response {
+        let error_of_client = self.is_of_client().then(|| self.status());
+        Response { log: self.log(), error_of_client, ..response }
+    }
+
     /// Whether a client can cause it at will. Then it is counted, not logged each time: see [`log`](super::log).
     pub(super) const fn is_of_client(&self) -> bool {
         match self {
@@ -374,7 +380,7 @@ impl Error {
             }
             Self::TooMany { counter, .. } => Some(format!("rejected one of too many {}", counted(*counter))),
             Self::Rejected { status, .. } => Some(format!("the handler rejected a client with status {status}")),
-            Self::Handler { cause } => Some(format!("the handler failed: {}", text::in_one_line(cause))),
+            Self::Handler { cause } => Some(format!("the handler failed: {}", in_one_line(cause))),
             // WebSocket clients hide the body of a failed handshake, so the log says it, too.
             _ => Some(self.to_string()),
         }
@@ -407,7 +413,7 @@ impl Error {
 
     /// The response to the request.
     pub fn response(&self) -> Response {
-        let mut response = Response::text(self.status(), self).with_log_of(self);
+        let mut response = self.logged_in(Response::text(self.status(), self));
         if let Some((name, value)) = self.header() {
             response.headers.insert(name, value);
         }
@@ -463,4 +469,10 @@ const fn counted(counter: Counter) -> &'static str {
         Counter::Signatures => "rejected signatures",
         Counter::Tokens => "rejected access tokens",
     }
+}
+
+/// The beginning of a text of someone else's, without newlines and control characters.
+fn in_one_line(text: &str) -> String {
+    const LONGEST: usize = 200;
+    text.escape_debug().take(LONGEST).collect()
 }

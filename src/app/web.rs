@@ -7,7 +7,6 @@ use http::{
     header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 
-use super::error::Error;
 use crate::grip::{Headers, Hold};
 
 /// The header with the address of a client that was handed off. The proxy sends it along with each event of a WebSocket.
@@ -97,12 +96,6 @@ impl Response {
     /// A `text/plain` response of one line. A newline is added.
     pub fn text(status: u16, line: impl fmt::Display) -> Self {
         Self::new(status, "text/plain; charset=utf-8", format!("{line}\n"))
-    }
-
-    /// Returns self with what the log says of an error.
-    pub fn with_log_of(self, error: &Error) -> Self {
-        let error_of_client = error.is_of_client().then(|| error.status());
-        Self { log: error.log(), error_of_client, ..self }
     }
 
     /// Returns self, to be held by the proxy.

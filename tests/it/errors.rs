@@ -444,10 +444,10 @@ fn what_clients_cause_at_will_is_counted_and_logged_only_on_a_developers_machine
     assert!(expected.contains(&"rejected a Grip-Sig: expired (of 3 requests)".to_owned()));
     // What succeeds is no rejection, and what the handler rejects on an open connection is one.
     assert_eq!(take_line(&mut Response::text(200, "Ok"), &mut host_on_fastly), None);
-    assert_eq!(take_line(&mut Response::empty(200).with_log_of(&Error::Origin), &mut host_on_fastly), None);
+    assert_eq!(take_line(&mut Error::Origin.logged_in(Response::empty(200)), &mut host_on_fastly), None);
     assert!(host_on_fastly.state.rejected().any(|line| line == "rejected a page of another origin (of 4 requests)"));
     let mut fresh = host(false);
-    let mut too_large = Response::empty(200).with_log_of(&Error::MessageTooLarge { limit: 1 });
+    let mut too_large = Error::MessageTooLarge { limit: 1 }.logged_in(Response::empty(200));
     assert_eq!(take_line(&mut too_large, &mut fresh), None);
     assert_eq!(fresh.state.rejected().collect::<Vec<_>>(), ["rejected a request with status 413 (of 1 requests)"]);
 }

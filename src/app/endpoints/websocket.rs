@@ -112,7 +112,7 @@ pub(crate) fn events(exchange: &mut Exchange<'_>) -> Result<Outcome, Error> {
     connected.issue_ticket(&mut ws, expires_at);
     let response = response(ws);
     Ok(match failed.or(refused) {
-        Some(error) => response.with_log_of(&error),
+        Some(error) => error.logged_in(response),
         None => response,
     }
     .into())
@@ -159,7 +159,7 @@ fn end(mut ws: WebSocket<'_>, error: &Error) -> Response {
         Some(Message::Text(_) | Message::Binary(_)) | None => {
             let (code, reason) = error.close();
             ws.close_with_reason(code, &reason);
-            return response(ws).with_log_of(error);
+            return error.logged_in(response(ws));
         }
     }
     response(ws)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Error, Right, counted};
+use super::{Error, Right, counted, in_one_line};
 use crate::{
     app::{
         bounds::{
@@ -208,10 +208,4 @@ const fn verb(right: Right) -> &'static str {
         Right::Write => "publishing to",
         Right::Disconnect => "disconnecting",
     }
-}
-
-/// The beginning of a text of someone else's, without newlines and control characters.
-pub(super) fn in_one_line(text: &str) -> String {
-    const LONGEST: usize = 200;
-    text.escape_debug().take(LONGEST).collect()
 }
