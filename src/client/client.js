@@ -167,13 +167,12 @@ class Live extends EventTarget {
       : this.transport !== 'websocket' ? `Only a WebSocket sends: this is ${this.transport}`
       : !isOpen && this.#outbox.size >= (this.#options.buffer ?? BUFFER) ? 'There is no connection, and the buffer is full'
       : undefined;
-    const sent = reason ? Promise.reject(new Error(reason)) : this.#outbox.add(message, content, () => this.#flush());
     const aborted = timeout === undefined ? signal : AbortSignal.any([AbortSignal.timeout(timeout), ...(signal ? [signal] : [])]);
-    const either = aborted ? this.#outbox.until(aborted, sent) : sent;
+    const sent = reason ? Promise.reject(new Error(reason)) : this.#outbox.add(message, content, () => this.#flush(), aborted);
     // Whoever does not want to know is not told by an unhandled rejection.
-    either.catch(() => {});
+    sent.catch(() => {});
     this.#flush();
-    return either;
+    return sent;
   }
 
   reconnect() {
@@ -567,28 +566,26 @@ class Outbox {
     return this.#waiting.length + this.#flying.size;
   }
 
-  /** @returns {Promise<object>} */
-  add(message, content, flush) {
-    return new Promise((resolve, reject) => {
+  /** @param {any} message @param {any} content @param {() => void} flush @param {AbortSignal} [signal] @returns {Promise<object>} */
+  add(message, content, flush, signal) {
+    /** @type {() => void} */
+    let abort = () => {};
+    /** @type {Promise<object>} */
+    const sent = new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
       const entry = { message, content, cost: 0, tries: 0, resolve, reject };
       this.#waiting.push(entry);
+      abort = () => {
+        this.#drop(entry, signal?.reason);
+        flush();
+      };
+      signal?.addEventListener('abort', abort);
       if (!(content instanceof Promise)) return;
       content.then((content) => { entry.content = content; }, (error) => this.#drop(entry, error)).then(flush);
     });
-  }
-
-  /** @param {AbortSignal} signal @param {Promise<object>} sent @returns {Promise<object>} */
-  until(signal, sent) {
-    const entry = this.#waiting.at(-1);
-    return new Promise((resolve, reject) => {
-      const abort = () => {
-        if (entry) this.#drop(entry, signal.reason);
-        reject(signal.reason);
-      };
-      if (signal.aborted) abort();
-      else signal.addEventListener('abort', abort, { once: true });
-      sent.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-    });
+    const forget = () => signal?.removeEventListener('abort', abort);
+    sent.then(forget, forget);
+    return sent;
   }
 
   /** @param {Entry} entry */

@@ -305,10 +305,25 @@ test('a message can be given up', async () => {
   last().receive({ type: 'ack', ref: refs(last())[0] });
   await kept;
   // One that is on its way makes room for others, and its ack is ignored.
-  const late = new AbortController();
+  const late = new AbortController(), gone = new AbortController();
   const sent = live.send('4', { signal: late.signal });
   late.abort(new Error('slow'));
   assert.equal(await reasonOf(sent), 'slow');
+  // What is rejected at once takes no other message with it.
+  live.close();
+  const other = await start({ buffer: 1 });
+  const first = other.send('5');
+  assert.equal(await reasonOf(other.send('6', { signal: AbortSignal.abort(new Error('before')) })), 'There is no connection, and the buffer is full');
+  last().open();
+  assert.deepEqual(contents(last()), [{ data: '5' }]);
+  last().receive({ type: 'ack', ref: refs(last())[0] });
+  await first;
+  // Room that is made is used.
+  const many = Array.from({ length: 51 }, (_, number) => other.send(String(number), number ? {} : { signal: gone.signal }));
+  assert.equal(refs(last()).length, 51);
+  gone.abort(new Error('gone'));
+  assert.equal(refs(last()).length, 52);
+  assert.equal(await reasonOf(/** @type {any} */ (many[0])), 'gone');
   last().receive({ type: 'ack', ref: refs(last())[1] });
 });
 
